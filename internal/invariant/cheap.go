@@ -1,0 +1,6 @@
+//go:build !expensive
+
+package invariant
+
+// Expensive reports whether checks that cost more than a few instructions are compiled in.
+const Expensive = false
