@@ -1,0 +1,177 @@
+package reactor
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"runtime/debug"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pollux-storage/pollux/reactor/ring"
+)
+
+// Config says how a group of reactors is set up. The zero value of a field is its default.
+type Config struct {
+	Cores       []int // one reactor a core; nil: DefaultCores; -1 is a reactor that is not pinned
+	Idle        Idle
+	Spin        Ticks // how long adaptive spins after the last work; default 200 µs
+	MemoryBytes int   // limit of each reactor's buffers; default 256 MiB
+	RingEntries uint32
+	RingSetup   []ring.SetupSet // for tests of older kernels' setups
+
+	workerCores unix.CPUSet
+}
+
+func (c *Config) chunksMax() int { return (c.MemoryBytes + chunkBytes - 1) / chunkBytes }
+
+// DefaultCores picks the last of the cores that this process may use, and leaves the others to the kernel and to control
+// work. With only one there is nothing to leave.
+func DefaultCores() []int {
+	cores := allowedCores()
+	if len(cores) == 0 {
+		return []int{-1}
+	}
+	return cores[len(cores)-1:]
+}
+
+func allowedCores() []int {
+	var set unix.CPUSet
+	if unix.SchedGetaffinity(0, &set) != nil {
+		return nil
+	}
+	var cores []int
+	for i := 0; i < len(set)*64; i++ {
+		if set.IsSet(i) {
+			cores = append(cores, i)
+		}
+	}
+	return cores
+}
+
+// Group is the reactors of one process.
+type Group struct {
+	reactors []*Reactor
+	ended    []chan struct{}
+}
+
+// Start starts the reactors, or none.
+func Start(cfg Config) (*Group, error) {
+	if cfg.Cores == nil {
+		cfg.Cores = DefaultCores()
+	}
+	if cfg.Spin == 0 {
+		cfg.Spin = 200 * Microsecond
+	}
+	if cfg.MemoryBytes == 0 {
+		cfg.MemoryBytes = 256 << 20
+	}
+	if cfg.RingEntries == 0 {
+		cfg.RingEntries = 1024
+	}
+	allowed := allowedCores()
+	for i, c := range cfg.Cores {
+		if c >= 0 && !slices.Contains(allowed, c) {
+			return nil, fmt.Errorf("starting a reactor on core %d: this process may use only cores %v", c, allowed)
+		}
+		if c >= 0 && slices.Contains(cfg.Cores[:i], c) {
+			return nil, fmt.Errorf("starting two reactors on core %d: name each core once", c)
+		}
+	}
+	// The kernel's workers get the cores without a reactor, or all where every core has one.
+	for _, c := range allowed {
+		if !slices.Contains(cfg.Cores, c) {
+			cfg.workerCores.Set(c)
+		}
+	}
+	if cfg.workerCores.Count() == 0 {
+		for _, c := range allowed {
+			cfg.workerCores.Set(c)
+		}
+	}
+
+	n := len(cfg.Cores)
+	g := &Group{}
+	for i, core := range cfg.Cores {
+		r := &Reactor{index: i, core: core, group: g, spin: cfg.Spin, msgRing: true, overflow: make([][]Message, n)}
+		r.policy.Store(int32(cfg.Idle))
+		for range n {
+			r.inbox = append(r.inbox, new(messageRing))
+		}
+		g.reactors = append(g.reactors, r)
+		g.ended = append(g.ended, make(chan struct{}))
+	}
+	started := make(chan error, n)
+	for _, r := range g.reactors {
+		go r.run(&cfg, started)
+	}
+	var failed error
+	for range n {
+		if err := <-started; err != nil {
+			failed = err
+		}
+	}
+	if failed != nil {
+		_ = g.Stop(context.Background())
+		return nil, failed
+	}
+	return g, nil
+}
+
+// Reactors lists the group's reactors by index.
+func (g *Group) Reactors() []*Reactor { return g.reactors }
+
+// Reactor gives the i-th.
+func (g *Group) Reactor(i int) *Reactor { return g.reactors[i] }
+
+// Len is their number.
+func (g *Group) Len() int { return len(g.reactors) }
+
+// Each runs f on each reactor in turn, and returns when all have. It is not called on a reactor.
+func (g *Group) Each(f func(r *Reactor)) error {
+	for _, r := range g.reactors {
+		if err := r.Call(func() { f(r) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// SetIdle changes the idle policy of all.
+func (g *Group) SetIdle(i Idle) {
+	for _, r := range g.reactors {
+		r.SetIdle(i)
+	}
+}
+
+// Stop ends the reactors when nothing is in flight on them any more; whoever uses them has closed what they opened. If ctx
+// ends first, it says what was left, and the reactors go on.
+func (g *Group) Stop(ctx context.Context) error {
+	for _, r := range g.reactors {
+		_ = r.Go(func() { r.stopping = true })
+	}
+	for i, r := range g.reactors {
+		select {
+		case <-g.ended[i]:
+		case <-ctx.Done():
+			var left, timers int
+			_ = r.Call(func() { left, timers = r.inFlight-1, len(r.timers.t) })
+			return fmt.Errorf("stopping reactor %d: %d operations still in flight, %d timers set: %w", i, left, timers, ctx.Err())
+		}
+	}
+	return nil
+}
+
+// TuneRuntime sets the Go runtime up to live beside n reactors: a processor for each, and two for control work and the
+// collector, which runs on a memory limit instead of by growth. GOMAXPROCS is set explicitly since the runtime would
+// otherwise follow the process's affinity and might shrink it. Settings in the environment win.
+func TuneRuntime(n int, memoryLimit int64, env func(string) string) {
+	if env("GOMAXPROCS") == "" {
+		runtime.GOMAXPROCS(n + 2)
+	}
+	if env("GOGC") == "" && env("GOMEMLIMIT") == "" {
+		debug.SetGCPercent(-1)
+		debug.SetMemoryLimit(memoryLimit)
+	}
+}

@@ -1,0 +1,73 @@
+package reactor
+
+import "errors"
+
+// Poller is asked for work once a tick. It never blocks, does at most its budget, and reports how much it did.
+type Poller interface {
+	Poll(now Ticks) (work int)
+}
+
+// Wake says how a reactor that sleeps learns that a poller has work.
+type Wake struct {
+	// Busy reports that the poller waits for something that cannot wake the reactor (memory that a device writes): the reactor
+	// polls on while it is true.
+	Busy func() bool
+	// Events reports that work comes only from operations, timers or messages of the same reactor, which wake it anyway.
+	Events bool
+}
+
+// ErrNoWake refuses a poller that could be forgotten by a sleeping reactor.
+var ErrNoWake = errors.New("reactor: a poller needs a source that wakes it: Wake.Busy or Wake.Events")
+
+type pollerEntry struct {
+	poller     Poller
+	name       string
+	busy       func() bool
+	runs, hits uint64
+}
+
+func (p *pollerEntry) poll(now Ticks) int {
+	work := p.poller.Poll(now)
+	p.runs++
+	if work > 0 {
+		p.hits++
+	}
+	return work
+}
+
+// PollerStats counts one poller's turns.
+type PollerStats struct {
+	Name       string
+	Runs, Hits uint64 // asked, and found work
+}
+
+// AddPoller lets p be asked every tick.
+func (r *Reactor) AddPoller(name string, p Poller, wake Wake) error {
+	if wake.Busy == nil && !wake.Events {
+		return ErrNoWake
+	}
+	r.pollers = append(r.pollers, &pollerEntry{poller: p, name: name, busy: wake.Busy})
+	return nil
+}
+
+// RemovePoller ends that. It must not be called from a poller.
+func (r *Reactor) RemovePoller(p Poller) {
+	for i, e := range r.pollers {
+		if e.poller == p {
+			r.pollers = append(r.pollers[:i:i], r.pollers[i+1:]...)
+			return
+		}
+	}
+}
+
+// Pollers lists the pollers with their counters.
+func (r *Reactor) Pollers() []PollerStats {
+	out := make([]PollerStats, 0, len(r.pollers))
+	for _, p := range r.pollers {
+		out = append(out, PollerStats{p.name, p.runs, p.hits})
+	}
+	return out
+}
+
+// TimersSet is the number of timers that wait.
+func (r *Reactor) TimersSet() int { return len(r.timers.t) }

@@ -1,0 +1,79 @@
+package reactor_test
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/pollux-storage/pollux/reactor"
+)
+
+// start starts a group that ends with the test.
+func start(t testing.TB, cfg reactor.Config) *reactor.Group {
+	t.Helper()
+	if cfg.Cores == nil {
+		cfg.Cores = []int{-1}
+	}
+	if cfg.MemoryBytes == 0 {
+		cfg.MemoryBytes = 16 << 20
+	}
+	g, err := reactor.Start(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := g.Stop(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	return g
+}
+
+// opFunc is a Completion made of a function.
+type opFunc func(res int32)
+
+func (f opFunc) OpDone(_ *reactor.Op, res int32, _ uint32) { f(res) }
+
+func TestFileIsWrittenAndReadThroughTheRing(t *testing.T) {
+	for _, policy := range []reactor.Idle{reactor.Adaptive, reactor.Poll, reactor.Interrupt} {
+		t.Run(policy.String(), func(t *testing.T) {
+			g := start(t, reactor.Config{Idle: policy})
+			f, err := os.Create(filepath.Join(t.TempDir(), "file"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer f.Close()
+			r := g.Reactor(0)
+			got := make(chan string, 1)
+			var op reactor.Op
+			var file *reactor.File
+			var b []byte
+			step := 0
+			_ = r.Call(func() {
+				file = r.NewFile(int(f.Fd()))
+				b = r.Memory().Get(4096)
+				copy(b, "written")
+				r.Bind(&op, opFunc(func(res int32) {
+					if res < 0 {
+						t.Errorf("step %d: result %d", step, res)
+					}
+					switch step++; step {
+					case 1:
+						clear(b)
+						file.Datasync(&op)
+					case 2:
+						file.Read(&op, b, 0)
+					case 3:
+						got <- string(b[:7])
+					}
+				}))
+				file.Write(&op, b, 0, reactor.WriteDsync)
+			})
+			if s := <-got; s != "written" {
+				t.Fatalf("read %q", s)
+			}
+			_ = r.Call(func() { r.Memory().Put(b); file.Close(); r.Unbind(&op) })
+		})
+	}
+}
