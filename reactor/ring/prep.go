@@ -8,6 +8,7 @@ import (
 
 // Opcodes (enum io_uring_op, linux/io_uring.h). go-uring names those up to 5.15, without the fixed ones.
 const (
+	opNop         = 0
 	opReadv       = 1
 	opWritev      = 2
 	opFsync       = 3
@@ -24,24 +25,46 @@ const (
 	opSend        = 26
 	opRecv        = 27
 	opMsgRing     = 40
+	opSocket      = 45
+)
+
+// Opcodes by which a caller asks with Supports what the kernel can. Multishot accept came with the socket opcode (5.19).
+const (
+	OpMsgRing         = opMsgRing
+	OpAcceptMultishot = opSocket
 )
 
 // Flags of entries, operations and completions.
 const (
-	FixedFile = 1 << 0 // SQE.Flags: Fd is an index of the registered files
-	IOLink    = 1 << 2 // SQE.Flags: the next entry starts when this one has succeeded
+	FixedFile   = 1 << 0 // SQE.Flags: Fd is an index of the registered files
+	IOLink      = 1 << 2 // SQE.Flags: the next entry starts when this one has succeeded
+	SkipSuccess = 1 << 6 // SQE.Flags: only a failure is reported (5.17)
 
 	More = 1 << 1 // CQE.Flags: the multishot operation goes on
 
 	fsyncDatasync = 1 << 0
 	acceptMulti   = 1 << 0 // in IoPrio
-	recvMulti     = 1 << 1 // in IoPrio
 	pollMulti     = 1 << 0 // in Len
 	cancelFD      = 1 << 1
 	cancelAll     = 1 << 0
 )
 
-func addr(p unsafe.Pointer) uint64 { return uint64(uintptr(p)) }
+// addr gives p as an entry carries it, and makes p escape: what the kernel will read or write after we returned must not lie
+// on a goroutine's stack, which moves.
+func addr(p unsafe.Pointer) uint64 {
+	if escapes {
+		sink = p
+	}
+	return uint64(uintptr(p))
+}
+
+var (
+	escapes bool // never true, which the compiler cannot know
+	sink    unsafe.Pointer
+)
+
+// PrepNop fills e with an operation that does nothing but complete.
+func PrepNop(e *SQE) { e.OpCode = opNop }
 
 // PrepRead fills e with a read of n bytes at off to buf.
 func PrepRead(e *SQE, fd int, buf unsafe.Pointer, n uint32, off uint64) {
@@ -96,6 +119,11 @@ func PrepPollMultishot(e *SQE, fd int, events uint32) {
 // PrepAcceptMultishot accepts connections until it is cancelled; each completion's result is a descriptor.
 func PrepAcceptMultishot(e *SQE, fd int) {
 	e.OpCode, e.Fd, e.IoPrio, e.OpcodeFlags = opAccept, int32(fd), acceptMulti, unix.SOCK_CLOEXEC
+}
+
+// PrepAccept accepts one connection; the completion's result is a descriptor.
+func PrepAccept(e *SQE, fd int) {
+	e.OpCode, e.Fd, e.OpcodeFlags = opAccept, int32(fd), unix.SOCK_CLOEXEC
 }
 
 // PrepConnect connects fd to the socket address at sa.

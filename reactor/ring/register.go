@@ -15,6 +15,8 @@ const (
 	regFilesUpdate2  = 14
 	regIOWQAff       = 17
 	regRingFDs       = 20
+	unregRingFDs     = 21
+	regProbe         = 8
 
 	rsrcSparse = 1 << 0
 )
@@ -54,6 +56,43 @@ func (r *Ring) RegisterSelf() error {
 	}
 	r.enterFD, r.enterFlags = uintptr(u.offset), enterRegisteredRing
 	return nil
+}
+
+func (r *Ring) unregisterSelf() {
+	if r.enterFlags&enterRegisteredRing == 0 {
+		return
+	}
+	u := ringFDUpdate{offset: uint32(r.enterFD)}
+	_ = r.register(unregRingFDs, unsafe.Pointer(&u), 1)
+	r.enterFD, r.enterFlags = uintptr(r.fd), 0
+}
+
+// probe is struct io_uring_probe with room for every opcode.
+type probe struct {
+	lastOp, opsLen uint8
+	_              uint16
+	_              [3]uint32
+	ops            [256]struct {
+		op, _ uint8
+		flags uint16
+		_     uint32
+	}
+}
+
+const probeSupported = 1 << 0
+
+// Supports says which opcodes the kernel has. It allocates.
+func (r *Ring) Supports(ops ...uint8) bool {
+	p := new(probe)
+	if r.register(regProbe, unsafe.Pointer(p), uintptr(len(p.ops))) != nil {
+		return false
+	}
+	for _, op := range ops {
+		if op > p.lastOp || p.ops[op].flags&probeSupported == 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // RegisterTables makes empty tables for n buffers and n files, filled by SetBuffer and SetFile (5.19).

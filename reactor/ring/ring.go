@@ -7,7 +7,9 @@
 // Invariants
 //   - All methods but Open are called by the thread that opened the ring (the kernel enforces it: SINGLE_ISSUER).
 //   - An entry from Next is filled before the next call of Next, Submit or Wait.
-//   - What an operation points to (buffers, vectors, message headers) outlives its completion.
+//   - What an operation points to (buffers, vectors, message headers) outlives its completion: whoever starts one keeps a
+//     reference, since the collector does not see those in an entry.
+//   - A ring with IOPoll carries only operations that complete exactly once; their number in flight is counted by that.
 //
 // It does not know who asked for an operation: UserData is the caller's.
 package ring
@@ -55,7 +57,6 @@ type Ring struct {
 	sqMask, sqEntries       uint32
 	sqes                    []SQE
 	tail                    uint32 // our end of the queue; *sqTail follows at enter
-	submitted               uint32 // entries below it were handed to the kernel
 
 	cqHead, cqTail *uint32
 	cqMask         uint32
@@ -108,6 +109,9 @@ func Open(cfg Config) (*Ring, error) {
 	if cq == 0 {
 		cq = 2 * cfg.Entries
 	}
+	if cfg.Entries == 0 || cfg.Entries > entriesMax || cq > 2*entriesMax {
+		return nil, fmt.Errorf("%w: a ring of %d entries and %d completions: the kernel allows 1 to %d and twice that", ErrUnsupported, cfg.Entries, cq, entriesMax)
+	}
 	var refused error
 	for _, set := range sets {
 		opts := []uring.SetupOption{uring.WithCQSize(cq), withFlags(uring.WithCQSize(cq), set)}
@@ -117,6 +121,9 @@ func Open(cfg Config) (*Ring, error) {
 		u, err := uring.New(cfg.Entries, opts...)
 		if err == nil {
 			return open(u, set, cfg.IOPoll)
+		}
+		if u != nil {
+			_ = u.Close() // set up, but not mapped
 		}
 		if !errors.Is(err, syscall.EINVAL) {
 			return nil, fmt.Errorf("%w: setting up a ring of %d entries: %w (is io_uring switched off by kernel.io_uring_disabled or a seccomp filter?)", ErrUnsupported, cfg.Entries, err)
@@ -167,8 +174,9 @@ func open(u *uring.Ring, set SetupSet, iopoll bool) (*Ring, error) {
 }
 
 // Close unmaps the ring and closes its descriptor; the kernel cancels what is in flight, so that its buffers must stay
-// until the process knows that nothing was.
+// until the process knows that nothing was. It is called by the thread that opened the ring.
 func (r *Ring) Close() error {
+	r.unregisterSelf() // the registered index would hold the ring open until the thread ends
 	for i := range r.mapped {
 		if r.mapped[i] != nil {
 			_ = unix.Munmap(r.mapped[i])
@@ -192,8 +200,8 @@ func (r *Ring) Enters() uint64 { return r.enters }
 
 // Next gives the next submission entry, zeroed. When the queue is full it first hands what is there to the kernel.
 func (r *Ring) Next() *SQE {
-	for r.tail-atomic.LoadUint32(r.sqHead) == r.sqEntries {
-		r.enter(r.Pending(), 0, 0, nil, false)
+	if r.Pending() == r.sqEntries {
+		r.makeRoom()
 	}
 	e := &r.sqes[r.tail&r.sqMask]
 	r.tail++
@@ -201,17 +209,34 @@ func (r *Ring) Next() *SQE {
 	return e
 }
 
-// Pending is the number of entries taken and not yet handed to the kernel.
-func (r *Ring) Pending() uint32 { return r.tail - r.submitted }
+// makeRoom hands entries over until one is free. A kernel short of memory takes none for a while; then it is given the chance
+// to finish what it has.
+func (r *Ring) makeRoom() {
+	for flags := uintptr(0); r.Pending() == r.sqEntries; flags = enterGetEvents {
+		r.enter(r.sqEntries, 0, flags, nil, false)
+	}
+}
+
+// Pending is the number of entries taken and not yet handed to the kernel, which moves the head when it takes some.
+func (r *Ring) Pending() uint32 { return r.tail - atomic.LoadUint32(r.sqHead) }
+
+// Outstanding is the number of entries taken whose completion was not, on a ring with IOPoll.
+func (r *Ring) Outstanding() uint32 { return r.tail - *r.cqHead }
 
 // Submit hands the pending entries to the kernel and lets it post completions that wait for us, with one system call,
 // or none when there is neither.
 func (r *Ring) Submit() {
 	n := r.Pending()
 	var flags uintptr
-	if atomic.LoadUint32(r.sqFlags)&(sqTaskRun|sqCQOverflow) != 0 || r.iopoll || (n > 0 && r.flags&DeferTaskrun != 0) {
+	switch {
+	case r.iopoll:
+		if r.Outstanding() == 0 {
+			return
+		}
+		flags = enterGetEvents // nothing completes there unless it is asked for
+	case n > 0 && r.flags&DeferTaskrun != 0, atomic.LoadUint32(r.sqFlags)&(sqTaskRun|sqCQOverflow) != 0:
 		flags = enterGetEvents
-	} else if n == 0 {
+	case n == 0:
 		return
 	}
 	r.enter(n, 0, flags, nil, false)
@@ -237,21 +262,19 @@ func (r *Ring) enter(submit uint32, wait uint32, flags uintptr, arg *getEventsAr
 		flags |= enterExtArg
 		size = unsafe.Sizeof(*arg)
 	}
-	var n uintptr
 	var errno syscall.Errno
 	if blocks {
-		n, _, errno = syscall.Syscall6(unix.SYS_IO_URING_ENTER, r.enterFD, uintptr(submit), uintptr(wait), flags, uintptr(unsafe.Pointer(arg)), size)
+		_, _, errno = syscall.Syscall6(unix.SYS_IO_URING_ENTER, r.enterFD, uintptr(submit), uintptr(wait), flags, uintptr(unsafe.Pointer(arg)), size)
 	} else {
-		n, _, errno = syscall.RawSyscall6(unix.SYS_IO_URING_ENTER, r.enterFD, uintptr(submit), uintptr(wait), flags, uintptr(unsafe.Pointer(arg)), size)
+		_, _, errno = syscall.RawSyscall6(unix.SYS_IO_URING_ENTER, r.enterFD, uintptr(submit), uintptr(wait), flags, uintptr(unsafe.Pointer(arg)), size)
 	}
 	r.enters++
 	switch errno {
-	case 0:
-		r.submitted += uint32(n)
-	case syscall.EINTR, syscall.ETIME, syscall.EAGAIN, syscall.EBUSY:
-		// Interrupted, nothing came in time, or no memory or room just now: the entries stay and go with the next call. With
-		// EXT_ARG the kernel may have consumed entries before the wait failed; its head tells.
-		r.submitted = atomic.LoadUint32(r.sqHead)
+	case 0, syscall.EINTR, syscall.ETIME, syscall.EAGAIN, syscall.EBUSY:
+		// Done, interrupted, nothing came in time, or no memory or room just now. Entries that were not taken stay and go with
+		// the next call.
+	case syscall.EBADR:
+		panic("invariant broken: ring: the kernel had no memory to keep a completion, and lost it")
 	default:
 		panic(fmt.Sprintf("invariant broken: ring: io_uring_enter: %v", errno))
 	}
