@@ -227,3 +227,13 @@ func (e Event) DW0() uint32 { return uint32(e.Type&7) | uint32(e.Info)<<8 | uint
 func DecodeEvent(dw0 uint32) Event {
 	return Event{EventType(dw0 & 7), uint8(dw0 >> 8), LID(dw0 >> 16)}
 }
+
+// Queues is the value of feature 07h, Number of Queues: CDW11 of Set Features and DW0 of its answer. On the wire both are
+// one less; FFFFh, which is not allowed, reads as 65,536. Submission 15:0, completion 31:16.
+type Queues struct{ Submission, Completion uint32 }
+
+// DecodeQueues decodes CDW11 or DW0.
+func DecodeQueues(v uint32) Queues { return Queues{v&0xFFFF + 1, v>>16 + 1} }
+
+// Encode gives CDW11 or DW0.
+func (q Queues) Encode() uint32 { return (q.Submission-1)&0xFFFF | (q.Completion-1)<<16 }

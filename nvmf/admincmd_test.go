@@ -95,3 +95,14 @@ func TestEvents(t *testing.T) {
 		}
 	}
 }
+
+func TestQueues(t *testing.T) {
+	for q, want := range map[Queues]uint32{{8, 4}: 0x00030007, {1, 1}: 0, {65536, 65535}: 0xFFFEFFFF} {
+		if got := q.Encode(); got != want {
+			t.Errorf("%+v is %08X, want %08X", q, got, want)
+		}
+		if got := DecodeQueues(want); got != q {
+			t.Errorf("%08X is %+v, want %+v", want, got, q)
+		}
+	}
+}
