@@ -66,6 +66,7 @@ func (f *File) finish(e *ring.SQE) {
 // Read fills b from off.
 func (f *File) Read(op *Op, b []byte, off uint64) {
 	e, fd := f.start(op)
+	op.lent = unsafe.Pointer(&b[0])
 	if i, ok := f.r.memory.Registered(b); ok {
 		ring.PrepReadFixed(e, fd, unsafe.Pointer(&b[0]), uint32(len(b)), off, i)
 	} else {
@@ -77,6 +78,7 @@ func (f *File) Read(op *Op, b []byte, off uint64) {
 // Write writes b at off.
 func (f *File) Write(op *Op, b []byte, off uint64, flags uint32) {
 	e, fd := f.start(op)
+	op.lent = unsafe.Pointer(&b[0])
 	if i, ok := f.r.memory.Registered(b); ok {
 		ring.PrepWriteFixed(e, fd, unsafe.Pointer(&b[0]), uint32(len(b)), off, i, flags)
 	} else {
@@ -88,6 +90,7 @@ func (f *File) Write(op *Op, b []byte, off uint64, flags uint32) {
 // Readv fills a vector from off; iov is lent until the operation completes.
 func (f *File) Readv(op *Op, iov []unix.Iovec, off uint64) {
 	e, fd := f.start(op)
+	op.lent = unsafe.Pointer(&iov[0])
 	ring.PrepReadv(e, fd, &iov[0], len(iov), off)
 	f.finish(e)
 }
@@ -95,6 +98,7 @@ func (f *File) Readv(op *Op, iov []unix.Iovec, off uint64) {
 // Writev writes a vector at off; iov is lent until the operation completes.
 func (f *File) Writev(op *Op, iov []unix.Iovec, off uint64, flags uint32) {
 	e, fd := f.start(op)
+	op.lent = unsafe.Pointer(&iov[0])
 	ring.PrepWritev(e, fd, &iov[0], len(iov), off, flags)
 	f.finish(e)
 }

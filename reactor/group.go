@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pollux-storage/pollux/internal/invariant"
 	"github.com/pollux-storage/pollux/reactor/ring"
 )
 
@@ -22,6 +23,7 @@ type Config struct {
 	RingSetup   []ring.SetupSet // for tests of older kernels' setups
 
 	workerCores unix.CPUSet
+	old         bool // for tests: do without what kernels later than 5.15 brought
 }
 
 func (c *Config) chunksMax() int { return (c.MemoryBytes + chunkBytes - 1) / chunkBytes }
@@ -94,13 +96,18 @@ func Start(cfg Config) (*Group, error) {
 	n := len(cfg.Cores)
 	g := &Group{}
 	for i, core := range cfg.Cores {
-		r := &Reactor{index: i, core: core, group: g, spin: cfg.Spin, msgRing: true, overflow: make([][]Message, n)}
+		r := &Reactor{index: i, core: core, group: g, spin: cfg.Spin, wakeFD: -1, touched: make([]*outbox, 0, n)}
 		r.policy.Store(int32(cfg.Idle))
 		for range n {
 			r.inbox = append(r.inbox, new(messageRing))
 		}
 		g.reactors = append(g.reactors, r)
 		g.ended = append(g.ended, make(chan struct{}))
+	}
+	for i, r := range g.reactors {
+		for _, to := range g.reactors {
+			r.outbox = append(r.outbox, outbox{to: to, ring: to.inbox[i]})
+		}
 	}
 	started := make(chan error, n)
 	for _, r := range g.reactors {
@@ -138,29 +145,23 @@ func (g *Group) Each(f func(r *Reactor)) error {
 	return nil
 }
 
+// checkOutside stops a caller that is a reactor from waiting for reactors.
+func (g *Group) checkOutside() {
+	tid := unix.Gettid()
+	for i, r := range g.reactors {
+		select {
+		case <-g.ended[i]: // its thread's id may be another's by now
+		default:
+			invariant.Check(r.tid != tid, "reactor: a reactor may not wait for itself or another: use Go or Send")
+		}
+	}
+}
+
 // SetIdle changes the idle policy of all.
 func (g *Group) SetIdle(i Idle) {
 	for _, r := range g.reactors {
 		r.SetIdle(i)
 	}
-}
-
-// Stop ends the reactors when nothing is in flight on them any more; whoever uses them has closed what they opened. If ctx
-// ends first, it says what was left, and the reactors go on.
-func (g *Group) Stop(ctx context.Context) error {
-	for _, r := range g.reactors {
-		_ = r.Go(func() { r.stopping = true })
-	}
-	for i, r := range g.reactors {
-		select {
-		case <-g.ended[i]:
-		case <-ctx.Done():
-			var left, timers int
-			_ = r.Call(func() { left, timers = r.inFlight-1, len(r.timers.t) })
-			return fmt.Errorf("stopping reactor %d: %d operations still in flight, %d timers set: %w", i, left, timers, ctx.Err())
-		}
-	}
-	return nil
 }
 
 // TuneRuntime sets the Go runtime up to live beside n reactors: a processor for each, and two for control work and the

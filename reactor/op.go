@@ -1,6 +1,8 @@
 package reactor
 
 import (
+	"unsafe"
+
 	"github.com/pollux-storage/pollux/internal/invariant"
 	"github.com/pollux-storage/pollux/reactor/ring"
 )
@@ -12,6 +14,7 @@ type Op struct {
 	id       uint32
 	bound    bool
 	inFlight bool
+	lent     unsafe.Pointer // what the kernel reads or writes: the collector does not see it in the ring
 }
 
 // Completion takes the end of an operation: res is the kernel's result, a negative errno on failure; flags are ring.More
@@ -67,5 +70,3 @@ func (r *Reactor) Cancel(op *Op) {
 		e.UserData = idIgnored
 	}
 }
-
-const idIgnored = ^uint64(0) - 2

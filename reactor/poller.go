@@ -23,10 +23,14 @@ type pollerEntry struct {
 	poller     Poller
 	name       string
 	busy       func() bool
+	removed    bool
 	runs, hits uint64
 }
 
 func (p *pollerEntry) poll(now Ticks) int {
+	if p.removed {
+		return 0
+	}
 	work := p.poller.Poll(now)
 	p.runs++
 	if work > 0 {
@@ -50,14 +54,25 @@ func (r *Reactor) AddPoller(name string, p Poller, wake Wake) error {
 	return nil
 }
 
-// RemovePoller ends that. It must not be called from a poller.
+// RemovePoller ends that. A poller may remove itself or another while it is asked: the one that is removed is not asked again.
 func (r *Reactor) RemovePoller(p Poller) {
 	for i, e := range r.pollers {
 		if e.poller == p {
-			r.pollers = append(r.pollers[:i:i], r.pollers[i+1:]...)
+			e.removed = true
+			r.pollers = append(r.pollers[:i:i], r.pollers[i+1:]...) // a copy: a tick may be going through the list
 			return
 		}
 	}
+}
+
+// busyPoller gives a poller that waits for something which cannot wake the reactor, if there is one.
+func (r *Reactor) busyPoller() *pollerEntry {
+	for _, p := range r.pollers {
+		if p.busy != nil && p.busy() {
+			return p
+		}
+	}
+	return nil
 }
 
 // Pollers lists the pollers with their counters.

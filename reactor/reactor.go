@@ -19,11 +19,8 @@ package reactor
 
 import (
 	"fmt"
-	"os"
 	"runtime"
 	"sync/atomic"
-	"syscall"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -39,6 +36,7 @@ type Reactor struct {
 	tid   int
 
 	ring   *ring.Ring
+	can    kernelCan
 	tables bool // the ring has buffer and file tables
 	files  []uint16
 	now    Ticks
@@ -52,34 +50,43 @@ type Reactor struct {
 	timers   timerHeap
 	pollers  []*pollerEntry
 
-	inbox    []*messageRing // by the sender's index
-	overflow [][]Message    // by the receiver's index: sent, but its ring was full
-	calls    callQueue
+	inbox   []*messageRing // by the sender's index
+	outbox  []outbox       // by the receiver's index
+	touched []*outbox      // sent to in this tick: these peers are woken at its end, if they sleep
+	sent    uint64
+	calls   callQueue
 
 	sleeping atomic.Uint32
 	policy   atomic.Int32
 	spin     Ticks
-	lastWork Ticks
+	lastIO   Ticks // when a tick last found a completion, a message or a poller's work
 
-	wakeFD   int
-	wakeOp   Op
-	wakeBuf  *uint64
-	msgRing  bool // peers can be woken by a message from our ring
-	stopping bool
+	wakeFD  int
+	wakeBuf *uint64
+
+	stop stopState
 
 	memory *Memory
 	stats  Stats
+	busy   bool // the current tick found work
+}
+
+// kernelCan is what older kernels lack and the reactor does in another way.
+type kernelCan struct {
+	msgRing         bool // post a completion to another ring (5.18)
+	acceptMultishot bool // accept until cancelled (5.19)
 }
 
 // Stats counts what a reactor did since it began.
 type Stats struct {
-	Busy, Idle  Ticks  // time in ticks that found work, and in all others, asleep included
+	Busy, Idle  Ticks  // time in ticks that found work, and all other time, asleep included
+	Asleep      Ticks  // the part of Idle that was spent asleep
 	Ticks       uint64 // turns of the loop
 	Sleeps      uint64
 	Wakes       uint64 // wake-ups sent to sleeping peers
-	Completions uint64
+	Completions uint64 // of operations
 	Enters      uint64 // system calls into the ring
-	Messages    uint64
+	Messages    uint64 // received
 }
 
 // Index is the reactor's place in its group, from 0.
@@ -97,43 +104,61 @@ func (r *Reactor) Now() Ticks { return r.now }
 // Memory is the reactor's pool of buffers.
 func (r *Reactor) Memory() *Memory { return r.memory }
 
-// Stats gives the counters as they stand.
+// Stats gives the counters as they stand at the beginning of the current tick.
 func (r *Reactor) Stats() Stats {
 	s := r.stats
 	s.Enters = r.ring.Enters()
 	return s
 }
 
-// Asleep reports whether the reactor sleeps. Any goroutine may ask.
-func (r *Reactor) Asleep() bool { return r.sleeping.Load() != 0 }
+// CPUTime is the processor time that the reactor's thread has used, by itself and in the kernel on its behalf.
+func (r *Reactor) CPUTime() (user, system Ticks) {
+	var u unix.Rusage
+	if unix.Getrusage(unix.RUSAGE_THREAD, &u) != nil {
+		return 0, 0
+	}
+	return Ticks(u.Utime.Nano()), Ticks(u.Stime.Nano())
+}
 
-// ThreadID is the kernel's id of the reactor's thread.
+// ThreadID is the kernel's id of the reactor's thread. Any goroutine may ask.
 func (r *Reactor) ThreadID() int { return r.tid }
+
+// Setup is the set of flags with which the kernel set the ring up. Any goroutine may ask.
+func (r *Reactor) Setup() ring.SetupSet { return r.ring.Setup() }
 
 // run is the reactor's life. started hears once whether it could begin.
 func (r *Reactor) run(cfg *Config, started chan<- error) {
 	runtime.LockOSThread() // never unlocked: the pinned thread ends with the goroutine
 	if err := r.begin(cfg); err != nil {
+		r.calls.closeIfEmpty()
 		r.end()
 		started <- err
 		return
 	}
 	started <- nil
+	alive := true
+	defer func() {
+		if alive {
+			if p := recover(); p != nil {
+				panic(p)
+			}
+			panic("invariant broken: reactor: something that ran on a reactor ended its goroutine (runtime.Goexit, testing's FailNow)")
+		}
+	}()
 	r.now = now()
-	r.lastWork = r.now
+	r.lastIO = r.now
 	for {
-		work := r.tick()
-		if work {
-			r.lastWork = r.now
+		if r.tick() {
 			continue
 		}
-		if r.stopping && r.quiet() {
+		if r.stop.asked && r.stopStep() {
 			break
 		}
 		if r.mayBlock() {
 			r.sleep()
 		}
 	}
+	alive = false
 	r.end()
 }
 
@@ -151,10 +176,14 @@ func (r *Reactor) begin(cfg *Config) error {
 	if r.ring, err = ring.Open(ring.Config{Entries: cfg.RingEntries, CQEntries: 4 * cfg.RingEntries, Setup: cfg.RingSetup}); err != nil {
 		return fmt.Errorf("starting reactor %d: %w", r.index, err)
 	}
+	r.can = kernelCan{r.ring.Supports(ring.OpMsgRing), r.ring.Supports(ring.OpAcceptMultishot)}
+	if cfg.old {
+		r.can = kernelCan{}
+	}
 	// These three make it faster or fairer; kernels that lack them serve as well.
 	_ = r.ring.RegisterSelf()
 	_ = r.ring.SetWorkerCores(&cfg.workerCores)
-	r.tables = r.ring.RegisterTables(cfg.chunksMax(), filesMax) == nil
+	r.tables = !cfg.old && r.ring.RegisterTables(cfg.chunksMax(), filesMax) == nil
 	r.files = make([]uint16, 0, filesMax)
 	for i := filesMax - 1; i >= 0; i-- {
 		r.files = append(r.files, uint16(i))
@@ -162,25 +191,25 @@ func (r *Reactor) begin(cfg *Config) error {
 	if r.memory, err = newMemory(r, cfg); err != nil {
 		return fmt.Errorf("starting reactor %d: %w", r.index, err)
 	}
-	if r.wakeFD, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
+	// Not EFD_NONBLOCK: on a descriptor that does not block, io_uring answers EAGAIN instead of waiting (io_uring_enter(2)).
+	if r.wakeFD, err = unix.Eventfd(0, unix.EFD_CLOEXEC); err != nil {
 		return fmt.Errorf("starting reactor %d: making its eventfd: %w", r.index, err)
 	}
 	r.wakeBuf = new(uint64)
-	r.Bind(&r.wakeOp, r)
 	r.armWake()
 	return nil
 }
 
-// end releases what begin made.
+// end releases what begin made. The queue of calls is closed, and the peers have ended or send nothing more.
 func (r *Reactor) end() {
-	r.calls.close()
+	r.calls.awaitWakers()
 	if r.ring != nil {
 		_ = r.ring.Close()
 	}
 	if r.memory != nil {
 		r.memory.unmap()
 	}
-	if r.wakeFD > 0 {
+	if r.wakeFD >= 0 {
 		_ = unix.Close(r.wakeFD)
 	}
 	close(r.group.ended[r.index])
@@ -189,130 +218,75 @@ func (r *Reactor) end() {
 // tick is one turn of the loop; it reports whether it found anything to do.
 func (r *Reactor) tick() bool {
 	t := now()
-	elapsed := t - r.now
+	if elapsed := t - r.now; r.busy {
+		r.stats.Busy += elapsed
+	} else {
+		r.stats.Idle += elapsed
+	}
 	r.now = t
+	r.stats.Ticks++
 
-	work := r.reap()
-	work += r.takeMessages()
-	work += r.timers.expire(r.now)
+	io := r.reap() + r.takeMessages()
+	work := r.calls.run() + r.timers.expire(t)
 	for _, p := range r.pollers {
-		work += p.poll(r.now)
+		io += p.poll(t)
 	}
 	work += r.runAll(&r.deferred)
 	work += r.runAll(&r.flushes)
+	r.wakePeers()
 	r.ring.Submit()
 
-	r.stats.Ticks++
-	if work > 0 {
-		r.stats.Busy += elapsed
-		return true
+	if io > 0 {
+		r.lastIO = t
 	}
-	r.stats.Idle += elapsed
-	return false
+	r.busy = io+work > 0
+	return r.busy
 }
+
+// What UserData says besides the number of an operation.
+const (
+	idKind       = 3 << 32
+	idWake       = 1 << 32 // something woke us; its own data: idWakeFD when our eventfd was read
+	idWakeFD     = idWake | 1
+	idWakeFailed = 2 << 32 // our message could not wake the peer with this index
+	idIgnored    = 3 << 32
+)
 
 // reap delivers the completions that are there, at most a queue full, so that the other sources get their turn.
 func (r *Reactor) reap() int {
-	n := r.ring.Ready()
+	n, ops := r.ring.Ready(), 0
 	for i := uint32(0); i < n; i++ {
 		e := r.ring.At(i)
 		id, res, flags := e.UserData, e.Res, e.Flags
-		switch {
-		case id < uint64(len(r.ops)):
-			op := r.ops[id]
-			if flags&ring.More == 0 {
-				invariant.Check(op.inFlight, "reactor: completion of an operation that is not in flight")
-				op.inFlight = false
-				r.inFlight--
-			}
-			op.done.OpDone(op, res, flags)
-		case id == idWakeFailed:
-			r.msgRing = false // this kernel cannot: wake by eventfd from now on
+		if id >= idWake {
+			r.reapOwn(id, res)
+			continue
 		}
-	}
-	r.ring.Advance(n)
-	r.stats.Completions += uint64(n)
-	return int(n)
-}
-
-// mayBlock says whether the idle policy and the pollers allow a sleep now.
-func (r *Reactor) mayBlock() bool {
-	switch Idle(r.policy.Load()) {
-	case Poll:
-		return false
-	case Adaptive:
-		if r.now-r.lastWork < r.spin {
-			return false
+		op := r.ops[id]
+		invariant.Check(op != nil && op.inFlight, "reactor: completion of an operation that is not in flight")
+		if flags&ring.More == 0 {
+			op.inFlight, op.lent = false, nil
+			r.inFlight--
 		}
+		op.done.OpDone(op, res, flags)
+		ops++
 	}
-	for _, p := range r.pollers {
-		if p.busy != nil && p.busy() {
-			return false
+	if n > 0 {
+		r.ring.Advance(n)
+		r.stats.Completions += uint64(ops)
+	}
+	return ops
+}
+
+// reapOwn takes the completion of what the reactor started for itself.
+func (r *Reactor) reapOwn(id uint64, res int32) {
+	switch id & idKind {
+	case idWake:
+		if id == idWakeFD {
+			r.wakeRead(res)
 		}
+	case idWakeFailed:
+		r.can.msgRing = false // from now on by eventfd, and so for the one who sleeps on
+		r.group.reactors[uint32(id)].wakeByFD()
 	}
-	return true
-}
-
-// sleep waits in the kernel until a completion, message, call or timer. The order matters: the flag is up before the last
-// look at the mail, so that a sender either is seen here or sees the flag and wakes us.
-func (r *Reactor) sleep() {
-	r.sleeping.Store(1)
-	if r.hasMail() {
-		r.sleeping.Store(0)
-		return
-	}
-	limit := int64(-1)
-	if next, ok := r.timers.next(); ok {
-		limit = max(0, int64(next-now()))
-	}
-	r.stats.Sleeps++
-	r.ring.Wait(limit)
-	r.sleeping.Store(0)
-	t := now()
-	r.stats.Idle += t - r.now
-	r.now = t
-}
-
-// quiet reports that nothing is left to be done before the reactor may end: only its own wake-up read is in flight.
-func (r *Reactor) quiet() bool {
-	return r.inFlight <= 1 && !r.hasMail() && r.deferred.head == nil && r.flushes.head == nil
-}
-
-const (
-	idWake       = ^uint64(0)     // a peer's message woke us
-	idWakeFailed = ^uint64(0) - 1 // our message to a peer failed
-)
-
-// wake ends the sleep of target, which this reactor has just sent something.
-func (r *Reactor) wake(target *Reactor) {
-	if target.sleeping.Load() == 0 || target.sleeping.Swap(0) == 0 {
-		return
-	}
-	r.stats.Wakes++
-	if !r.msgRing {
-		target.wakeByFD()
-		return
-	}
-	e := r.ring.Next()
-	ring.PrepMsgRing(e, target.ring.Fd(), idWake, 0)
-	e.Flags = 1 << 6 // IOSQE_CQE_SKIP_SUCCESS: only a failure is reported to us
-	e.UserData = idWakeFailed
-}
-
-// wakeByFD wakes the reactor from any thread.
-func (r *Reactor) wakeByFD() {
-	one := [8]byte{1}
-	_, _ = syscall.Write(r.wakeFD, one[:])
-}
-
-func (r *Reactor) armWake() {
-	ring.PrepRead(r.Start(&r.wakeOp), r.wakeFD, unsafe.Pointer(r.wakeBuf), 8, 0)
-}
-
-// OpDone takes the end of the read of the reactor's own eventfd.
-func (r *Reactor) OpDone(_ *Op, res int32, _ uint32) {
-	if res < 0 && syscall.Errno(-res) != syscall.EAGAIN && syscall.Errno(-res) != syscall.EINTR {
-		fmt.Fprintf(os.Stderr, "reactor %d: reading its eventfd: %v\n", r.index, syscall.Errno(-res))
-	}
-	r.armWake()
 }

@@ -1,39 +1,12 @@
 package reactor_test
 
 import (
-	"context"
 	"os"
 	"path/filepath"
 	"testing"
 
 	"github.com/pollux-storage/pollux/reactor"
 )
-
-// start starts a group that ends with the test.
-func start(t testing.TB, cfg reactor.Config) *reactor.Group {
-	t.Helper()
-	if cfg.Cores == nil {
-		cfg.Cores = []int{-1}
-	}
-	if cfg.MemoryBytes == 0 {
-		cfg.MemoryBytes = 16 << 20
-	}
-	g, err := reactor.Start(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := g.Stop(context.Background()); err != nil {
-			t.Error(err)
-		}
-	})
-	return g
-}
-
-// opFunc is a Completion made of a function.
-type opFunc func(res int32)
-
-func (f opFunc) OpDone(_ *reactor.Op, res int32, _ uint32) { f(res) }
 
 func TestFileIsWrittenAndReadThroughTheRing(t *testing.T) {
 	for _, policy := range []reactor.Idle{reactor.Adaptive, reactor.Poll, reactor.Interrupt} {

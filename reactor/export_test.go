@@ -1,0 +1,41 @@
+package reactor
+
+import (
+	"github.com/pollux-storage/pollux/reactor/ring"
+)
+
+// OldKernel lets the reactors do without what kernels later than 5.15 brought.
+func (c *Config) OldKernel() { c.old, c.RingSetup = true, []ring.SetupSet{0} }
+
+// MessageRingSize is the number of messages that fit between two ticks of the receiver.
+const MessageRingSize = messageRingSize
+
+// FailWake does what waking r from by would, with a message that the kernel refuses. It reports whether r slept.
+func FailWake(by, r *Reactor) bool {
+	if !r.takeWake() {
+		return false
+	}
+	e := by.ring.Next()
+	ring.PrepMsgRing(e, by.wakeFD, idWake, 0) // not a ring
+	e.Flags = ring.SkipSuccess
+	e.UserData = idWakeFailed | uint64(r.index)
+	return true
+}
+
+// MsgRing reports whether r wakes peers by messages from its ring.
+func (r *Reactor) MsgRing() bool { return r.can.msgRing }
+
+// OpsTable is the number of places in the table of operations, and of those that are free.
+func (r *Reactor) OpsTable() (places, free int) { return len(r.ops), len(r.opsFree) }
+
+// FilesFree is the number of free places in the ring's file table.
+func (r *Reactor) FilesFree() int { return len(r.files) }
+
+// Waiting is the number of messages to another reactor that found no room in the ring, and the memory kept for them.
+func (r *Reactor) Waiting(to *Reactor) (n, room int) {
+	o := &r.outbox[to.index]
+	return len(o.waiting) - o.first, cap(o.waiting)
+}
+
+// EndSpin lets the reactor believe that its last I/O was long ago.
+func (r *Reactor) EndSpin() { r.lastIO -= 1 << 60 }
