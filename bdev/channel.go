@@ -167,3 +167,6 @@ func (c *Channel) Close() {
 	c.d.channels[c.r.Index()] = nil
 	c.d.retire(c)
 }
+
+// Stats gives the counters of this channel alone. It is for its reactor.
+func (c *Channel) Stats() *Stats { return &c.stats }

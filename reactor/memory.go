@@ -273,10 +273,10 @@ func (m *Memory) Await(w *Waiter, run Runner) {
 	m.waiters.n++
 }
 
-// Forget takes a waiter out; one that does not wait is nothing.
-func (m *Memory) Forget(w *Waiter) {
+// Forget takes a waiter out and reports whether it waited.
+func (m *Memory) Forget(w *Waiter) bool {
 	if !w.in {
-		return
+		return false
 	}
 	var before *Waiter
 	for p := m.waiters.head; p != w; p = p.next {
@@ -292,6 +292,7 @@ func (m *Memory) Forget(w *Waiter) {
 	}
 	w.next, w.in = nil, false
 	m.waiters.n--
+	return true
 }
 
 // Run gives every waiter that was there a try, once.

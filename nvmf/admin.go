@@ -1,0 +1,147 @@
+package nvmf
+
+import (
+	"github.com/pollux-storage/pollux/reactor"
+)
+
+// This file is the Admin commands: what each is answered by, and where. Identify is in identifying.go, features are in
+// features.go, log pages in pages.go.
+
+// admin executes an Admin command.
+func (k *controller) admin(c *command) {
+	op := AdminOpcode(c.sqe.Opcode())
+	if k.discovery() && !discoveryCommand(op) {
+		k.aq.respond(c, StatusInvalidOpcode|DNR)
+		return
+	}
+	switch op {
+	case AdminIdentify:
+		k.identify(c)
+	case AdminGetLogPage:
+		k.logPage(c)
+	case AdminGetFeatures:
+		k.getFeature(c)
+	case AdminSetFeatures:
+		k.setFeature(c)
+	case AdminAER:
+		k.events.request(k, c)
+	case AdminKeepAlive:
+		k.keepAlive()
+		k.aq.respond(c, StatusSuccess)
+	case AdminAbort:
+		k.abort(c)
+	default:
+		k.aq.respond(c, StatusInvalidOpcode|DNR)
+	}
+}
+
+// discoveryCommand reports what a discovery controller takes. Base Specification 2.0, "Discovery Controller".
+func discoveryCommand(op AdminOpcode) bool {
+	switch op {
+	case AdminIdentify, AdminGetLogPage, AdminGetFeatures, AdminSetFeatures, AdminAER, AdminKeepAlive:
+		return true
+	}
+	return false
+}
+
+// give answers a command with page, of which at most want bytes go to the host. Admin commands that read are few and their
+// pages small, so they are built anew for each.
+func (k *controller) give(c *command, page []byte, want uint32) {
+	n := min(want, uint32(len(page)))
+	if n == 0 {
+		k.aq.respond(c, StatusSuccess)
+		return
+	}
+	place, bytes, s := c.sqe.TCPData(0)
+	switch {
+	case !s.OK():
+		k.aq.respond(c, s)
+		return
+	case place != DataTransfer || bytes < want:
+		k.aq.respond(c, StatusSGLLength|DNR)
+		return
+	case bytes > k.share.pg.target.limits.Load().MaxIOBytes:
+		k.aq.respond(c, StatusInvalidField|DNR)
+		return
+	}
+	// The host's buffer is filled whole: newer Linux resets a controller after a short read.
+	if c.data = k.share.pg.r.Memory().Get(int(bytes)); c.data == nil {
+		k.aq.awaitMemory(c, c)
+		return
+	}
+	clear(c.data[copy(c.data, page[:n]):])
+	c.send = bytes
+	k.aq.respond(c, StatusSuccess)
+}
+
+// abort ends another command. Base Specification 2.0, "Abort command": DW0 bit 0 is set if nothing was aborted.
+func (k *controller) abort(c *command) {
+	qid, cid := c.sqe.AbortSQID(), c.sqe.AbortCID()
+	c.dw0 = 1
+	if qid == 0 {
+		if o := k.aq.find(cid); o != nil && o != c && k.events.abort(k, o) {
+			c.dw0 = 0
+		}
+		k.aq.respond(c, StatusSuccess)
+		return
+	}
+	l := k.queues[qid]
+	if l == nil {
+		k.aq.respond(c, StatusSuccess)
+		return
+	}
+	if k.aborts == abortsMax {
+		k.aq.respond(c, StatusAbortLimit)
+		return
+	}
+	k.aborts++
+	k.share.pg.send(l.home, &abortMessage{k: k, c: c, l: l, cid: cid})
+}
+
+// abortMessage looks for a command on its queue's reactor and comes back with the answer.
+type abortMessage struct {
+	k     *controller
+	c     *command
+	l     *queueLink
+	cid   CID
+	asked bool
+	ended bool
+}
+
+// Receive goes on, at the queue and then at the controller.
+func (m *abortMessage) Receive(r *reactor.Reactor) {
+	if !m.asked {
+		m.asked = true
+		if q := m.l.q; q != nil && q.state == queueLive {
+			if o := q.find(m.cid); o != nil {
+				m.ended = q.abort(o)
+			}
+		}
+		m.k.share.pg.target.groups[r.Index()].send(m.l.owner, m)
+		return
+	}
+	m.k.aborts--
+	if m.ended {
+		m.c.dw0 = 0
+	}
+	m.c.q.respond(m.c, StatusSuccess)
+}
+
+// abort ends a command if it still can be: one that waits for its data ends when that is here, one at a device if the device
+// still holds it back.
+func (q *queue) abort(c *command) bool {
+	switch c.state {
+	case commandFetching:
+		c.aborted = true
+		return true
+	case commandExecuting:
+		if c.ns != nil && c.req.InFlight() {
+			return c.ns.ch.Abort(&c.req)
+		}
+		if q.r.Memory().Forget(&c.wait) {
+			q.respond(c, StatusAbortRequested)
+			return true
+		}
+	}
+	return false
+}

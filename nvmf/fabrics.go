@@ -1,0 +1,253 @@
+package nvmf
+
+import (
+	"github.com/pollux-storage/pollux/reactor"
+)
+
+// This file is the Fabrics commands: Connect, by which a connection becomes a queue, and the properties.
+//
+// The way of a Connect: the reactor that accepted the connection reads it and hands the connection to the reactor that owns the
+// subsystem. There it is judged, all controllers of a subsystem being owned in one place. An Admin queue stays there; an I/O
+// queue goes on to the reactor that is to serve it. The answer leaves from wherever the queue came to rest.
+
+// fabrics executes a Fabrics command.
+func (q *queue) fabrics(c *command) {
+	switch t := c.sqe.FCTYPE(); {
+	case t == FabricsConnect:
+		q.connect(c)
+	case q.id == 0 && t == FabricsPropertyGet:
+		q.ctrl.propertyGet(c)
+	case q.id == 0 && t == FabricsPropertySet:
+		q.ctrl.propertySet(c)
+	default:
+		// Base Specification 2.0, "Fabrics Command Set": on an I/O queue only Connect, authentication and Disconnect.
+		q.respond(c, StatusInvalidField|DNR)
+	}
+}
+
+// origin is a connection on its way to a reactor.
+type origin interface {
+	open(pg *pollGroup, id QID, entries uint32) *queue
+	close()
+}
+
+// handoff carries a connection and its Connect from reactor to reactor.
+type handoff struct {
+	origin  origin
+	command *command // at the reactor that accepted it, until the connection leaves
+	sub     *Subsystem
+	port    *portal
+	sqe     SQE
+	data    ConnectData
+	link    *queueLink // decided: the I/O queue that it becomes
+}
+
+// connect begins to serve a Connect.
+func (q *queue) connect(c *command) {
+	if q.state != queueConnecting {
+		q.respond(c, StatusSequence|DNR)
+		return
+	}
+	data, s, ipo := DecodeConnectData(c.data)
+	if !s.OK() {
+		c.dw0 = uint32(ipo)
+		q.respond(c, s)
+		return
+	}
+	if c.sqe.RECFMT() != 0 {
+		q.respond(c, StatusConnectFormat|DNR)
+		return
+	}
+	share := q.pg.byNQN[data.SUBNQN]
+	if share == nil {
+		c.dw0 = uint32(IPOSUBNQN)
+		q.respond(c, q.pg.unknownSubsystem())
+		return
+	}
+	h := &handoff{command: c, sub: share.sub, port: q.t.portal(), sqe: c.sqe, data: data}
+	q.t.move(h)
+}
+
+// depart sends the connection on to the reactor that owns the subsystem, or judges it here if that is this one.
+func (h *handoff) depart(from *pollGroup) {
+	owner := from.target.group.Reactor(h.sub.owner)
+	if owner == from.r {
+		h.Receive(owner)
+		return
+	}
+	from.r.Send(owner, h)
+}
+
+// Receive goes on with the Connect on the reactor that it came to.
+func (h *handoff) Receive(r *reactor.Reactor) {
+	pg := h.sub.target.groups[r.Index()]
+	if h.link != nil {
+		h.settle(pg)
+		return
+	}
+	share := pg.shares[h.sub]
+	if share == nil {
+		h.refuse(pg, pg.unknownSubsystem(), uint32(IPOSUBNQN)) // deleted while the connection travelled
+		return
+	}
+	s, dw0 := share.judge(h)
+	if !s.OK() {
+		h.refuse(pg, s, dw0)
+		return
+	}
+	if h.sqe.ConnectQID() == 0 {
+		share.newController(h)
+		return
+	}
+	h.link = share.newIOQueue(h)
+	if h.link.home == pg.r {
+		h.settle(pg)
+		return
+	}
+	pg.r.Send(h.link.home, h)
+}
+
+// refuse answers the Connect with an error. The host may try again on the same connection.
+func (h *handoff) refuse(pg *pollGroup, s Status, dw0 uint32) {
+	pg.refused++
+	q := h.origin.open(pg, 0, 1)
+	q.expectConnect()
+	c := h.slot(q)
+	c.dw0 = dw0
+	q.respond(c, s)
+	q.t.resume()
+}
+
+// slot takes a slot of the new queue for the Connect itself, which every queue answers as its first command.
+func (h *handoff) slot(q *queue) *command {
+	c, _, _ := q.acquire(&h.sqe)
+	c.state = commandExecuting
+	return c
+}
+
+// accept answers the Connect with success.
+func (h *handoff) accept(q *queue, id CNTLID) {
+	c := h.slot(q)
+	c.dw0 = uint32(id)
+	q.state = queueLive
+	// CATTR bit 2: the host asks to do without SQ flow control, and SQHD FFFFh in this answer says that we agree.
+	noFlow := h.sqe.CATTR()&CATTRNoFlow != 0
+	q.sqhd = 1 % uint16(min(q.entries, 0xFFFF))
+	if noFlow {
+		q.sqhd = 0xFFFF
+	}
+	q.respond(c, StatusSuccess)
+	q.noFlow = noFlow
+	q.t.resume()
+}
+
+// settle makes the I/O queue on its reactor.
+func (h *handoff) settle(pg *pollGroup) {
+	share := pg.shares[h.sub]
+	if share == nil {
+		h.origin.close()
+		pg.r.Send(h.link.owner, &h.link.gone)
+		return
+	}
+	q := h.origin.open(pg, h.sqe.ConnectQID(), h.sqe.QueueEntries())
+	q.link, h.link.q = h.link, q
+	share.attach(q, h.link.host, h.port)
+	h.accept(q, h.link.cntlid)
+}
+
+// judge checks a Connect in the order of Base Specification 2.0, "Connect Command and Response". With StatusConnectParameters
+// the second result names the parameter. No answer carries DNR that a failover or a restart could mend: Linux gives up for good
+// on one that does.
+func (s *subsystemShare) judge(h *handoff) (Status, uint32) {
+	v, d := s.view, &h.data
+	if d.HOSTNQN == "" {
+		return StatusConnectParameters | DNR, uint32(IPOHOSTNQN)
+	}
+	if v.listenerOn(h.port) == nil {
+		return StatusConnectHost | DNR, 0
+	}
+	if _, ok := v.host(d.HOSTNQN); !ok {
+		s.pg.denied++
+		return StatusConnectHost | DNR, 0
+	}
+	entries, qid := h.sqe.QueueEntries(), h.sqe.ConnectQID()
+	most := s.pg.target.queueEntries(qid)
+	if entries < 2 || entries > most {
+		return StatusConnectParameters | DNR, uint32(IPOSQSIZE)
+	}
+	if qid == 0 {
+		if d.CNTLID != CNTLIDDynamic {
+			return StatusConnectParameters | DNR, uint32(IPOCNTLID)
+		}
+		if len(s.controllers) >= int(s.sub.o.MaxCNTLID-s.sub.o.MinCNTLID)+1 {
+			return StatusConnectBusy, 0
+		}
+		return StatusSuccess, 0
+	}
+	ctrl := s.controllers[d.CNTLID]
+	switch {
+	case ctrl == nil || ctrl.closing:
+		return StatusConnectParameters | DNR, uint32(IPOCNTLID)
+	case ctrl.host.nqn != d.HOSTNQN:
+		return StatusConnectParameters | DNR, uint32(IPOHOSTNQN)
+	case d.HOSTID != ctrl.host.id && d.HOSTID != [16]byte{}:
+		return StatusConnectParameters | DNR, uint32(IPOHOSTID)
+	case !ctrl.ready(), s.sub.discovery, uint32(qid) > ctrl.queuesMax():
+		return StatusConnectParameters | DNR, uint32(IPOQID)
+	case ctrl.queues[qid] != nil:
+		return StatusSequence, 0 // an old queue that is closing will be gone soon: without DNR the host tries again
+	}
+	return StatusSuccess, 0
+}
+
+// propertyGet answers Property Get. Base Specification 2.0, "Property Get Command and Response".
+func (k *controller) propertyGet(c *command) {
+	bytes := c.sqe.PropertyBytes()
+	var v uint64
+	want := 4
+	switch c.sqe.PropertyOffset() {
+	case PropertyCAP:
+		v, want = uint64(k.cap), 8
+	case PropertyVS:
+		v = uint64(Version)
+	case PropertyCC:
+		v = uint64(k.cc)
+	case PropertyCSTS:
+		v = uint64(k.csts)
+	case PropertyNSSR:
+		if !k.cap.NSSRS() {
+			want = 0
+		}
+	case PropertyCRTO:
+		v = uint64(MakeCRTO(readyTimeout))
+	default:
+		want = 0
+	}
+	if bytes != want {
+		k.aq.respond(c, StatusInvalidField|DNR)
+		return
+	}
+	c.dw0, c.dw1 = uint32(v), uint32(v>>32)
+	k.aq.respond(c, StatusSuccess)
+}
+
+// propertySet answers Property Set: only CC can be written, and NSSR where it is enabled.
+func (k *controller) propertySet(c *command) {
+	v := uint32(c.sqe.PropertyValue())
+	switch off := c.sqe.PropertyOffset(); {
+	case c.sqe.PropertyBytes() != 4:
+		k.aq.respond(c, StatusInvalidField|DNR)
+	case off == PropertyCC:
+		k.configure(c, CC(v))
+	case off == PropertyNSSR && k.cap.NSSRS():
+		// Base Specification 2.0, "NVM Subsystem Reset": any other value than "NVMe" does nothing.
+		k.aq.respond(c, StatusSuccess)
+		if v == nssrValue {
+			k.share.resetSubsystem()
+		}
+	default:
+		k.aq.respond(c, StatusInvalidField|DNR)
+	}
+}
+
+const nssrValue = 0x4E564D65 // "NVMe"

@@ -1,0 +1,169 @@
+package nvmf
+
+// This file is the features of a controller. Base Specification 2.0, "Set Features command, Feature Identifiers".
+
+// features are the values that a host may set.
+type features struct {
+	queues       uint32 // 07h as granted; 0 before it was asked for
+	temperature  uint32
+	errorRetry   uint32
+	timestamp    [8]byte
+	hostBehavior [512]byte
+}
+
+func (k *controller) getFeature(c *command) {
+	fid := c.sqe.FID()
+	if k.discovery() && fid != FIDEvents && fid != FIDKeepAlive {
+		k.aq.respond(c, StatusInvalidField|DNR)
+		return
+	}
+	v, changeable, ok := k.feature(fid)
+	if !ok {
+		k.aq.respond(c, StatusInvalidField|DNR)
+		return
+	}
+	switch c.sqe.SEL() {
+	case SELCurrent, SELDefault, SELSaved:
+		c.dw0 = v
+	case SELSupported:
+		if changeable {
+			c.dw0 = FeatureChangeable
+		}
+		k.aq.respond(c, StatusSuccess)
+		return
+	default:
+		k.aq.respond(c, StatusInvalidField|DNR)
+		return
+	}
+	switch fid {
+	case FIDTimestamp:
+		k.give(c, k.f.timestamp[:], uint32(len(k.f.timestamp)))
+	case FIDHostBehavior:
+		k.give(c, k.f.hostBehavior[:], uint32(len(k.f.hostBehavior)))
+	case FIDHostID:
+		// "Host Identifier": over fabrics it is 128 bits and EXHID says so.
+		if c.sqe.CDW(11)&1 == 0 {
+			k.aq.respond(c, StatusInvalidField|DNR)
+			return
+		}
+		k.give(c, k.host.id[:], uint32(len(k.host.id)))
+	default:
+		k.aq.respond(c, StatusSuccess)
+	}
+}
+
+// feature gives a feature's value in DW0, and whether Set Features may change it.
+func (k *controller) feature(fid FID) (v uint32, changeable, ok bool) {
+	switch fid {
+	case FIDArbitration:
+		return 6, false, true
+	case FIDPower:
+		return 0, true, true
+	case FIDTemperature:
+		return k.f.temperature, true, true
+	case FIDErrorRecovery:
+		return k.f.errorRetry, true, true
+	case FIDVolatileCache:
+		if k.identifyController().VWC&VWCPresent == 0 {
+			return 0, false, false
+		}
+		return 1, false, true
+	case FIDQueues:
+		return k.f.queues, true, true
+	case FIDAtomicity:
+		return 0, true, true
+	case FIDEvents:
+		return k.events.config, true, true
+	case FIDTimestamp, FIDHostBehavior:
+		return 0, true, true
+	case FIDKeepAlive:
+		return uint32(k.kato / 1e6), true, true
+	case FIDHostID:
+		return 0, false, true
+	}
+	return 0, false, false
+}
+
+func (k *controller) setFeature(c *command) {
+	fid, v := c.sqe.FID(), c.sqe.CDW(11)
+	s := StatusSuccess
+	switch {
+	case c.sqe.SV():
+		s = StatusFeatureNotSaveable | DNR
+	case k.discovery() && fid != FIDEvents && fid != FIDKeepAlive:
+		s = StatusInvalidField | DNR
+	default:
+		s = k.change(c, fid, v)
+	}
+	k.aq.respond(c, s)
+}
+
+func (k *controller) change(c *command, fid FID, v uint32) Status {
+	if id := c.sqe.NSID(); id != 0 && id != NSIDAll {
+		return StatusFeatureNotNamespace | DNR
+	}
+	switch fid {
+	case FIDPower:
+		if v&0x1F != 0 { // there is power state 0 alone
+			return StatusInvalidField | DNR
+		}
+	case FIDTemperature:
+		k.f.temperature = v
+	case FIDErrorRecovery:
+		if v&(1<<16) != 0 { // DULBE: deallocated blocks read as zeros here, never as an error
+			return StatusInvalidField | DNR
+		}
+		k.f.errorRetry = v
+	case FIDQueues:
+		// "Number of Queues": 0-based halves, and never after a queue was made.
+		if v&0xFFFF == 0xFFFF || v>>16 == 0xFFFF {
+			return StatusInvalidField | DNR
+		}
+		if len(k.queues) > 0 {
+			return StatusSequence | DNR
+		}
+		n := min(k.queuesMax()-1, v&0xFFFF, v>>16)
+		k.f.queues = n<<16 | n
+		c.dw0 = k.f.queues
+	case FIDAtomicity:
+		if v&1 != 0 {
+			return StatusInvalidField | DNR
+		}
+	case FIDEvents:
+		if v&^(0xFF|k.identifyController().OAES) != 0 {
+			return StatusInvalidField | DNR
+		}
+		k.events.config = v
+		k.events.tell(k)
+	case FIDTimestamp:
+		if len(c.data) < len(k.f.timestamp) {
+			return StatusSGLLength | DNR
+		}
+		copy(k.f.timestamp[:6], c.data)
+	case FIDKeepAlive:
+		if v == 0 {
+			return StatusKeepAliveInvalid | DNR
+		}
+		k.setKATO(v)
+	case FIDHostBehavior:
+		if len(c.data) < len(k.f.hostBehavior) {
+			return StatusSGLLength | DNR
+		}
+		copy(k.f.hostBehavior[:], c.data)
+	case FIDHostID:
+		return StatusSequence | DNR // over fabrics it is set by Connect
+	case FIDVolatileCache:
+		if _, _, ok := k.feature(fid); ok {
+			if v&1 == 0 {
+				return StatusFeatureNotChangeable | DNR
+			}
+			return StatusSuccess
+		}
+		return StatusInvalidField | DNR
+	case FIDArbitration:
+		return StatusFeatureNotChangeable | DNR
+	default:
+		return StatusInvalidField | DNR
+	}
+	return StatusSuccess
+}

@@ -1,0 +1,170 @@
+package nvmf
+
+import "github.com/pollux-storage/pollux/bdev"
+
+// This file is the log pages of a controller.
+
+func (k *controller) logPage(c *command) {
+	p := c.sqe.LogPage()
+	if p.Bytes > uint64(k.limitBytes()) {
+		k.aq.respond(c, StatusInvalidField|DNR)
+		return
+	}
+	page, s := k.page(p)
+	if s.OK() {
+		page, s = p.Window(page)
+	}
+	if !s.OK() {
+		k.aq.respond(c, s)
+		return
+	}
+	if !p.RAE {
+		k.pageRead(p.LID)
+	}
+	if len(page) == 0 {
+		page = []byte{0}
+	}
+	k.give(c, page, uint32(p.Bytes))
+}
+
+// pageRead clears what reading a page clears, and unmasks its event.
+func (k *controller) pageRead(l LID) {
+	switch l {
+	case LIDChanged:
+		k.events.changed, k.events.over = k.events.changed[:0], false
+		k.events.read(k, eventNamespaces)
+	case LIDANA:
+		k.events.read(k, eventANA)
+	case LIDDiscovery:
+		k.events.read(k, eventDiscovery)
+	case LIDReservation:
+		k.events.read(k, eventReservation)
+	}
+}
+
+// pagesIO and pagesDiscovery are the pages that a controller has, by its type.
+var (
+	pagesIO        = []LID{LIDSupported, LIDError, LIDHealth, LIDFirmware, LIDChanged, LIDEffects, LIDANA, LIDFeatures}
+	pagesDiscovery = []LID{LIDSupported, LIDError, LIDFeatures, LIDDiscovery}
+)
+
+// page builds a log page whole.
+func (k *controller) page(p LogPage) ([]byte, Status) {
+	has := pagesIO
+	if k.discovery() {
+		has = pagesDiscovery
+	}
+	found := false
+	for _, l := range has {
+		found = found || l == p.LID
+	}
+	if !found {
+		return nil, StatusInvalidLogPage | DNR
+	}
+	switch p.LID {
+	case LIDSupported:
+		return AppendSupportedPages(nil, has), StatusSuccess
+	case LIDError:
+		return k.errors.page(), StatusSuccess
+	case LIDHealth:
+		return k.health().AppendTo(nil), StatusSuccess
+	case LIDFirmware:
+		return AppendFirmware(nil, firmware), StatusSuccess
+	case LIDChanged:
+		ids := k.events.changed
+		if k.events.over {
+			ids = make([]NSID, ChangedMax+1)
+		}
+		return AppendChanged(nil, ids), StatusSuccess
+	case LIDEffects:
+		return AppendEffects(nil, adminEffects, ioEffects), StatusSuccess
+	case LIDANA:
+		return k.anaPage(p.LSP&LSPANAGroupsOnly != 0)
+	case LIDFeatures:
+		return AppendFeatures(nil, featureEffects), StatusSuccess
+	case LIDDiscovery:
+		return k.share.pg.target.discoveryPage(k), StatusSuccess
+	}
+	return nil, StatusInvalidLogPage | DNR
+}
+
+func (l *errorLog) page() []byte {
+	var b []byte
+	for i := uint64(0); i < errorLogMax; i++ {
+		var e ErrorEntry
+		if i < l.count {
+			e = l.entries[(l.count-i)%errorLogMax]
+		}
+		b = e.AppendTo(b)
+	}
+	return b
+}
+
+// health sums what the devices of the controller's namespaces did on this reactor; the others' counters are theirs.
+func (k *controller) health() Health {
+	h := Health{Kelvins: 300, SparePercent: 100, SpareThreshold: 10, ErrorEntries: k.errors.count}
+	var read, written uint64
+	for i := range k.aq.ns {
+		n := k.aq.ns[i].ns
+		if n == nil {
+			continue
+		}
+		s := n.ch.Stats()
+		read += s.Kinds[bdev.Read].Bytes
+		written += s.Kinds[bdev.Write].Bytes
+		h.ReadCommands += s.Kinds[bdev.Read].Ops
+		h.WriteCommands += s.Kinds[bdev.Write].Ops
+		h.MediaErrors += s.Errors[bdev.StatusIO] + s.Errors[bdev.StatusCorrupt]
+		if n.ch.Geometry().ReadOnly {
+			h.Warning |= WarningReadOnly
+		}
+	}
+	h.UnitsRead, h.UnitsWritten = HealthUnits(read), HealthUnits(written)
+	return h
+}
+
+// anaPage lists the groups that have namespaces the host sees, with their states on the listener by which it came.
+func (k *controller) anaPage(groupsOnly bool) ([]byte, Status) {
+	if !k.share.sub.o.ANA {
+		return nil, StatusInvalidLogPage | DNR
+	}
+	v := k.share.view
+	l := v.listenerOn(k.aq.port)
+	byID := map[uint32]*ANAGroup{}
+	var groups []ANAGroup
+	for g := uint32(1); g <= k.share.sub.o.MaxNamespaces; g++ {
+		for i := range v.namespaces {
+			n := &v.namespaces[i]
+			if n.ns == nil || n.group != g || !n.visible(k.host.nqn) {
+				continue
+			}
+			if byID[g] == nil {
+				groups = append(groups, ANAGroup{ID: g, CHGCNT: v.changes, State: l.state(g)})
+				byID[g] = &groups[len(groups)-1]
+			}
+			groups[len(groups)-1].NSIDs = append(groups[len(groups)-1].NSIDs, n.ns.NSID)
+		}
+	}
+	return AppendANALog(nil, v.changes, groups, groupsOnly), StatusSuccess
+}
+
+var adminEffects = []AdminEffects{
+	{AdminGetLogPage, EffectsSupported}, {AdminIdentify, EffectsSupported}, {AdminAbort, EffectsSupported},
+	{AdminSetFeatures, EffectsSupported}, {AdminGetFeatures, EffectsSupported}, {AdminAER, EffectsSupported},
+	{AdminKeepAlive, EffectsSupported},
+}
+
+var ioEffects = []IOEffects{
+	{IOFlush, EffectsSupported | EffectsContent}, {IOWrite, EffectsSupported | EffectsContent}, {IORead, EffectsSupported},
+	{IOCompare, EffectsSupported}, {IOWriteZeroes, EffectsSupported | EffectsContent},
+	{IODatasetManagement, EffectsSupported | EffectsContent}, {IOVerify, EffectsSupported},
+}
+
+var featureEffects = []FeatureEffects{
+	{FIDArbitration, EffectsSupported | ScopeController}, {FIDPower, EffectsSupported | ScopeController},
+	{FIDTemperature, EffectsSupported | ScopeController}, {FIDErrorRecovery, EffectsSupported | ScopeController},
+	{FIDQueues, EffectsSupported | ScopeController}, {FIDAtomicity, EffectsSupported | ScopeController},
+	{FIDEvents, EffectsSupported | ScopeController}, {FIDTimestamp, EffectsSupported | ScopeController},
+	{FIDKeepAlive, EffectsSupported | ScopeController}, {FIDHostBehavior, EffectsSupported | ScopeController},
+	{FIDHostID, EffectsSupported | ScopeController},
+}

@@ -1,0 +1,441 @@
+package nvmf
+
+import (
+	"math/bits"
+
+	"github.com/pollux-storage/pollux/bdev"
+	"github.com/pollux-storage/pollux/internal/invariant"
+	"github.com/pollux-storage/pollux/reactor"
+)
+
+// This file is a queue: the submission and completion queue that a host made by one connection, whatever the transport. It
+// lives on one reactor.
+//
+// A queue's states, in order: connecting (only Connect is taken) → live → closing (no command is taken, those
+// in flight end) → closed.
+//
+// A command's states, in order: free → fetching (its data is on the way, or it waits for memory) → executing → responding
+// → free.
+
+type queueState uint8
+
+const (
+	queueConnecting queueState = iota
+	queueLive
+	queueClosing
+	queueClosed
+)
+
+var queueStateNames = [...]string{"connecting", "enabled", "closing", "closed"}
+
+func (s queueState) String() string { return queueStateNames[s] }
+
+// transport carries a queue's capsules and data. Its methods are called on the queue's reactor.
+type transport interface {
+	// fetch brings c.transfer bytes of the host's data to c.data and then calls queue.fetched.
+	fetch(c *command)
+	// respond sends c's data, if it has any to send, and its completion; then it calls queue.release.
+	respond(c *command)
+	// shut ends the connection. When nothing of it is in flight any more it calls queue.shut.
+	shut()
+	// resume goes on with what was put off because no slot was free.
+	resume()
+	// portal is where the connection came in.
+	portal() *portal
+	// move gives the connection to h as soon as what was sent has left.
+	move(h *handoff)
+	// peer gives the two addresses.
+	peer() (local, remote string)
+}
+
+// queue is one queue of a host.
+type queue struct {
+	t         transport
+	pg        *pollGroup
+	r         *reactor.Reactor
+	state     queueState
+	transGone bool // the transport has ended
+
+	id      QID
+	entries uint32 // commands that the host may have open
+	open    uint32 // commands that came and were not answered
+	sqhd    uint16
+	noFlow  bool // SQ flow control is off: SQHD means nothing
+	port    *portal
+	host    *hostIdentity // who made it; nil while connecting
+
+	sub  *subsystemShare // what this reactor knows of the subsystem; nil while connecting
+	ctrl *controller     // of an Admin queue
+	link *queueLink      // of an I/O queue: its tie to the controller
+
+	ns []queueNamespace // by NSID-1, as this host may see them
+
+	commands []command
+	free     *command
+	slots    uint32
+	byCID    []int32       // heads of chains of open commands, by CID modulo its length
+	starved  bool          // the transport waits for a slot
+	after    uint64        // commands answered, for statistics
+	told     reactor.Ticks // when the controller last heard of commands here
+	patience reactor.Timer // ends a connection that does not become a queue in time
+
+	next, prev *queue // in the poll group's list
+}
+
+// queueNamespace is a namespace as one queue's host sees it.
+type queueNamespace struct {
+	ns  *namespaceShare // nil where there is none for this host
+	ana ANAState
+}
+
+type commandState uint8
+
+const (
+	commandFree commandState = iota
+	commandFetching
+	commandExecuting
+	commandResponding
+)
+
+// command is a slot: one command of the host, and all that serving it needs.
+type command struct {
+	q       *queue
+	index   uint16
+	state   commandState
+	sqe     SQE
+	cid     CID
+	chain   int32    // next in the queue's byCID chain, -1 at its end
+	nextOf  *command // next free one
+	aborted bool
+
+	place    DataPlace
+	transfer uint32 // bytes that the host sends
+	data     []byte // lent by the reactor's pool, nil if there is none
+	send     uint32 // bytes of data that go to the host
+
+	dw0, dw1 uint32
+	status   Status
+
+	ns   *namespaceShare
+	req  bdev.Request
+	step int // of commands that take several requests
+	at   reactor.Ticks
+	wait reactor.Waiter
+
+	wire wireSlot // the transport's own
+}
+
+// init makes the slots. It may allocate; nothing later does.
+func (q *queue) init(entries uint32) {
+	q.entries = entries
+	// A slot is free only when its response has left, and the host may use its entry again before we hear of that. So
+	// there are more slots than entries.
+	n := entries + min(entries, 16)
+	q.commands = make([]command, n)
+	q.byCID = make([]int32, 1<<bits.Len32(n))
+	for i := range q.byCID {
+		q.byCID[i] = -1
+	}
+	q.free = nil
+	for i := len(q.commands) - 1; i >= 0; i-- {
+		c := &q.commands[i]
+		c.q, c.index, c.nextOf = q, uint16(i), q.free
+		c.req.Done = c
+		q.free = c
+	}
+	q.slots = n
+}
+
+// hasSlot reports whether a command can be taken; otherwise the transport is told to resume when one can.
+func (q *queue) hasSlot() bool {
+	q.starved = q.free == nil
+	return !q.starved
+}
+
+// acquire takes a slot for a command that has arrived. overrun reports that the host sent more than its queue holds, which
+// ends the connection. conflict reports that its CID is that of an open command.
+func (q *queue) acquire(sqe *SQE) (c *command, overrun, conflict bool) {
+	if q.open == q.entries {
+		return nil, true, false
+	}
+	c = q.free
+	q.free = c.nextOf
+	q.slots--
+	q.open++
+	c.sqe, c.cid = *sqe, sqe.CID()
+	invariant.Check(c.state == commandFree && c.data == nil, "nvmf: free command that is not")
+	c.state = commandFetching
+	c.nextOf, c.ns, c.place, c.transfer, c.send, c.dw0, c.dw1, c.status, c.step, c.aborted = nil, nil, DataNone, 0, 0, 0, 0, 0, 0, false
+	c.at = q.r.Now()
+	if q.sqhd++; uint32(q.sqhd) == q.entries {
+		q.sqhd = 0
+	}
+	conflict = q.find(c.cid) != nil
+	h := &q.byCID[int(c.cid)&(len(q.byCID)-1)]
+	c.chain, *h = *h, int32(c.index)
+	return c, false, conflict
+}
+
+// find gives the open command with a CID, nil if there is none.
+func (q *queue) find(cid CID) *command {
+	for i := q.byCID[int(cid)&(len(q.byCID)-1)]; i >= 0; i = q.commands[i].chain {
+		if c := &q.commands[i]; c.cid == cid && c.state != commandResponding {
+			return c
+		}
+	}
+	return nil
+}
+
+// start takes a command whose capsule has arrived, with carried bytes of data in it. It answers whether the transport is to
+// bring those bytes to c.data, which start then has got; if not they are of no use. Commands that cannot be served are
+// answered at once, before their data is asked for.
+func (q *queue) start(c *command, carried uint32, conflict bool) (wanted bool) {
+	if q.state >= queueClosing {
+		q.release(c)
+		return false
+	}
+	if conflict {
+		q.respond(c, StatusCIDConflict)
+		return false
+	}
+	if c.writes() {
+		var s Status
+		if c.place, c.transfer, s = c.sqe.TCPData(carried); !s.OK() {
+			q.respond(c, s)
+			return false
+		}
+	}
+	if s := q.admit(c); !s.OK() {
+		q.respond(c, s)
+		return false
+	}
+	if c.transfer == 0 {
+		q.execute(c)
+		return false
+	}
+	if c.place == DataTransfer {
+		c.Run()
+		return false
+	}
+	c.data = q.r.Memory().Get(int(c.transfer)) // nil: the transport waits, and with it the connection
+	return true
+}
+
+// admit judges a command before its data is asked for.
+func (q *queue) admit(c *command) Status {
+	switch fabrics := c.sqe.Opcode() == OpcodeFabrics; {
+	case q.state == queueConnecting && !(fabrics && c.sqe.FCTYPE() == FabricsConnect):
+		return StatusSequence | DNR
+	case fabrics:
+		if c.transfer > AdminCapsuleBytesMax {
+			return StatusInvalidField | DNR
+		}
+		return StatusSuccess
+	case q.id == 0:
+		return q.ctrl.admit(c)
+	}
+	return q.admitIO(c)
+}
+
+// expectConnect ends the queue if it does not become one of a controller in time.
+func (q *queue) expectConnect() {
+	q.r.SetTimer(&q.patience, q.r.Now()+connectTimeout, (*connectTimer)(q))
+}
+
+// connectTimeout is how long a connection may be without a Connect that succeeded.
+const connectTimeout = 30 * reactor.Second
+
+type connectTimer queue
+
+func (t *connectTimer) Run() { (*queue)(t).close() }
+
+// hostNQN names the host for messages.
+func (q *queue) hostNQN() string {
+	if q.host == nil {
+		return "not connected yet"
+	}
+	return q.host.nqn
+}
+
+// writes reports whether the command brings data from the host. Base Specification 2.0, "Opcode": bits 1:0 are 01b, or 11b for
+// both directions, which no command of ours has. A Fabrics command has them in its type.
+func (c *command) writes() bool {
+	if c.sqe.Opcode() == OpcodeFabrics {
+		return uint8(c.sqe.FCTYPE())&3 == 1
+	}
+	return c.sqe.Opcode()&3 == 1
+}
+
+// awaitMemory lets c get its memory when there is some; then run runs.
+func (q *queue) awaitMemory(c *command, run reactor.Runner) {
+	q.r.Memory().Await(&c.wait, run)
+}
+
+// Run tries again to get memory for a command that waits for some, to fetch or to read.
+func (c *command) Run() {
+	q := c.q
+	if q.state >= queueClosing && c.state == commandFetching {
+		q.release(c)
+		return
+	}
+	if c.state == commandExecuting {
+		q.executeAgain(c)
+		return
+	}
+	if c.data = q.r.Memory().Get(int(c.transfer)); c.data == nil {
+		q.awaitMemory(c, c)
+		return
+	}
+	q.t.fetch(c)
+}
+
+// fetched hears that the command's data is there. ok is false if its digest was wrong.
+func (q *queue) fetched(c *command, ok bool) {
+	switch {
+	case q.state >= queueClosing:
+		q.release(c)
+	case !ok:
+		q.respond(c, StatusTransientTransport)
+	case c.aborted:
+		q.respond(c, StatusAbortRequested)
+	default:
+		q.execute(c)
+	}
+}
+
+// execute starts a command that has its data.
+func (q *queue) execute(c *command) {
+	c.state = commandExecuting
+	q.executeAgain(c)
+}
+
+func (q *queue) executeAgain(c *command) {
+	switch {
+	case c.sqe.Opcode() == OpcodeFabrics:
+		q.fabrics(c)
+	case q.id == 0:
+		q.ctrl.admin(c)
+	default:
+		q.io(c)
+	}
+}
+
+// respond answers a command. After a success c.send bytes of c.data go with it.
+func (q *queue) respond(c *command, s Status) {
+	invariant.Check(c.state == commandFetching || c.state == commandExecuting, "nvmf: command answered twice")
+	c.status = s
+	if c.ns != nil {
+		c.ns.leave(s)
+		c.ns = nil
+	}
+	if !s.OK() {
+		c.send = 0
+		if q.ctrl != nil {
+			q.ctrl.noteError(c)
+		}
+	}
+	if c.send == 0 && c.data != nil {
+		q.r.Memory().Put(c.data)
+		c.data = nil
+	}
+	c.state = commandResponding
+	q.open--
+	q.after++
+	if q.state >= queueClosing {
+		q.release(c)
+		return
+	}
+	q.t.respond(c)
+}
+
+// release makes the slot of a command free, whose response has left or will never leave.
+func (q *queue) release(c *command) {
+	if c.state != commandResponding {
+		q.open-- // it was never answered
+		if c.ns != nil {
+			c.ns.leave(StatusSQDeleted)
+			c.ns = nil
+		}
+	}
+	if c.data != nil {
+		q.r.Memory().Put(c.data)
+		c.data = nil
+	}
+	q.unchain(c)
+	c.state = commandFree
+	c.nextOf, q.free = q.free, c
+	q.slots++
+	if q.state >= queueClosing {
+		q.closeIfDone()
+		return
+	}
+	if q.starved {
+		q.starved = false
+		q.t.resume()
+	}
+}
+
+func (q *queue) unchain(c *command) {
+	p := &q.byCID[int(c.cid)&(len(q.byCID)-1)]
+	for *p != int32(c.index) {
+		p = &q.commands[*p].chain
+	}
+	*p = c.chain
+}
+
+// cqe is the completion queue entry of an answered command.
+func (q *queue) cqe(c *command) CQE {
+	e := CQE{DW0: c.dw0, DW1: c.dw1, CID: c.cid, Status: c.status}
+	if !q.noFlow {
+		e.SQHD = q.sqhd
+	}
+	return e
+}
+
+// close ends the queue: its connection is shut, commands in flight end, then its owner hears. Closing twice is harmless.
+func (q *queue) close() {
+	if q.state >= queueClosing {
+		return
+	}
+	q.state = queueClosing
+	if q.ctrl != nil {
+		q.ctrl.dropEvents()
+	}
+	for i := range q.commands {
+		c := &q.commands[i]
+		switch {
+		case c.state == commandFetching && q.r.Memory().Forget(&c.wait):
+			q.release(c)
+		case c.state == commandExecuting && q.r.Memory().Forget(&c.wait):
+			q.release(c)
+		}
+	}
+	q.t.shut()
+}
+
+// shut hears that the transport has ended: nothing of it touches a command's memory any more.
+func (q *queue) shut() {
+	q.state = max(q.state, queueClosing)
+	q.transGone = true
+	for i := range q.commands {
+		// Those that waited for data or to be sent are ended by it; those at a device end later.
+		if c := &q.commands[i]; c.state == commandFetching || c.state == commandResponding {
+			q.r.Memory().Forget(&c.wait)
+			q.release(c)
+		}
+	}
+	q.closeIfDone()
+}
+
+// closeIfDone ends a closing queue when its last command has.
+func (q *queue) closeIfDone() {
+	if !q.transGone || q.slots != uint32(len(q.commands)) || q.state == queueClosed {
+		return
+	}
+	q.state = queueClosed
+	q.r.StopTimer(&q.patience)
+	for i := range q.commands {
+		q.commands[i].req.Release()
+	}
+	q.pg.queueClosed(q)
+}

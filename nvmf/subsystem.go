@@ -1,0 +1,296 @@
+package nvmf
+
+import (
+	"crypto/rand"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/google/uuid"
+
+	"github.com/pollux-storage/pollux/bdev"
+	"github.com/pollux-storage/pollux/internal/invariant"
+)
+
+// This file is a subsystem: what is configured, and what each reactor knows of it.
+//
+// The configuration belongs to control goroutines, under the target's lock. Each change makes a new subsystemView, which is
+// never altered again, and gives it to every reactor in turn; a change is complete when all have it. What lives on a
+// reactor, queues and namespaces in use, is its subsystemShare.
+
+// ParseANAState reads the name of a state that an administrator may set.
+func ParseANAState(s string) (ANAState, error) {
+	for _, k := range []ANAState{ANAOptimized, ANANonOptimized, ANAInaccessible} {
+		if k.String() == s {
+			return k, nil
+		}
+	}
+	return 0, fmt.Errorf("no ANA state %q: choose optimized, non_optimized or inaccessible", s)
+}
+
+// SubsystemOptions describe a subsystem at its creation.
+type SubsystemOptions struct {
+	NQN           string
+	Serial, Model string
+	MaxNamespaces uint32
+	AllowAnyHost  bool
+	ANA           bool
+	MinCNTLID     CNTLID
+	MaxCNTLID     CNTLID
+	NSSR          bool
+	DMRSL         uint64 // blocks that one Dataset Management may name
+	WZSL          uint8  // Write Zeroes, as a power of two of 4096 bytes
+}
+
+// Subsystem is an NVM subsystem, or the discovery service.
+type Subsystem struct {
+	target    *Target
+	o         SubsystemOptions
+	discovery bool
+	owner     int // index of the reactor that owns its controllers
+
+	// Under the target's lock.
+	namespaces []*Namespace // by NSID-1
+	hosts      map[string]*Host
+	anyHost    bool
+	listeners  []*Listener
+	dup        bool // one controller per host and listener
+	deleted    bool
+}
+
+// Namespace is a device in a subsystem. What it is made of never changes; what does is in its view.
+type Namespace struct {
+	NSID     NSID
+	BdevName string
+	UUID     uuid.UUID
+	NGUID    [16]byte
+	EUI64    [8]byte
+	PTPLFile string
+
+	handle   *bdev.Handle
+	channels []*bdev.Channel // by reactor
+
+	// Under the target's lock, copied into views.
+	group  uint32 // ANA group
+	hidden bool   // only hosts in hosts see it
+	hosts  map[string]bool
+}
+
+// Host is a host that may connect.
+type Host struct {
+	NQN string
+}
+
+// hostIdentity is a host as it named itself at Connect.
+type hostIdentity struct {
+	nqn string
+	id  [16]byte
+}
+
+// Listener is a subsystem's address.
+type Listener struct {
+	Address Address
+	port    *portal
+	id      uint16
+	ana     []ANAState // by group, 1-based; under the target's lock, copied into views
+	secure  bool
+}
+
+// subsystemView is a subsystem's configuration at one time. It is never altered.
+type subsystemView struct {
+	sub           *Subsystem
+	namespaces    []namespaceView // by NSID-1
+	hosts         map[string]*Host
+	anyHost       bool
+	listeners     []listenerView
+	dupRestricted bool
+	changes       uint64 // of ANA, for the log page's change count
+}
+
+type namespaceView struct {
+	ns     *Namespace // nil: none
+	group  uint32
+	hidden bool
+	hosts  map[string]bool
+}
+
+type listenerView struct {
+	l   *Listener
+	ana []ANAState
+}
+
+// listenerOn finds the subsystem's listener on a portal; the discovery service is on all of them.
+func (v *subsystemView) listenerOn(p *portal) *listenerView {
+	for i := range v.listeners {
+		if v.listeners[i].l.port == p {
+			return &v.listeners[i]
+		}
+	}
+	if v.sub.discovery {
+		return &listenerView{l: &Listener{Address: p.address, port: p}}
+	}
+	return nil
+}
+
+// host tells whether a host may connect, and what is known of it; nil for one that is only not refused.
+func (v *subsystemView) host(nqn string) (*Host, bool) {
+	if h := v.hosts[nqn]; h != nil {
+		return h, true
+	}
+	return nil, v.anyHost || v.sub.discovery
+}
+
+// namespaceShare is a namespace on one reactor.
+type namespaceShare struct {
+	ns       *Namespace
+	ch       *bdev.Channel
+	inFlight int
+	removed  bool
+	idle     func() // hears once that inFlight fell to 0 after removal
+}
+
+func (n *namespaceShare) enter() { n.inFlight++ }
+
+func (n *namespaceShare) leave(Status) {
+	n.inFlight--
+	invariant.Check(n.inFlight >= 0, "nvmf: namespace left more often than entered")
+	n.tellIdle()
+}
+
+func (n *namespaceShare) tellIdle() {
+	if n.inFlight == 0 && n.removed && n.idle != nil {
+		n.idle()
+		n.idle = nil
+	}
+}
+
+// subsystemShare is a subsystem on one reactor.
+type subsystemShare struct {
+	pg   *pollGroup
+	sub  *Subsystem
+	view *subsystemView
+	ns   []*namespaceShare // by NSID-1
+
+	queues []*queue // attached, on this reactor
+
+	// On the owning reactor only.
+	controllers map[CNTLID]*controller
+	nextCNTLID  CNTLID
+	nextHome    int
+}
+
+// install takes over a new view on this reactor.
+func (s *subsystemShare) install(v *subsystemView) {
+	s.view = v
+	for len(s.ns) < len(v.namespaces) {
+		s.ns = append(s.ns, nil)
+	}
+	var changed []NSID
+	for i := range s.ns {
+		var want *Namespace
+		if i < len(v.namespaces) {
+			want = v.namespaces[i].ns
+		}
+		have := s.ns[i]
+		if have != nil && have.ns == want || have == nil && want == nil {
+			continue
+		}
+		if have != nil {
+			have.removed = true
+			have.tellIdle()
+			s.ns[i] = nil
+		}
+		if want != nil {
+			s.ns[i] = &namespaceShare{ns: want, ch: want.channels[s.pg.r.Index()]}
+		}
+		changed = append(changed, NSID(i+1))
+	}
+	for _, q := range s.queues {
+		s.resolve(q)
+	}
+	for _, k := range s.sortedControllers() {
+		k.reconfigured(changed)
+	}
+}
+
+// attach lets a queue of a host see the subsystem.
+func (s *subsystemShare) attach(q *queue, host *hostIdentity, p *portal) {
+	q.sub, q.host, q.port = s, host, p
+	s.queues = append(s.queues, q)
+	s.resolve(q)
+}
+
+func (s *subsystemShare) detach(q *queue) {
+	if i := slices.Index(s.queues, q); i >= 0 {
+		s.queues = slices.Delete(s.queues, i, i+1)
+	}
+}
+
+// resolve works out what a queue's host sees, so that a command need only look at one place.
+func (s *subsystemShare) resolve(q *queue) {
+	l := s.view.listenerOn(q.port)
+	if n := len(s.view.namespaces); cap(q.ns) < n {
+		q.ns = make([]queueNamespace, n)
+	} else {
+		q.ns = q.ns[:n]
+	}
+	for i := range q.ns {
+		v := &s.view.namespaces[i]
+		q.ns[i] = queueNamespace{}
+		if v.ns != nil && v.visible(q.host.nqn) {
+			q.ns[i] = queueNamespace{s.ns[i], l.state(v.group)}
+		}
+	}
+}
+
+func (v *namespaceView) visible(host string) bool {
+	return v.ns != nil && (!v.hidden || v.hosts[host])
+}
+
+// state is the access that the listener gives to an ANA group; a listener that is gone gives none.
+func (l *listenerView) state(group uint32) ANAState {
+	switch {
+	case l == nil:
+		return ANAInaccessible
+	case int(group) < len(l.ana) && l.ana[group] != 0:
+		return l.ana[group]
+	}
+	return ANAOptimized
+}
+
+// sortedControllers lists them in the order of their identifiers, so that what happens does not depend on a map.
+func (s *subsystemShare) sortedControllers() []*controller {
+	out := make([]*controller, 0, len(s.controllers))
+	for _, k := range s.controllers {
+		out = append(out, k)
+	}
+	slices.SortFunc(out, func(a, b *controller) int { return int(a.id) - int(b.id) })
+	return out
+}
+
+// newIDs makes the identifiers of a namespace that was given none: they come from the device's UUID, so that they are the same
+// on every node that serves it.
+func newIDs(ns *Namespace, device uuid.UUID) {
+	if ns.UUID == uuid.Nil {
+		ns.UUID = device
+	}
+	if ns.UUID == uuid.Nil {
+		_, _ = rand.Read(ns.UUID[:])
+	}
+	if ns.NGUID == [16]byte{} {
+		ns.NGUID = ns.UUID
+	}
+}
+
+// Address is where a transport listens.
+type Address struct {
+	TRType  string // TCP, RDMA
+	AdrFam  string // IPv4, IPv6
+	TrAddr  string
+	TrSvcID string
+}
+
+// String gives the address for messages.
+func (a Address) String() string {
+	return strings.ToLower(a.TRType) + "://" + a.TrAddr + ":" + a.TrSvcID
+}

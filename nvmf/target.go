@@ -1,0 +1,647 @@
+package nvmf
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pollux-storage/pollux/bdev"
+	"github.com/pollux-storage/pollux/reactor"
+)
+
+// Errors of the control path, with which callers decide.
+var (
+	ErrNotFound = errors.New("not found")
+	ErrExists   = errors.New("exists already")
+	ErrInvalid  = errors.New("invalid")
+	ErrInUse    = errors.New("in use")
+)
+
+// Version is the revision of the Base Specification that controllers report: 2.0, as Property VS encodes it.
+const Version = 2 << 16
+
+// TransportOptions bound what a transport takes. The names are those of SPDK's nvmf_create_transport.
+type TransportOptions struct {
+	TRType             string
+	MaxQueueDepth      uint32
+	MaxAdminDepth      uint32
+	MaxQueues          uint32 // I/O queues of a controller
+	InCapsuleDataBytes uint32
+	MaxIOBytes         uint32
+	KAS                uint16 // granularity of the keep-alive timeout, in 100 ms
+	MinKATO            uint32 // ms
+	C2HSuccess         bool
+}
+
+// DefaultTransport is what a transport is made with where nothing else is said.
+func DefaultTransport(trtype string) TransportOptions {
+	return TransportOptions{
+		TRType: trtype, MaxQueueDepth: 128, MaxAdminDepth: 128, MaxQueues: 127, InCapsuleDataBytes: 8192, MaxIOBytes: 1 << 20,
+		KAS: 1, MinKATO: 10000, C2HSuccess: true,
+	}
+}
+
+// Target is the NVMe-oF target of an engine. Its methods are called on control goroutines.
+type Target struct {
+	group    *reactor.Group
+	registry *bdev.Registry
+	log      *slog.Logger
+	groups   []*pollGroup
+	stopping atomic.Bool
+
+	mu         sync.Mutex // the configuration; never held while a reactor is waited for that might want it
+	transports map[string]TransportOptions
+	subsystems []*Subsystem
+	portals    []*portal
+	nextPortal uint16
+	nextOwner  int
+	generation uint64 // of the discovery log page
+
+	publishing sync.Mutex // views reach the reactors in the order in which they were made
+
+	limits atomic.Pointer[TransportOptions] // of TCP, as the reactors see them
+}
+
+// NewTarget makes a target without transports or subsystems, but for the discovery service.
+func NewTarget(reg *bdev.Registry, log *slog.Logger) (*Target, error) {
+	t := &Target{group: reg.Group(), registry: reg, log: log, transports: map[string]TransportOptions{}}
+	d := DefaultTransport("TCP")
+	t.limits.Store(&d)
+	for _, r := range t.group.Reactors() {
+		t.groups = append(t.groups, &pollGroup{target: t, r: r, shares: map[*Subsystem]*subsystemShare{}, byNQN: map[string]*subsystemShare{}})
+	}
+	s := &Subsystem{target: t, discovery: true, anyHost: true, o: SubsystemOptions{NQN: DiscoveryNQN, Model: model, Serial: "pollux", MinCNTLID: 1, MaxCNTLID: CNTLIDMax}}
+	t.subsystems = append(t.subsystems, s)
+	return t, t.publish(s, true)
+}
+
+func (t *Target) capsuleBytes(id QID) uint32 {
+	if id == 0 {
+		return AdminCapsuleBytesMax
+	}
+	return t.limits.Load().InCapsuleDataBytes
+}
+
+// queueEntries is the largest queue that a host may make.
+func (t *Target) queueEntries(id QID) uint32 {
+	if id == 0 {
+		return t.limits.Load().MaxAdminDepth
+	}
+	return t.limits.Load().MaxQueueDepth
+}
+
+// CreateTransport makes a transport known. Listeners need it.
+func (t *Target) CreateTransport(o TransportOptions) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	o.TRType = strings.ToUpper(o.TRType)
+	if o.TRType != "TCP" {
+		return fmt.Errorf("creating transport %s: %w: this build has TCP", o.TRType, ErrInvalid)
+	}
+	if _, ok := t.transports[o.TRType]; ok {
+		return fmt.Errorf("creating transport %s: it %w", o.TRType, ErrExists)
+	}
+	switch {
+	case o.MaxQueueDepth < 2 || o.MaxQueueDepth > 4096:
+		return fmt.Errorf("creating transport %s: max_queue_depth %d: %w: 2 to 4096", o.TRType, o.MaxQueueDepth, ErrInvalid)
+	case o.MaxAdminDepth < 32 || o.MaxAdminDepth > 4096: // Base Specification 2.0, "Discovery Log Page": ASQSZ is 32 at least
+		return fmt.Errorf("creating transport %s: max_aq_depth %d: %w: 32 to 4096", o.TRType, o.MaxAdminDepth, ErrInvalid)
+	case o.MaxQueues < 1 || o.MaxQueues > 65535:
+		return fmt.Errorf("creating transport %s: max_io_qpairs_per_ctrlr %d: %w: 1 to 65535", o.TRType, o.MaxQueues, ErrInvalid)
+	case o.InCapsuleDataBytes%16 != 0 || o.InCapsuleDataBytes > 64<<10:
+		return fmt.Errorf("creating transport %s: in_capsule_data_size %d: %w: a multiple of 16 up to 65536", o.TRType, o.InCapsuleDataBytes, ErrInvalid)
+	case o.MaxIOBytes < 4096 || o.MaxIOBytes > reactor.BufferMax || o.MaxIOBytes&(o.MaxIOBytes-1) != 0:
+		return fmt.Errorf("creating transport %s: max_io_size %d: %w: a power of two from 4096 to %d", o.TRType, o.MaxIOBytes, ErrInvalid, reactor.BufferMax)
+	case o.KAS == 0:
+		return fmt.Errorf("creating transport %s: kas 0: %w: Linux refuses a controller without keep-alive", o.TRType, ErrInvalid)
+	}
+	t.transports[o.TRType] = o
+	t.limits.Store(&o)
+	return nil
+}
+
+// Transports lists them.
+func (t *Target) Transports() []TransportOptions {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var out []TransportOptions
+	for _, o := range t.transports {
+		out = append(out, o)
+	}
+	return out
+}
+
+// view makes the subsystem's view of now. The lock is held.
+func (s *Subsystem) viewNow() *subsystemView {
+	v := &subsystemView{sub: s, hosts: map[string]*Host{}, anyHost: s.anyHost, dupRestricted: s.dup}
+	for _, n := range s.namespaces {
+		nv := namespaceView{ns: n}
+		if n != nil {
+			nv.group, nv.hidden, nv.hosts = n.group, n.hidden, map[string]bool{}
+			for h := range n.hosts {
+				nv.hosts[h] = true
+			}
+		}
+		v.namespaces = append(v.namespaces, nv)
+	}
+	for n, h := range s.hosts {
+		c := *h
+		v.hosts[n] = &c
+	}
+	for _, l := range s.listeners {
+		v.listeners = append(v.listeners, listenerView{l, slices.Clone(l.ana)})
+	}
+	return v
+}
+
+// publish gives every reactor the subsystem as it is now, and returns when all have it. discoverable says that what the
+// discovery service shows has changed. The lock is not held.
+func (t *Target) publish(s *Subsystem, discoverable bool) error {
+	t.publishing.Lock()
+	defer t.publishing.Unlock()
+	t.mu.Lock()
+	var v *subsystemView
+	if !s.deleted {
+		v = s.viewNow()
+	}
+	if discoverable {
+		t.generation++
+	}
+	d := &discoveryView{generation: t.generation}
+	for _, o := range t.subsystems {
+		d.subsystems = append(d.subsystems, o.viewNow())
+	}
+	t.mu.Unlock()
+	return t.group.Each(func(r *reactor.Reactor) {
+		pg := t.groups[r.Index()]
+		pg.install(s, v)
+		pg.discovery = d
+		if discoverable {
+			pg.discoveryChanged()
+		}
+	})
+}
+
+// find looks a subsystem up. The lock is held.
+func (t *Target) find(nqn string) (*Subsystem, error) {
+	if nqn == "discovery" {
+		nqn = DiscoveryNQN
+	}
+	for _, s := range t.subsystems {
+		if s.o.NQN == nqn {
+			return s, nil
+		}
+	}
+	return nil, fmt.Errorf("subsystem %q: %w", nqn, ErrNotFound)
+}
+
+const model = "Pollux"
+
+// CreateSubsystem makes a subsystem without namespaces, hosts or listeners.
+func (t *Target) CreateSubsystem(o SubsystemOptions) error {
+	if err := CheckNQN(o.NQN); err != nil {
+		return fmt.Errorf("creating subsystem %q: %w: %w", o.NQN, ErrInvalid, err)
+	}
+	if o.Serial == "" {
+		o.Serial = "00000000000000000000"
+	}
+	if o.Model == "" {
+		o.Model = model
+	}
+	if o.MaxNamespaces == 0 {
+		o.MaxNamespaces = 32
+	}
+	if o.MinCNTLID == 0 {
+		o.MinCNTLID = 1
+	}
+	if o.MaxCNTLID == 0 {
+		o.MaxCNTLID = CNTLIDMax
+	}
+	if o.DMRSL == 0 {
+		o.DMRSL = 2097152
+	}
+	if o.WZSL == 0 {
+		o.WZSL = 12
+	}
+	for _, f := range []struct {
+		name, v string
+		most    int
+	}{{"serial_number", o.Serial, 20}, {"model_number", o.Model, 40}} {
+		if len(f.v) > f.most || strings.ContainsFunc(f.v, func(c rune) bool { return c < ' ' || c > '~' }) {
+			return fmt.Errorf("creating subsystem %s: %s %q: %w: at most %d printable ASCII characters", o.NQN, f.name, f.v, ErrInvalid, f.most)
+		}
+	}
+	if o.MinCNTLID < 1 || o.MaxCNTLID > CNTLIDMax || o.MinCNTLID > o.MaxCNTLID {
+		return fmt.Errorf("creating subsystem %s: controller ids %d to %d: %w: a range inside 1 to %d", o.NQN, o.MinCNTLID, o.MaxCNTLID, ErrInvalid, CNTLIDMax)
+	}
+	t.mu.Lock()
+	if _, err := t.find(o.NQN); err == nil {
+		t.mu.Unlock()
+		return fmt.Errorf("creating subsystem %s: it %w", o.NQN, ErrExists)
+	}
+	s := &Subsystem{target: t, o: o, owner: t.nextOwner % t.group.Len(), anyHost: o.AllowAnyHost, hosts: map[string]*Host{}}
+	t.nextOwner++
+	t.subsystems = append(t.subsystems, s)
+	t.mu.Unlock()
+	return t.publish(s, true)
+}
+
+// DeleteSubsystem ends a subsystem: its listeners first, then its controllers, then its namespaces.
+func (t *Target) DeleteSubsystem(ctx context.Context, nqn string) error {
+	t.mu.Lock()
+	s, err := t.find(nqn)
+	if err != nil || s.discovery {
+		t.mu.Unlock()
+		return errors.Join(fmt.Errorf("deleting subsystem %q", nqn), err)
+	}
+	listeners := slices.Clone(s.listeners)
+	t.mu.Unlock()
+	for _, l := range listeners {
+		if err := t.RemoveListener(ctx, nqn, l.Address); err != nil {
+			return err
+		}
+	}
+	if err := t.closeControllers(ctx, s, func(*controller) bool { return true }); err != nil {
+		return fmt.Errorf("deleting subsystem %s: %w", nqn, err)
+	}
+	t.mu.Lock()
+	namespaces := slices.Clone(s.namespaces)
+	t.mu.Unlock()
+	for _, n := range namespaces {
+		if n != nil {
+			if err := t.RemoveNamespace(ctx, nqn, n.NSID); err != nil {
+				return err
+			}
+		}
+	}
+	t.mu.Lock()
+	s.deleted = true
+	t.subsystems = slices.DeleteFunc(t.subsystems, func(o *Subsystem) bool { return o == s })
+	t.mu.Unlock()
+	return t.publish(s, true)
+}
+
+// closeControllers closes the controllers that match and waits until they are gone.
+func (t *Target) closeControllers(ctx context.Context, s *Subsystem, match func(*controller) bool) error {
+	owner := t.group.Reactor(s.owner)
+	gone := make(chan struct{})
+	err := owner.Call(func() {
+		left := 0
+		for _, k := range t.groups[s.owner].shares[s].sortedControllers() {
+			if match(k) {
+				left++
+				k.whenGone = append(k.whenGone, func() {
+					if left--; left == 0 {
+						close(gone)
+					}
+				})
+				k.close("closed by the administrator")
+			}
+		}
+		if left == 0 {
+			close(gone)
+		}
+	})
+	if err != nil {
+		return err
+	}
+	select {
+	case <-gone:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("waiting for controllers to close: %w", ctx.Err())
+	}
+}
+
+// NamespaceOptions describe a namespace at its addition.
+type NamespaceOptions struct {
+	BdevName      string
+	NSID          NSID // 0: the lowest free one
+	NGUID         [16]byte
+	EUI64         [8]byte
+	UUID          [16]byte
+	PTPLFile      string
+	ANAGroup      uint32 // 0: as the NSID
+	NoAutoVisible bool
+}
+
+// AddNamespace lets a subsystem serve a device.
+func (t *Target) AddNamespace(nqn string, o NamespaceOptions) (NSID, error) {
+	fail := func(err error) (NSID, error) {
+		return 0, fmt.Errorf("adding device %s to subsystem %s: %w", o.BdevName, nqn, err)
+	}
+	t.mu.Lock()
+	s, err := t.find(nqn)
+	t.mu.Unlock()
+	if err != nil {
+		return fail(err)
+	}
+	n := &Namespace{BdevName: o.BdevName, UUID: o.UUID, NGUID: o.NGUID, EUI64: o.EUI64, PTPLFile: o.PTPLFile, hidden: o.NoAutoVisible, hosts: map[string]bool{}}
+	if n.handle, err = t.registry.Open(o.BdevName, bdev.OpenOptions{Who: "subsystem " + nqn, Event: func(e bdev.Event) { t.deviceEvent(s, n, e) }}); err != nil {
+		return fail(err)
+	}
+	if n.channels, err = n.handle.Channels(); err != nil {
+		n.handle.Close()
+		return fail(err)
+	}
+	newIDs(n, n.handle.Device().UUID())
+	t.mu.Lock()
+	err = s.place(n, o)
+	t.mu.Unlock()
+	if err == nil {
+		err = t.publish(s, false)
+	}
+	if err != nil {
+		bdev.CloseChannels(n.channels)
+		n.handle.Close()
+		return fail(err)
+	}
+	return n.NSID, nil
+}
+
+// place gives a namespace its NSID. The lock is held.
+func (s *Subsystem) place(n *Namespace, o NamespaceOptions) error {
+	if s.discovery {
+		return fmt.Errorf("%w: the discovery service has no namespaces", ErrInvalid)
+	}
+	id := o.NSID
+	if id == 0 {
+		id = 1
+		for int(id) <= len(s.namespaces) && s.namespaces[id-1] != nil {
+			id++
+		}
+	}
+	if uint32(id) > s.o.MaxNamespaces {
+		return fmt.Errorf("NSID %d: %w: the subsystem has at most %d namespaces (max_namespaces)", id, ErrInvalid, s.o.MaxNamespaces)
+	}
+	if int(id) <= len(s.namespaces) && s.namespaces[id-1] != nil {
+		return fmt.Errorf("NSID %d: it %w", id, ErrExists)
+	}
+	n.NSID, n.group = id, o.ANAGroup
+	if n.group == 0 {
+		n.group = uint32(id)
+	}
+	if n.group > s.o.MaxNamespaces {
+		return fmt.Errorf("ANA group %d: %w: 1 to %d", n.group, ErrInvalid, s.o.MaxNamespaces)
+	}
+	for len(s.namespaces) < int(id) {
+		s.namespaces = append(s.namespaces, nil)
+	}
+	s.namespaces[id-1] = n
+	return nil
+}
+
+// RemoveNamespace takes a namespace out. Requests in flight on it end first; new ones find no namespace.
+func (t *Target) RemoveNamespace(ctx context.Context, nqn string, id NSID) error {
+	t.mu.Lock()
+	s, err := t.find(nqn)
+	if err == nil && (id == 0 || int(id) > len(s.namespaces) || s.namespaces[id-1] == nil) {
+		err = fmt.Errorf("NSID %d: %w", id, ErrNotFound)
+	}
+	if err != nil {
+		t.mu.Unlock()
+		return fmt.Errorf("removing namespace %d from subsystem %s: %w", id, nqn, err)
+	}
+	n := s.namespaces[id-1]
+	s.namespaces[id-1] = nil
+	t.mu.Unlock()
+	return t.withdraw(ctx, s, n)
+}
+
+// withdraw waits for the last request on a namespace that is in no view any more, and closes its device.
+func (t *Target) withdraw(ctx context.Context, s *Subsystem, n *Namespace) error {
+	busy := make(map[int]*namespaceShare)
+	err := t.group.Each(func(r *reactor.Reactor) {
+		if share := t.groups[r.Index()].shares[s]; share != nil && int(n.NSID) <= len(share.ns) {
+			if ns := share.ns[n.NSID-1]; ns != nil && ns.ns == n {
+				busy[r.Index()] = ns
+			}
+		}
+	})
+	if err != nil {
+		return err
+	}
+	idle := make(chan struct{}, len(busy))
+	for i, ns := range busy {
+		_ = t.group.Reactor(i).Call(func() { ns.idle = func() { idle <- struct{}{} } })
+	}
+	if err := t.publish(s, false); err != nil {
+		return err
+	}
+	for range busy {
+		select {
+		case <-idle:
+		case <-ctx.Done():
+			return fmt.Errorf("removing namespace %d from subsystem %s: waiting for its last requests: %w", n.NSID, s.o.NQN, ctx.Err())
+		}
+	}
+	bdev.CloseChannels(n.channels)
+	n.handle.Close()
+	return nil
+}
+
+// deviceEvent follows what happens to a namespace's device.
+func (t *Target) deviceEvent(s *Subsystem, n *Namespace, e bdev.Event) {
+	switch e.Kind {
+	case bdev.Removing:
+		t.mu.Lock()
+		found := int(n.NSID) <= len(s.namespaces) && n.NSID > 0 && s.namespaces[n.NSID-1] == n
+		if found {
+			s.namespaces[n.NSID-1] = nil
+		}
+		t.mu.Unlock()
+		if found {
+			t.log.Warn("a namespace goes, its device is being removed", "subsystem", s.o.NQN, "nsid", n.NSID, "device", n.BdevName)
+			if err := t.withdraw(context.Background(), s, n); err != nil {
+				t.log.Error("a namespace could not be withdrawn", "error", err)
+			}
+		}
+	case bdev.Resized:
+		owner := t.group.Reactor(s.owner)
+		_ = owner.Call(func() {
+			if share := t.groups[s.owner].shares[s]; share != nil {
+				for _, k := range share.sortedControllers() {
+					k.reconfigured([]NSID{n.NSID})
+				}
+			}
+		})
+	}
+}
+
+// AddListener lets hosts reach a subsystem at an address.
+func (t *Target) AddListener(nqn string, a Address, state ANAState) error {
+	a, bound, err := t.parseAddress(a)
+	if err != nil {
+		return fmt.Errorf("adding listener %v to subsystem %s: %w", a, nqn, err)
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	s, err := t.find(nqn)
+	if err == nil && slices.ContainsFunc(s.listeners, func(l *Listener) bool { return l.Address == a }) {
+		err = fmt.Errorf("it %w", ErrExists)
+	}
+	if _, ok := t.transports[a.TRType]; err == nil && !ok {
+		err = fmt.Errorf("transport %s: %w: create it first (nvmf_create_transport)", a.TRType, ErrNotFound)
+	}
+	var p *portal
+	if err == nil {
+		p, err = t.openPortal(a, bound)
+	}
+	if err != nil {
+		return fmt.Errorf("adding listener %v to subsystem %s: %w", a, nqn, err)
+	}
+	l := &Listener{Address: a, port: p, id: p.id, ana: make([]ANAState, s.o.MaxNamespaces+1)}
+	for i := range l.ana {
+		l.ana[i] = state
+	}
+	s.listeners = append(s.listeners, l)
+	t.mu.Unlock()
+	err = t.publish(s, true)
+	t.mu.Lock()
+	return err
+}
+
+// parseAddress completes and checks an address.
+func (t *Target) parseAddress(a Address) (Address, netip.AddrPort, error) {
+	a.TRType = strings.ToUpper(a.TRType)
+	if a.TrSvcID == "" {
+		a.TrSvcID = "4420"
+	}
+	port, err := strconv.ParseUint(a.TrSvcID, 10, 16)
+	if err != nil {
+		return a, netip.AddrPort{}, fmt.Errorf("trsvcid %q: %w: a port number", a.TrSvcID, ErrInvalid)
+	}
+	ip, err := netip.ParseAddr(a.TrAddr)
+	if err != nil {
+		return a, netip.AddrPort{}, fmt.Errorf("traddr %q: %w: an IPv4 or IPv6 address of this machine", a.TrAddr, ErrInvalid)
+	}
+	family := "IPv6"
+	if ip.Is4() {
+		family = "IPv4"
+	}
+	if a.AdrFam == "" {
+		a.AdrFam = family
+	}
+	if !strings.EqualFold(a.AdrFam, family) {
+		return a, netip.AddrPort{}, fmt.Errorf("adrfam %s: %w: %s is %s", a.AdrFam, ErrInvalid, a.TrAddr, family)
+	}
+	a.AdrFam = family
+	return a, netip.AddrPortFrom(ip, uint16(port)), nil
+}
+
+// openPortal gives the portal of an address, opened if this is its first listener. The lock is held; the reactor that
+// accepts takes no lock.
+func (t *Target) openPortal(a Address, bound netip.AddrPort) (*portal, error) {
+	for _, p := range t.portals {
+		if p.address == a {
+			p.users++
+			return p, nil
+		}
+	}
+	fd, err := reactor.ListenTCP(bound)
+	if err != nil {
+		return nil, err
+	}
+	t.nextPortal++
+	pg := t.groups[int(t.nextPortal-1)%len(t.groups)]
+	p := &portal{address: a, bound: bound, pg: pg, id: t.nextPortal, users: 1, ended: make(chan error, 1)}
+	if err := pg.r.Call(func() { p.l = pg.r.Listen(fd, p) }); err != nil {
+		_ = unix.Close(fd)
+		return nil, err
+	}
+	t.portals = append(t.portals, p)
+	return p, nil
+}
+
+// RemoveListener closes an address of a subsystem, and the connections that came by it.
+func (t *Target) RemoveListener(ctx context.Context, nqn string, a Address) error {
+	a, _, err := t.parseAddress(a)
+	if err != nil {
+		return fmt.Errorf("removing listener %v from subsystem %s: %w", a, nqn, err)
+	}
+	t.mu.Lock()
+	s, err := t.find(nqn)
+	i := -1
+	if err == nil {
+		if i = slices.IndexFunc(s.listeners, func(l *Listener) bool { return l.Address == a }); i < 0 {
+			err = ErrNotFound
+		}
+	}
+	if err != nil {
+		t.mu.Unlock()
+		return fmt.Errorf("removing listener %v from subsystem %s: %w", a, nqn, err)
+	}
+	l := s.listeners[i]
+	s.listeners = slices.Delete(s.listeners, i, i+1)
+	l.port.users--
+	last := l.port.users == 0
+	if last {
+		t.portals = slices.DeleteFunc(t.portals, func(p *portal) bool { return p == l.port })
+	}
+	t.mu.Unlock()
+	if last {
+		_ = l.port.pg.r.Call(l.port.l.Close)
+		<-l.port.ended
+	}
+	if err := t.publish(s, true); err != nil {
+		return err
+	}
+	return t.closeControllers(ctx, s, func(k *controller) bool { return k.aq.port == l.port })
+}
+
+// Stop closes every listener and connection, and gives every device back.
+func (t *Target) Stop(ctx context.Context) error {
+	t.stopping.Store(true)
+	t.mu.Lock()
+	portals, subsystems := t.portals, slices.Clone(t.subsystems)
+	t.portals = nil
+	t.mu.Unlock()
+	for _, p := range portals {
+		_ = p.pg.r.Call(p.l.Close)
+		<-p.ended
+	}
+	for _, pg := range t.groups {
+		closed := make(chan struct{})
+		err := pg.r.Call(func() {
+			pg.stop = func() { close(closed) }
+			for q := pg.queues; q != nil; q = q.next {
+				q.close()
+			}
+			if pg.count == 0 {
+				pg.stop()
+				pg.stop = nil
+			}
+		})
+		if err != nil {
+			return err
+		}
+		select {
+		case <-closed:
+		case <-ctx.Done():
+			return fmt.Errorf("stopping the NVMe-oF target: %d queues did not close: %w", pg.count, ctx.Err())
+		}
+	}
+	for _, s := range subsystems {
+		t.mu.Lock()
+		namespaces := s.namespaces
+		s.namespaces = nil
+		t.mu.Unlock()
+		for _, n := range namespaces {
+			if n != nil {
+				if err := t.withdraw(ctx, s, n); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,482 @@
+package nvmf
+
+import (
+	"errors"
+	"net/netip"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pollux-storage/pollux/internal/invariant"
+	"github.com/pollux-storage/pollux/reactor"
+)
+
+// This file is the TCP transport: it moves bytes between a socket, a Conn and a queue, and holds no rule of the protocol that
+// the Conn could hold.
+//
+// Down: Received → Conn.Next → queue.acquire, start → (R2T → H2CData → queue.fetched). Up: queue.respond → respond → flush → Sent →
+// queue.release. All that gathered in a tick leaves in one send.
+
+// Sizes of the TCP transport, in bytes.
+const (
+	recvBytes      = 64 << 10 // the receive buffer of an I/O queue
+	recvBytesAdmin = 16 << 10
+	h2cDataMax     = 128 << 10 // MAXH2CDATA
+)
+
+// dataTimeout is how long data that was asked for may stay away. TARGETS: an R2T without an answer holds memory.
+const dataTimeout = 30 * reactor.Second
+
+// terminateTimeout is how long a host may take to close after a C2HTermReq. TCP Transport Specification 1.0, "Error Handling
+// Model".
+const terminateTimeout = 30 * reactor.Second
+
+// wireSlot is what TCP keeps for a command.
+type wireSlot struct {
+	header [CapsuleRespBytes + DataHeaderBytes + 4*DigestBytes + 32]byte // R2T; or C2HData, its digest, CapsuleResp
+	got    uint32                                                        // bytes of the R2T's data that have arrived
+	asked  bool                                                          // an R2T is open
+	bad    bool                                                          // a data digest was wrong
+}
+
+// tcpQueue is a queue on a TCP connection.
+type tcpQueue struct {
+	queue
+	sock *reactor.Socket
+	conn Conn
+
+	align   uint32 // of data in our PDUs, by the host's HPDA
+	icresp  [ICBytes]byte
+	termreq [TermReqBytesMax]byte
+
+	placing *command       // whose data arrives now; nil to throw it away
+	stalled *command       // an in-capsule write that waits for memory, and the connection with it
+	wait    reactor.Waiter // its place in the queue for memory
+
+	out      []outPiece
+	outHead  int
+	vec      [][]byte
+	flush    reactor.Deferred
+	last     bool // nothing is sent after what is in out: then the connection waits for the host to close
+	resuming reactor.Deferred
+
+	fetches  int // commands with an open R2T
+	progress reactor.Ticks
+	timer    reactor.Timer
+
+	leaving *handoff // not nil: the connection goes to another reactor as soon as nothing is in flight
+}
+
+// outPiece is a part of what is to be sent. c is released when it has left.
+type outPiece struct {
+	b []byte
+	c *command
+}
+
+// tcpOrigin is a connection on its way to a reactor.
+type tcpOrigin struct {
+	fd     int
+	port   *portal
+	opened bool // ICReq was answered; icreq has the digests in use
+	icreq  ICReq
+}
+
+// open makes a queue of entries commands on the connection. It runs on the queue's reactor.
+func (o tcpOrigin) open(pg *pollGroup, id QID, entries uint32) *queue {
+	t := &tcpQueue{}
+	q := &t.queue
+	q.t, q.pg, q.r, q.id, q.port = t, pg, pg.r, id, o.port
+	q.init(entries)
+	size := recvBytes
+	if id == 0 {
+		size = recvBytesAdmin
+	}
+	buf := pg.r.Memory().Get(size)
+	if buf == nil {
+		buf = make([]byte, recvBytesAdmin) // the pool is at its limit: slower, but the connection serves
+	}
+	t.conn.Init(SideController, buf, 0)
+	t.conn.Limits(pg.target.capsuleBytes(id), h2cDataMax)
+	if o.opened {
+		t.conn.ICReq = o.icreq
+		t.conn.opened(o.icreq.Digests)
+		t.align = DataAlign(o.icreq.HPDA)
+	}
+	t.out = make([]outPiece, 0, 4*len(t.commands)+8)
+	t.vec = make([][]byte, 0, reactor.SendVecMax)
+	t.sock = pg.r.NewSocket(o.fd, t)
+	pg.add(q)
+	return q
+}
+
+// close ends a connection that finds no reactor.
+func (o tcpOrigin) close() { _ = unix.Close(o.fd) }
+
+func (t *tcpQueue) portal() *portal { return t.port }
+
+// tuneTCP sets the options of an accepted connection: small PDUs leave at once.
+func tuneTCP(fd int) {
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+}
+
+// peer gives the addresses of the two ends.
+func (t *tcpQueue) peer() (local, remote string) {
+	l, _ := unix.Getsockname(t.sock.Fd())
+	r, _ := unix.Getpeername(t.sock.Fd())
+	return addrString(l), addrString(r)
+}
+
+func addrString(sa unix.Sockaddr) string {
+	if a := reactor.AddrPort(sa); a != (netip.AddrPort{}) {
+		return a.String()
+	}
+	return ""
+}
+
+// receive asks for more, unless the connection is held up or ends.
+func (t *tcpQueue) receive() {
+	if t.sock.Open() && !t.sock.Receiving() && t.leaving == nil && t.stalled == nil && !t.starved {
+		t.sock.Recv(t.conn.Room())
+	}
+}
+
+// Received takes what the host sent.
+func (t *tcpQueue) Received(n int, err error) {
+	switch {
+	case errors.Is(err, syscall.EAGAIN):
+		t.receive()
+		return
+	case err != nil || n == 0:
+		t.close()
+		return
+	}
+	if t.last {
+		t.sock.Recv(t.conn.buf) // after a TermReq nothing is read any more, but for the end
+		return
+	}
+	t.conn.Feed(n)
+	t.arrive()
+}
+
+// arrive works off what has arrived, until there is no more or something has to be waited for.
+func (t *tcpQueue) arrive() {
+	for t.state < queueClosing && t.stalled == nil && t.leaving == nil && !t.last {
+		if t.conn.state == connHeader && !t.hasSlot() {
+			return
+		}
+		switch t.conn.Next() {
+		case ArrivedNothing:
+			t.receive()
+			return
+		case ArrivedIC:
+			t.greet()
+		case ArrivedCommand:
+			t.command()
+		case ArrivedData:
+			t.data()
+		case ArrivedDataEnd:
+			t.dataEnd()
+		case ArrivedTermReq:
+			t.pg.target.log.Warn("the host ended its connection", "host", t.hostNQN(), "error", t.conn.TermReq.Err.Error())
+			t.close()
+		case ArrivedFault:
+			t.terminate()
+		default:
+			invariant.Check(false, "nvmf: arrival that a controller does not have")
+		}
+	}
+	t.receive()
+}
+
+// greet answers ICReq.
+func (t *tcpQueue) greet() {
+	t.align = DataAlign(t.conn.ICReq.HPDA)
+	t.send(outPiece{b: ICResp{Digests: t.conn.Digests(), MAXH2CDATA: h2cDataMax}.AppendTo(t.icresp[:0])})
+}
+
+// command takes a command capsule.
+func (t *tcpQueue) command() {
+	carried := t.conn.DataBytes
+	c, overrun, conflict := t.acquire(t.conn.SQE)
+	if overrun {
+		t.conn.Reject(ErrSequence)
+		return
+	}
+	c.wire.got, c.wire.asked, c.wire.bad = 0, false, false
+	wanted := t.start(c, carried, conflict)
+	switch {
+	case carried == 0:
+	case !wanted:
+		t.placing = nil
+		t.conn.Discard()
+	default:
+		t.placing = c
+		if c.data == nil {
+			t.stalled = c
+			t.awaitMemory(c, t.stalledRunner())
+			return
+		}
+		t.conn.Place(c.data)
+	}
+}
+
+// stalledRun goes on with the connection when there is memory for the write that it stands at.
+type stalledRun tcpQueue
+
+func (t *tcpQueue) stalledRunner() reactor.Runner { return (*stalledRun)(t) }
+
+func (s *stalledRun) Run() {
+	t := (*tcpQueue)(s)
+	c := t.stalled
+	if t.state >= queueClosing {
+		return
+	}
+	if c.data = t.r.Memory().Get(int(c.transfer)); c.data == nil {
+		t.awaitMemory(c, s)
+		return
+	}
+	t.stalled = nil
+	t.conn.Place(c.data)
+	t.arrive()
+}
+
+// fetch asks the host for a command's data.
+func (t *tcpQueue) fetch(c *command) {
+	c.wire.asked = true
+	if t.fetches++; t.fetches == 1 {
+		t.progress = t.r.Now()
+		t.r.SetTimer(&t.timer, t.progress+dataTimeout, (*dataTimer)(t))
+	}
+	r2t := R2T{CCCID: c.cid, TTAG: c.index, R2TL: c.transfer}
+	t.send(outPiece{b: r2t.AppendTo(c.wire.header[:0], t.conn.Digests())})
+}
+
+// dataTimer ends a connection whose host does not send what it was asked for.
+type dataTimer tcpQueue
+
+func (d *dataTimer) Run() {
+	t := (*tcpQueue)(d)
+	if t.last {
+		t.close()
+		return
+	}
+	if t.fetches == 0 || t.state >= queueClosing {
+		return
+	}
+	if due := t.progress + dataTimeout; t.r.Now() < due {
+		t.r.SetTimer(&t.timer, due, d)
+		return
+	}
+	t.pg.target.log.Warn("a host did not send the data of its write, its connection ends", "host", t.hostNQN(), "queue", t.id)
+	t.close()
+}
+
+// data takes the header of an H2CData. TCP Transport Specification 1.0, "Data Transfer Model": it answers one R2T, in order and
+// without a gap, with LAST_PDU on its last.
+func (t *tcpQueue) data() {
+	d := t.conn.Data
+	t.progress = t.r.Now()
+	if int(d.TTAG) >= len(t.commands) || !t.commands[d.TTAG].wire.asked {
+		t.conn.Reject(ErrTTAG)
+		return
+	}
+	c := &t.commands[d.TTAG]
+	if c.cid != d.CCCID {
+		t.conn.Reject(ErrCCCID)
+		return
+	}
+	switch end := uint64(d.DATAO) + uint64(d.DATAL); {
+	case end > uint64(c.transfer):
+		t.conn.Reject(ErrOutOfRange)
+		return
+	case d.DATAO != c.wire.got, d.Last != (end == uint64(c.transfer)):
+		t.conn.Reject(ErrSequence)
+		return
+	}
+	t.placing = c
+	t.conn.Place(c.data[d.DATAO : d.DATAO+d.DATAL])
+	c.wire.got += d.DATAL
+}
+
+// dataEnd hears that the data of a PDU is in its place. A wrong digest is not fatal: the command is answered so.
+func (t *tcpQueue) dataEnd() {
+	c := t.placing
+	t.placing = nil
+	if c == nil {
+		return
+	}
+	c.wire.bad = c.wire.bad || !t.conn.DigestOK
+	if c.place == DataTransfer {
+		if c.wire.got < c.transfer {
+			return
+		}
+		c.wire.asked = false
+		if t.fetches--; t.fetches == 0 {
+			t.r.StopTimer(&t.timer)
+		}
+	}
+	t.fetched(c, !c.wire.bad)
+}
+
+// respond sends a command's data and completion. TCP Transport Specification 1.0, "C2HData": with SQ flow control off, a
+// success without a result needs no CapsuleResp.
+func (t *tcpQueue) respond(c *command) {
+	h, d := c.wire.header[:0], t.conn.Digests()
+	if c.send > 0 {
+		success := t.noFlow && c.dw0 == 0 && c.dw1 == 0
+		p := DataPDU{CCCID: c.cid, DATAL: c.send, Last: true, Success: success}
+		h = p.AppendC2HData(h, d, t.align)
+		data := outPiece{b: c.data[:c.send]}
+		t.out = append(t.out, outPiece{b: h})
+		if d&DataDigests != 0 {
+			t.out = append(t.out, data)
+			at := len(h)
+			h = AppendDigest(h, DataDigest(0, data.b))
+			data = outPiece{b: h[at:]}
+		}
+		if success {
+			data.c = c
+			t.send(data)
+			return
+		}
+		t.out = append(t.out, data)
+	}
+	at := len(h)
+	h = AppendCapsuleResp(h, t.cqe(c), d)
+	t.send(outPiece{b: h[at:], c: c})
+}
+
+// send queues a piece; all pieces leave together at the end of the tick.
+func (t *tcpQueue) send(p outPiece) {
+	t.out = append(t.out, p)
+	if !t.sock.Sending() {
+		t.r.AtFlush(&t.flush, (*tcpFlush)(t))
+	}
+}
+
+type tcpFlush tcpQueue
+
+// Run sends what has gathered.
+func (f *tcpFlush) Run() {
+	t := (*tcpQueue)(f)
+	if !t.sock.Open() || t.sock.Sending() || t.outHead == len(t.out) {
+		return
+	}
+	t.vec = t.vec[:0]
+	for _, p := range t.out[t.outHead:] {
+		if len(t.vec) == cap(t.vec) {
+			break
+		}
+		t.vec = append(t.vec, p.b)
+	}
+	t.sock.Send(t.vec)
+}
+
+// Sent counts off what has left, and releases the commands whose last byte that was.
+func (t *tcpQueue) Sent(n int, err error) {
+	if err != nil && !errors.Is(err, syscall.EAGAIN) {
+		t.close()
+		return
+	}
+	for n > 0 {
+		p := &t.out[t.outHead]
+		if n < len(p.b) {
+			p.b = p.b[n:]
+			break
+		}
+		n -= len(p.b)
+		c := p.c
+		*p = outPiece{}
+		t.outHead++
+		if c != nil {
+			t.release(c)
+		}
+	}
+	if t.outHead == len(t.out) {
+		t.out, t.outHead = t.out[:0], 0
+		if t.leaving != nil {
+			t.leave()
+		}
+		return
+	}
+	// The queue of pieces never grows past what its commands need at once: it starts again at the front.
+	if t.outHead > 0 {
+		m := copy(t.out, t.out[t.outHead:])
+		clear(t.out[m:])
+		t.out, t.outHead = t.out[:m], 0
+	}
+	t.r.AtFlush(&t.flush, (*tcpFlush)(t))
+}
+
+// resume goes on receiving when there is a free slot again.
+func (t *tcpQueue) resume() {
+	if !t.resuming.Queued() {
+		t.r.Defer(&t.resuming, (*tcpResume)(t))
+	}
+}
+
+type tcpResume tcpQueue
+
+func (s *tcpResume) Run() {
+	if t := (*tcpQueue)(s); t.sock.Open() {
+		t.arrive()
+	}
+}
+
+// terminate tells the host what it did wrong, and waits for it to close.
+func (t *tcpQueue) terminate() {
+	t.pg.target.log.Warn("a host broke the protocol, its connection ends", "host", t.hostNQN(), "queue", t.id, "error", t.conn.Fault.Error())
+	t.pg.faults++
+	t.last = true
+	t.send(outPiece{b: TermReq{Type: PDUC2HTermReq, Err: t.conn.Fault, Header: t.conn.FaultHeader[:t.conn.FaultBytes]}.AppendTo(t.termreq[:0])})
+	t.r.SetTimer(&t.timer, t.r.Now()+terminateTimeout, (*dataTimer)(t))
+	if !t.sock.Receiving() {
+		t.sock.Recv(t.conn.buf)
+	}
+}
+
+// shut ends the connection.
+func (t *tcpQueue) shut() {
+	t.r.StopTimer(&t.timer)
+	if t.stalled != nil {
+		t.r.Memory().Forget(&t.stalled.wait)
+		t.stalled = nil
+	}
+	t.sock.Close()
+}
+
+// Closed hears that the socket is closed and nothing of it is in flight.
+func (t *tcpQueue) Closed() {
+	if buf := t.conn.Buffer(); t.r.Memory().Owns(buf) {
+		t.r.Memory().Put(buf)
+	}
+	t.out, t.outHead = t.out[:0], 0
+	t.queue.shut()
+}
+
+// move gives the connection to another reactor as soon as what was sent has left.
+func (t *tcpQueue) move(h *handoff) {
+	t.leaving = h
+	if t.outHead == len(t.out) {
+		t.leave()
+	}
+}
+
+// leave takes the connection from this queue. Nothing of the host's may be unread: it waits for the answer to its Connect.
+func (t *tcpQueue) leave() {
+	h := t.leaving
+	if t.conn.Unread() > 0 {
+		t.leaving = nil
+		t.conn.Reject(ErrSequence)
+		t.terminate()
+		return
+	}
+	ic := t.conn.ICReq
+	ic.Digests = t.conn.Digests()
+	h.origin = tcpOrigin{fd: t.sock.Detach(), port: t.port, opened: true, icreq: ic}
+	t.r.StopTimer(&t.timer)
+	t.state = queueClosing
+	t.release(h.command)
+	t.Closed()
+	h.depart(t.pg)
+}
