@@ -7,10 +7,21 @@ import (
 // This file is the discovery service: which subsystems a host may connect to, and where. Base Specification 2.0, "Discovery
 // Service" and "Discovery Log Page".
 
-// discoveryEntries lists what is to be found, whoever asks. It is made on control goroutines and never altered.
+// asqszMin is the smallest Admin queue that a discovery entry may promise. Base Specification 2.0, "Discovery Log Page".
+const asqszMin = 32
+
+// Referral names another discovery service.
+type Referral struct {
+	Address Address
+	SUBNQN  string
+	Secure  bool
+}
+
+// discoveryView is what is to be found, whoever asks. It is made on control goroutines and never altered.
 type discoveryView struct {
 	generation uint64
 	subsystems []*subsystemView
+	referrals  []Referral
 }
 
 // discoveryPage builds the page for one host: what it may connect to. A listener on a wildcard address is shown as the address
@@ -32,7 +43,7 @@ func (t *Target) discoveryPage(k *controller) []byte {
 		for i := range s.listeners {
 			l := s.listeners[i].l
 			e := DiscoveryEntry{
-				TRTYPE: TransportTCP, ADRFAM: AddressIPv4, SUBTYPE: SubsystemNVMe, TREQ: TREQNotSecure | TREQNoSQFlow, PORTID: l.id,
+				TRTYPE: l.Address.trtype(), ADRFAM: l.Address.adrfam(), SUBTYPE: SubsystemNVMe, TREQ: TREQNotSecure | TREQNoSQFlow, PORTID: l.id,
 				CNTLID: CNTLIDDynamic, ASQSZ: uint16(t.limits.Load().MaxAdminDepth), TRSVCID: l.Address.TrSvcID, SUBNQN: s.sub.o.NQN, TRADDR: l.Address.TrAddr,
 			}
 			if s.sub.discovery {
@@ -41,11 +52,18 @@ func (t *Target) discoveryPage(k *controller) []byte {
 			if ip := l.port.bound.Addr(); ip.IsUnspecified() && came.IsValid() {
 				e.TRADDR = came.Addr().String()
 			}
-			if l.Address.AdrFam == "IPv6" {
-				e.ADRFAM = AddressIPv6
-			}
 			add(e)
 		}
+	}
+	for i, r := range v.referrals {
+		e := DiscoveryEntry{
+			TRTYPE: r.Address.trtype(), ADRFAM: r.Address.adrfam(), SUBTYPE: SubsystemReferral, TREQ: TREQNotSecure, PORTID: uint16(0xFFFF - i),
+			CNTLID: CNTLIDDynamic, ASQSZ: asqszMin, TRSVCID: r.Address.TrSvcID, SUBNQN: r.SUBNQN, TRADDR: r.Address.TrAddr, EFLAGS: EFLAGSPersistent,
+		}
+		if r.Secure {
+			e.TREQ, e.TSAS[0] = TREQSecure, SecurityTLS13
+		}
+		add(e)
 	}
 	return append(DiscoveryHeader{GENCTR: v.generation, NUMREC: n}.AppendTo(nil), body...)
 }

@@ -152,6 +152,7 @@ func (h *handoff) settle(pg *pollGroup) {
 	q := h.origin.open(pg, h.sqe.ConnectQID(), h.sqe.QueueEntries())
 	q.link, h.link.q = h.link, q
 	share.attach(q, h.link.host, h.port)
+	pg.ioMade++
 	h.accept(q, h.link.cntlid)
 }
 

@@ -84,8 +84,9 @@ type queue struct {
 
 // queueNamespace is a namespace as one queue's host sees it.
 type queueNamespace struct {
-	ns  *namespaceShare // nil where there is none for this host
-	ana ANAState
+	ns    *namespaceShare // nil where there is none for this host
+	ana   ANAState
+	group uint32
 }
 
 type commandState uint8

@@ -56,6 +56,7 @@ type Subsystem struct {
 	listeners  []*Listener
 	dup        bool // one controller per host and listener
 	deleted    bool
+	anaChanges uint64
 }
 
 // Namespace is a device in a subsystem. What it is made of never changes; what does is in its view.
@@ -179,13 +180,12 @@ type subsystemShare struct {
 	nextHome    int
 }
 
-// install takes over a new view on this reactor.
+// install takes over a new view on this reactor, and tells the hosts of what they see otherwise than before.
 func (s *subsystemShare) install(v *subsystemView) {
 	s.view = v
 	for len(s.ns) < len(v.namespaces) {
 		s.ns = append(s.ns, nil)
 	}
-	var changed []NSID
 	for i := range s.ns {
 		var want *Namespace
 		if i < len(v.namespaces) {
@@ -203,13 +203,16 @@ func (s *subsystemShare) install(v *subsystemView) {
 		if want != nil {
 			s.ns[i] = &namespaceShare{ns: want, ch: want.channels[s.pg.r.Index()]}
 		}
-		changed = append(changed, NSID(i+1))
 	}
-	for _, q := range s.queues {
-		s.resolve(q)
-	}
-	for _, k := range s.sortedControllers() {
-		k.reconfigured(changed)
+	for _, q := range slices.Clone(s.queues) {
+		changed, ana := s.resolve(q)
+		if q.ctrl == nil {
+			continue
+		}
+		q.ctrl.reconfigured(changed)
+		if ana && s.sub.o.ANA {
+			q.ctrl.events.raise(q.ctrl, eventANA)
+		}
 	}
 }
 
@@ -226,21 +229,30 @@ func (s *subsystemShare) detach(q *queue) {
 	}
 }
 
-// resolve works out what a queue's host sees, so that a command need only look at one place.
-func (s *subsystemShare) resolve(q *queue) {
+// resolve works out what a queue's host sees, so that a command need only look at one place. It tells which namespaces came,
+// went or are others than before, and whether one is in another ANA group or state. Base Specification 2.0, "Asymmetric
+// Namespace Access Change": entering the change state is no event.
+func (s *subsystemShare) resolve(q *queue) (changed []NSID, ana bool) {
 	l := s.view.listenerOn(q.port)
-	if n := len(s.view.namespaces); cap(q.ns) < n {
-		q.ns = make([]queueNamespace, n)
-	} else {
-		q.ns = q.ns[:n]
+	for len(q.ns) < len(s.view.namespaces) {
+		q.ns = append(q.ns, queueNamespace{})
 	}
 	for i := range q.ns {
-		v := &s.view.namespaces[i]
-		q.ns[i] = queueNamespace{}
-		if v.ns != nil && v.visible(q.host.nqn) {
-			q.ns[i] = queueNamespace{s.ns[i], l.state(v.group)}
+		var now queueNamespace
+		if i < len(s.view.namespaces) {
+			if v := &s.view.namespaces[i]; v.visible(q.host.nqn) {
+				now = queueNamespace{s.ns[i], l.state(v.group), v.group}
+			}
+		}
+		was := q.ns[i]
+		q.ns[i] = now
+		if was.ns != now.ns {
+			changed = append(changed, NSID(i+1))
+		} else if was.group != now.group || was.ana != now.ana && now.ana != ANAChange {
+			ana = true
 		}
 	}
+	return changed, ana
 }
 
 func (v *namespaceView) visible(host string) bool {
@@ -293,4 +305,18 @@ type Address struct {
 // String gives the address for messages.
 func (a Address) String() string {
 	return strings.ToLower(a.TRType) + "://" + a.TrAddr + ":" + a.TrSvcID
+}
+
+func (a Address) trtype() TRTYPE {
+	if a.TRType == "RDMA" {
+		return TransportRDMA
+	}
+	return TransportTCP
+}
+
+func (a Address) adrfam() ADRFAM {
+	if a.AdrFam == "IPv6" {
+		return AddressIPv6
+	}
+	return AddressIPv4
 }

@@ -65,6 +65,9 @@ type Target struct {
 	nextPortal uint16
 	nextOwner  int
 	generation uint64 // of the discovery log page
+	referrals  []Referral
+	subsMax    int
+	crdt       [3]uint16 // Command Retry Delay Times, in 100 ms
 
 	publishing sync.Mutex // views reach the reactors in the order in which they were made
 
@@ -73,7 +76,7 @@ type Target struct {
 
 // NewTarget makes a target without transports or subsystems, but for the discovery service.
 func NewTarget(reg *bdev.Registry, log *slog.Logger) (*Target, error) {
-	t := &Target{group: reg.Group(), registry: reg, log: log, transports: map[string]TransportOptions{}}
+	t := &Target{group: reg.Group(), registry: reg, log: log, subsMax: subsystemsMax, transports: map[string]TransportOptions{}}
 	d := DefaultTransport("TCP")
 	t.limits.Store(&d)
 	for _, r := range t.group.Reactors() {
@@ -142,7 +145,7 @@ func (t *Target) Transports() []TransportOptions {
 
 // view makes the subsystem's view of now. The lock is held.
 func (s *Subsystem) viewNow() *subsystemView {
-	v := &subsystemView{sub: s, hosts: map[string]*Host{}, anyHost: s.anyHost, dupRestricted: s.dup}
+	v := &subsystemView{sub: s, hosts: map[string]*Host{}, anyHost: s.anyHost, dupRestricted: s.dup, changes: s.anaChanges}
 	for _, n := range s.namespaces {
 		nv := namespaceView{ns: n}
 		if n != nil {
@@ -176,7 +179,7 @@ func (t *Target) publish(s *Subsystem, discoverable bool) error {
 	if discoverable {
 		t.generation++
 	}
-	d := &discoveryView{generation: t.generation}
+	d := &discoveryView{generation: t.generation, referrals: slices.Clone(t.referrals)}
 	for _, o := range t.subsystems {
 		d.subsystems = append(d.subsystems, o.viewNow())
 	}
@@ -205,6 +208,8 @@ func (t *Target) find(nqn string) (*Subsystem, error) {
 }
 
 const model = "Pollux"
+
+const subsystemsMax = 1024
 
 // CreateSubsystem makes a subsystem without namespaces, hosts or listeners.
 func (t *Target) CreateSubsystem(o SubsystemOptions) error {
@@ -247,6 +252,10 @@ func (t *Target) CreateSubsystem(o SubsystemOptions) error {
 	if _, err := t.find(o.NQN); err == nil {
 		t.mu.Unlock()
 		return fmt.Errorf("creating subsystem %s: it %w", o.NQN, ErrExists)
+	}
+	if len(t.subsystems) > t.subsMax { // the discovery service is not counted
+		t.mu.Unlock()
+		return fmt.Errorf("creating subsystem %s: %w: there are %d already (nvmf_set_max_subsystems)", o.NQN, ErrInvalid, t.subsMax)
 	}
 	s := &Subsystem{target: t, o: o, owner: t.nextOwner % t.group.Len(), anyHost: o.AllowAnyHost, hosts: map[string]*Host{}}
 	t.nextOwner++
