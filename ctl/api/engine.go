@@ -1,0 +1,148 @@
+package api
+
+// This file holds the methods about the engine that SPDK has no word for.
+
+// EngineInfo is what this engine is and runs on.
+type EngineInfo struct {
+	Version    string    `json:"version"`
+	Commit     string    `json:"commit,omitempty"`
+	Go         string    `json:"go" doc:"compiler"`
+	Kernel     string    `json:"kernel"`
+	Hostname   string    `json:"hostname"`
+	PID        int       `json:"pid"`
+	Started    string    `json:"started" doc:"RFC 3339"`
+	UptimeSec  uint64    `json:"uptime_sec"`
+	State      string    `json:"state" doc:"startup or runtime"`
+	IdlePolicy string    `json:"idle_policy"`
+	Cores      []uint32  `json:"cores" doc:"with a reactor"`
+	CPU        EngineCPU `json:"cpu"`
+	Abilities  []string  `json:"abilities" doc:"what this build on this machine can do, such as tcp, rdma, iopoll"`
+}
+
+// EngineCPU is the processor as the engine uses it.
+type EngineCPU struct {
+	Model    string   `json:"model"`
+	Features []string `json:"features" doc:"instructions that the engine makes use of"`
+}
+
+// EngineHealth is one state, with all that led to it.
+type EngineHealth struct {
+	State   string         `json:"state" doc:"ok, degraded or failed"`
+	Reasons []HealthReason `json:"reasons"`
+}
+
+// HealthReason is one thing that is not as it should be.
+type HealthReason struct {
+	State  string `json:"state" doc:"what this alone makes of the engine"`
+	Object string `json:"object" doc:"what it is about, such as bdev:disk0"`
+	Why    string `json:"why"`
+	Since  string `json:"since" doc:"RFC 3339"`
+}
+
+// EngineGetSchemaParams name a method, or none for all.
+type EngineGetSchemaParams struct {
+	Method string `json:"method,omitempty" doc:"method; all without it"`
+}
+
+// EngineSchema describes methods.
+type EngineSchema struct {
+	Dialect string         `json:"$schema"`
+	Methods []MethodSchema `json:"methods"`
+}
+
+// MethodSchema describes one method.
+type MethodSchema struct {
+	Name        string   `json:"name"`
+	Description string   `json:"description"`
+	States      []string `json:"states" doc:"when it may be called"`
+	Reads       bool     `json:"reads" doc:"it changes nothing"`
+	Params      *Schema  `json:"params"`
+	Result      *Schema  `json:"result"`
+}
+
+// EngineEventsParams select events.
+type EngineEventsParams struct {
+	ID    uint64  `json:"id,omitempty" default:"0" doc:"first event; the oldest kept one if it is gone"`
+	Max   *uint64 `json:"max,omitempty" doc:"events, at most; all without it"`
+	Level string  `json:"level,omitempty" default:"DEBUG" enum:"ERROR,WARNING,NOTICE,INFO,DEBUG" doc:"the least important ones to give"`
+}
+
+// EngineEvent is a message of the log.
+type EngineEvent struct {
+	ID      uint64            `json:"id"`
+	Time    string            `json:"time" doc:"RFC 3339"`
+	Level   string            `json:"level"`
+	Flag    string            `json:"flag" doc:"package"`
+	Message string            `json:"message"`
+	Attrs   map[string]string `json:"attrs,omitempty" doc:"what the message is about; of a call: method, request id, and who asked"`
+}
+
+// EngineSetIdlePolicyParams say what a reactor does without work.
+type EngineSetIdlePolicyParams struct {
+	Policy string  `json:"policy" rpc:"required" enum:"poll,adaptive,interrupt" doc:"never sleep, sleep after a while, sleep at once"`
+	SpinUS *uint32 `json:"spin_us,omitempty" doc:"microseconds without work until an adaptive reactor sleeps"`
+}
+
+// EngineGetLatencyParams select histograms.
+type EngineGetLatencyParams struct {
+	Name string `json:"name,omitempty" doc:"device; all without it"`
+}
+
+// Latency is the distribution of one kind of operation.
+type Latency struct {
+	Name   string `json:"name" doc:"device"`
+	Op     string `json:"op" doc:"operation or stage"`
+	Count  uint64 `json:"count"`
+	MeanNS uint64 `json:"mean_ns"`
+	P50NS  uint64 `json:"p50_ns"`
+	P90NS  uint64 `json:"p90_ns"`
+	P99NS  uint64 `json:"p99_ns"`
+	P999NS uint64 `json:"p999_ns"`
+	MaxNS  uint64 `json:"max_ns"`
+}
+
+// EngineDrainParams bound an emptying.
+type EngineDrainParams struct {
+	TimeoutSec uint32 `json:"timeout_sec,omitempty" default:"0" doc:"seconds; 0 is no limit"`
+}
+
+// JobStarted names work that goes on after the answer.
+type JobStarted struct {
+	Job string `json:"job"`
+}
+
+// Job is long work.
+type Job struct {
+	Job     string `json:"job"`
+	Method  string `json:"method" doc:"the call that began it"`
+	Object  string `json:"object"`
+	State   string `json:"state" doc:"running, done, failed or cancelled"`
+	Done    uint64 `json:"done"`
+	Total   uint64 `json:"total"`
+	Unit    string `json:"unit" doc:"of done and total"`
+	Started string `json:"started" doc:"RFC 3339"`
+	Error   string `json:"error,omitempty"`
+}
+
+// EngineCancelParams name a job.
+type EngineCancelParams struct {
+	Job string `json:"job" rpc:"required"`
+}
+
+var (
+	EngineGetInfo   = reads[None, EngineInfo]("engine_info", Always, "Tell what this engine is and runs on.")
+	EngineGetHealth = reads[None, EngineHealth]("engine_health", Always,
+		"Tell the engine's health as one state, with every reason for it.")
+	EngineGetSchema = reads[EngineGetSchemaParams, EngineSchema]("engine_get_schema", Always,
+		"Describe methods, their parameters and results as JSON Schema.")
+	EngineEvents = reads[EngineEventsParams, []EngineEvent]("engine_events", Always,
+		"List what happened, and who asked for it.")
+	EngineSetIdlePolicy = changes[EngineSetIdlePolicyParams, bool]("engine_set_idle_policy", Runtime,
+		"Choose what reactors do without work.")
+	EngineGetLatency = reads[EngineGetLatencyParams, []Latency]("engine_get_latency", Runtime,
+		"Give latencies by device and operation.")
+	EngineDrain = changes[EngineDrainParams, JobStarted]("engine_drain", Runtime,
+		"Take no more connections and let those there are end, before an upgrade.")
+	EngineJobs   = reads[None, []Job]("engine_jobs", Runtime, "List long work.")
+	EngineCancel = changes[EngineCancelParams, bool]("engine_cancel", Runtime, "End long work before it is done.")
+)
