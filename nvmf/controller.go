@@ -3,6 +3,7 @@ package nvmf
 import (
 	"slices"
 
+	"github.com/pollux-storage/pollux/bdev"
 	"github.com/pollux-storage/pollux/internal/invariant"
 	"github.com/pollux-storage/pollux/reactor"
 )
@@ -43,7 +44,8 @@ type controller struct {
 	errors errorLog
 
 	closing  bool
-	aborts   int  // on their way
+	aborts   int // on their way
+	flush    shutdownFlush
 	disabled bool // I/O queues close for CC.EN 0 or a shutdown; when they have, csts follows
 	whenGone []func()
 }
@@ -58,8 +60,9 @@ type queueLink struct {
 	home   *reactor.Reactor
 	every  reactor.Ticks // how often the home tells of commands
 
-	k *controller // the owner's; nil when the queue is gone
-	q *queue      // the home's; nil before it is made and after it is gone
+	k    *controller // the owner's; nil when the queue is gone
+	next *handoff    // the owner's: a Connect for the same QID that waits for this queue to be gone
+	q    *queue      // the home's; nil before it is made and after it is gone
 
 	gone  linkGone
 	end   linkEnd
@@ -93,6 +96,11 @@ func (m *linkGone) Receive(*reactor.Reactor) {
 	if k := m.l.k; k != nil {
 		m.l.k = nil
 		delete(k.queues, m.l.qid)
+		if h := m.l.next; h != nil {
+			m.l.next = nil
+			k.share.pg.r.StopTimer(&h.wait)
+			h.Receive(k.share.pg.r)
+		}
 		k.queueGone()
 	}
 }
@@ -192,6 +200,51 @@ func (k *controller) disable() {
 	k.queueGone()
 }
 
+// shutdownFlush makes durable what the host wrote, namespace by namespace, before a shutdown is reported complete. Base
+// Specification 2.0, "Shutdown Processing".
+type shutdownFlush struct {
+	k       *controller
+	req     bdev.Request
+	ns      *namespaceShare
+	at      int
+	running bool
+	done    bool
+}
+
+func (f *shutdownFlush) start(k *controller) {
+	if f.running {
+		return
+	}
+	f.k, f.at, f.running, f.done = k, 0, true, false
+	f.req.Done = f
+	f.next()
+}
+
+func (f *shutdownFlush) next() {
+	for ; f.k.aq != nil && f.at < len(f.k.aq.ns); f.at++ {
+		if n := f.k.aq.ns[f.at].ns; n != nil && n.ch.Geometry().Volatile && !n.ch.Geometry().ReadOnly {
+			f.at++
+			f.ns = n
+			n.enter()
+			f.req.Kind = bdev.Flush
+			n.ch.Submit(&f.req)
+			return
+		}
+	}
+	f.req.Release()
+	f.running, f.done = false, true
+	f.k.queueGone()
+}
+
+// RequestDone goes on with the next namespace.
+func (f *shutdownFlush) RequestDone(q *bdev.Request) {
+	if q.Status != bdev.StatusOK {
+		f.k.share.pg.target.log.Error("a flush at the shutdown of a controller failed", "namespace", f.ns.ns.NSID, "device", f.ns.ns.BdevName, "status", q.Status.String())
+	}
+	f.ns.leave(StatusSuccess)
+	f.next()
+}
+
 func (k *controller) closeQueues() {
 	ids := make([]QID, 0, len(k.queues))
 	for id := range k.queues {
@@ -212,7 +265,11 @@ func (k *controller) queueGone() {
 		return
 	}
 	if k.disabled {
-		k.disabled = false
+		if k.csts&CSTSShutMask == CSTSShutting && !k.closing && !k.flush.done {
+			k.flush.start(k)
+			return
+		}
+		k.disabled, k.flush.done = false, false
 		if k.csts&CSTSShutMask == CSTSShutting {
 			k.csts = k.csts&^CSTSShutMask | CSTSShutDone
 		}
@@ -246,7 +303,7 @@ func (k *controller) adminGone() {
 }
 
 func (k *controller) endIfDone() {
-	if !k.closing || k.aq != nil || len(k.queues) > 0 || k.share.controllers[k.id] != k {
+	if !k.closing || k.aq != nil || len(k.queues) > 0 || k.flush.running || k.share.controllers[k.id] != k {
 		return
 	}
 	delete(k.share.controllers, k.id)
@@ -257,6 +314,9 @@ func (k *controller) endIfDone() {
 
 // setKATO takes over the keep-alive timeout in milliseconds, rounded up to our granularity and minimum.
 func (k *controller) setKATO(ms uint32) {
+	if ms == 0 && k.discovery() {
+		ms = discoveryIdle
+	}
 	if ms == 0 {
 		k.kato = 0
 		k.share.pg.r.StopTimer(&k.timer)
@@ -269,6 +329,10 @@ func (k *controller) setKATO(ms uint32) {
 	k.kato = reactor.Ticks(ms) * reactor.Millisecond
 	k.keepAlive()
 }
+
+// discoveryIdle is the keep-alive timeout, in milliseconds, of a discovery controller that asked for none: half of the two
+// idle minutes after which it is closed. Base Specification 2.0, "Discovery Controller Initialization".
+const discoveryIdle = 60_000
 
 // keepAlive starts the interval anew, where there is a timeout and the controller runs.
 func (k *controller) keepAlive() {

@@ -40,6 +40,23 @@ type handoff struct {
 	sqe     SQE
 	data    ConnectData
 	link    *queueLink // decided: the I/O queue that it becomes
+
+	waitsFor *queueLink // the queue of the same QID that is to be gone first
+	wait     reactor.Timer
+	waited   bool
+}
+
+// queueGoneTimeout is how long a Connect waits for a queue of the same QID to be gone: after a reset a host comes back before
+// we have done with its old connection.
+const queueGoneTimeout = 2 * reactor.Second
+
+// Run refuses a Connect that has waited long enough.
+func (h *handoff) Run() {
+	if l := h.waitsFor; l != nil && l.next == h {
+		l.next = nil
+	}
+	pg := h.sub.target.groups[h.sub.owner]
+	h.refuse(pg, StatusSequence, 0)
 }
 
 // connect begins to serve a Connect.
@@ -91,6 +108,13 @@ func (h *handoff) Receive(r *reactor.Reactor) {
 		return
 	}
 	s, dw0 := share.judge(h)
+	if s == StatusSequence && !h.waited {
+		if l := share.controllers[h.data.CNTLID].queues[h.sqe.ConnectQID()]; l.next == nil {
+			h.waited, h.waitsFor, l.next = true, l, h
+			r.SetTimer(&h.wait, r.Now()+queueGoneTimeout, h)
+			return
+		}
+	}
 	if !s.OK() {
 		h.refuse(pg, s, dw0)
 		return

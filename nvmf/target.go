@@ -604,7 +604,7 @@ func (t *Target) RemoveListener(ctx context.Context, nqn string, a Address) erro
 	if err := t.publish(s, true); err != nil {
 		return err
 	}
-	return t.closeControllers(ctx, s, func(k *controller) bool { return k.aq.port == l.port })
+	return t.closeControllers(ctx, s, func(k *controller) bool { return k.aq != nil && k.aq.port == l.port })
 }
 
 // Stop closes every listener and connection, and gives every device back.

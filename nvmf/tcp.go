@@ -321,6 +321,10 @@ func (t *tcpQueue) dataEnd() {
 // respond sends a command's data and completion. TCP Transport Specification 1.0, "C2HData": with SQ flow control off, a
 // success without a result needs no CapsuleResp.
 func (t *tcpQueue) respond(c *command) {
+	if t.last {
+		t.release(c) // a C2HTermReq is the last thing that the host hears
+		return
+	}
 	h, d := c.wire.header[:0], t.conn.Digests()
 	if c.send > 0 {
 		success := t.noFlow && c.dw0 == 0 && c.dw1 == 0
