@@ -142,3 +142,6 @@ func (r *Reactor) wakeRead(res int32) {
 	invariant.Check(res == 8 || err == syscall.EINTR || err == syscall.EAGAIN, "reactor: reading its own eventfd failed")
 	r.armWake()
 }
+
+// SetSpin changes how long adaptive spins after the last work. It runs on the reactor.
+func (r *Reactor) SetSpin(t Ticks) { r.spin = t }

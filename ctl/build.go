@@ -1,0 +1,121 @@
+package ctl
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/pollux-storage/pollux/bdev"
+	"github.com/pollux-storage/pollux/ctl/api"
+	"github.com/pollux-storage/pollux/nvmf"
+	"github.com/pollux-storage/pollux/reactor"
+)
+
+// This file puts an engine together. No other place knows which part stands on which.
+
+// EngineConfig says how an engine is made.
+type EngineConfig struct {
+	Reactors    reactor.Config
+	MemoryLimit int64 // of the Go heap, in bytes; 0 is 256 MiB
+}
+
+// Engine is everything that serves volumes in one process.
+type Engine struct {
+	Methods  *Registry
+	Frame    *Frame
+	Reactors *reactor.Group
+	Bdevs    *bdev.Registry
+	Target   *nvmf.Target
+
+	log     *slog.Logger
+	began   time.Time
+	devices deviceCalls
+}
+
+// NewEngine starts the reactors and registers every method. The engine is in the startup state until Frame.Start.
+func NewEngine(cfg EngineConfig, log *slog.Logger) (*Engine, error) {
+	g, err := reactor.Start(cfg.Reactors)
+	if err != nil {
+		return nil, err
+	}
+	limit := cfg.MemoryLimit
+	if limit == 0 {
+		limit = 256 << 20
+	}
+	reactor.TuneRuntime(g.Len(), limit, os.Getenv)
+	e := &Engine{Methods: NewRegistry(log), Reactors: g, Bdevs: bdev.NewRegistry(g), log: log, began: time.Now()}
+	if e.Target, err = nvmf.NewTarget(e.Bdevs, log); err != nil {
+		return nil, errors.Join(err, g.Stop(context.Background()))
+	}
+	e.Frame = NewFrame(e.Methods, func(context.Context) error { return nil })
+	e.registerFramework()
+	e.registerDevices()
+	e.registerTarget()
+	e.registerHosts()
+	return e, nil
+}
+
+// Close ends the engine: no connection is accepted any more, what is in flight ends, then the devices are closed and the
+// reactors stop. It says what it had to leave behind if ctx ends first.
+func (e *Engine) Close(ctx context.Context) error {
+	err := e.Target.Stop(ctx)
+	if err == nil {
+		err = e.closeDevices(ctx)
+	}
+	if err == nil {
+		err = e.Reactors.Stop(ctx)
+	}
+	if err != nil {
+		return fmt.Errorf("ending the engine: %w", err)
+	}
+	return nil
+}
+
+// closeDevices removes every device, those that stand on others first.
+func (e *Engine) closeDevices(ctx context.Context) error {
+	for {
+		devices := e.Bdevs.Devices()
+		if len(devices) == 0 {
+			return nil
+		}
+		top := devices[0]
+		for _, d := range devices {
+			if d.Layers() > top.Layers() {
+				top = d
+			}
+		}
+		if err := e.Bdevs.Unregister(ctx, top.Name()); err != nil && !errors.Is(err, bdev.ErrNotFound) {
+			return err
+		}
+	}
+}
+
+// codeOf gives an error of the engine's parts the code that SPDK's tools expect.
+func codeOf(err error) error {
+	if err == nil {
+		return nil
+	}
+	var coded *api.Error
+	if errors.As(err, &coded) {
+		return err
+	}
+	for _, m := range errorCodes {
+		if errors.Is(err, m.is) {
+			return &api.Error{Code: m.code, Message: err.Error()}
+		}
+	}
+	return err
+}
+
+// errorCodes: of a device a negative errno, of the NVMe-oF target invalid parameters, as SPDK answers.
+var errorCodes = []struct {
+	is   error
+	code int
+}{
+	{bdev.ErrNotFound, -19}, {bdev.ErrExists, -17}, {bdev.ErrClaimed, -16}, {bdev.ErrBusy, -16}, {bdev.ErrInvalid, -22},
+	{nvmf.ErrNotFound, api.CodeInvalidParams}, {nvmf.ErrExists, api.CodeInvalidParams}, {nvmf.ErrInvalid, api.CodeInvalidParams},
+	{nvmf.ErrInUse, -16}, {os.ErrNotExist, -2}, {os.ErrPermission, -13},
+}

@@ -1,0 +1,370 @@
+package ctl
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/pollux-storage/pollux/bdev"
+	"github.com/pollux-storage/pollux/ctl/api"
+	"github.com/pollux-storage/pollux/reactor"
+)
+
+// This file is the methods about devices.
+
+// deviceCalls are the calls that made the present devices, in their order: what a configuration is saved as.
+type deviceCalls struct {
+	mu    sync.Mutex
+	calls []deviceCall
+	next  int // for names that are made up
+}
+
+type deviceCall struct {
+	device string
+	call   api.ConfigCall
+}
+
+func (d *deviceCalls) made(device string, c api.ConfigCall) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.calls = append(d.calls, deviceCall{device, c})
+}
+
+func (d *deviceCalls) gone(device string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.calls = slices.DeleteFunc(d.calls, func(c deviceCall) bool { return c.device == device })
+}
+
+func (d *deviceCalls) list() []api.ConfigCall {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var out []api.ConfigCall
+	for _, c := range d.calls {
+		out = append(out, c.call)
+	}
+	return out
+}
+
+// notifications keeps what became of devices, for notify_get_notifications.
+type notifications struct {
+	mu    sync.Mutex
+	first uint64
+	list  []api.Notification
+}
+
+const notificationsMax = 1024
+
+func (n *notifications) add(e bdev.Event) {
+	kind, ok := map[bdev.EventKind]string{bdev.Registered: "bdev_register", bdev.Unregistered: "bdev_unregister", bdev.Resized: "bdev_resize"}[e.Kind]
+	if !ok {
+		return
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.list = append(n.list, api.Notification{Type: kind, Ctx: e.Device.Name(), ID: n.first + uint64(len(n.list))})
+	if len(n.list) > notificationsMax {
+		n.first += uint64(len(n.list) - notificationsMax)
+		n.list = slices.Clone(n.list[len(n.list)-notificationsMax:])
+	}
+}
+
+func (n *notifications) from(id uint64, most *uint64) []api.Notification {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	i := uint64(0)
+	if id > n.first {
+		i = min(id-n.first, uint64(len(n.list)))
+	}
+	out := n.list[i:]
+	if most != nil && uint64(len(out)) > *most {
+		out = out[:*most]
+	}
+	return slices.Clone(out)
+}
+
+// registerDevices registers the methods of this file.
+func (e *Engine) registerDevices() {
+	r := e.Methods
+	notes := &notifications{}
+	e.Bdevs.Watch(func(ev bdev.Event) {
+		notes.add(ev)
+		if ev.Kind == bdev.Unregistered {
+			e.devices.gone(ev.Device.Name())
+		}
+	})
+	Register(r, api.NotifyGetTypes, func(context.Context, *api.None) ([]string, error) {
+		return []string{"bdev_register", "bdev_unregister", "bdev_resize"}, nil
+	})
+	Register(r, api.NotifyGetNotifications, func(_ context.Context, p *api.NotifyGetNotificationsParams) ([]api.Notification, error) {
+		return notes.from(p.ID, p.Max), nil
+	})
+	Register(r, api.BdevGetBdevs, e.getBdevs)
+	Register(r, api.BdevGetIostat, e.getIostat)
+	Register(r, api.EngineGetLatency, e.getLatency)
+	RegisterDo(r, api.BdevSetOptions, func(context.Context, *api.BdevSetOptionsParams) error { return nil })
+	RegisterDo(r, api.BdevWaitForExamine, func(context.Context, *api.None) error { return nil })
+	RegisterDo(r, api.BdevExamine, func(_ context.Context, p *api.BdevNameParams) error {
+		_, err := e.Bdevs.Lookup(p.Name)
+		return codeOf(err)
+	})
+
+	makes(e, api.BdevMallocCreate, func(p *api.BdevMallocCreateParams) (*bdev.Device, error) {
+		if p.Name == "" {
+			p.Name = e.devices.name("Malloc")
+		}
+		if err := refuseMetadata(p.Name, p.Metadata); err != nil {
+			return nil, err
+		}
+		return bdev.NewMem(e.Bdevs, p.Name, parseUUID(p.UUID), p.BlockSize, p.NumBlocks)
+	})
+	makes(e, api.BdevNullCreate, func(p *api.BdevNullCreateParams) (*bdev.Device, error) {
+		if err := refuseMetadata(p.Name, p.Metadata); err != nil {
+			return nil, err
+		}
+		return bdev.NewNull(e.Bdevs, p.Name, parseUUID(p.UUID), p.BlockSize, p.NumBlocks)
+	})
+	makes(e, api.BdevUringCreate, func(p *api.BdevUringCreateParams) (*bdev.Device, error) {
+		return bdev.NewUring(e.Bdevs, p.Name, p.Filename, bdev.UringOptions{BlockSize: p.BlockSize, UUID: parseUUID(p.UUID)})
+	})
+	makes(e, api.BdevAIOCreate, func(p *api.BdevAIOCreateParams) (*bdev.Device, error) {
+		return bdev.NewUring(e.Bdevs, p.Name, p.Filename, bdev.UringOptions{BlockSize: p.BlockSize, UUID: parseUUID(p.UUID), ReadOnly: p.Readonly})
+	})
+	deletes[*bdev.Mem](e, api.BdevMallocDelete, "a device in memory")
+	deletes[bdev.Null](e, api.BdevNullDelete, "a null device")
+	deletes[*bdev.Uring](e, api.BdevUringDelete, "a file or block device")
+	deletes[*bdev.Uring](e, api.BdevAIODelete, "a file or block device")
+	RegisterDo(r, api.BdevUringRescan, e.rescan)
+	RegisterDo(r, api.BdevAIORescan, e.rescan)
+	RegisterDo(r, api.BdevNullResize, func(_ context.Context, p *api.BdevNullResizeParams) error {
+		d, err := deviceOf[bdev.Null](e, p.Name, "a null device")
+		if err != nil {
+			return err
+		}
+		g := d.Geometry()
+		return codeOf(d.Resize(p.NewSize << 20 >> g.Shift()))
+	})
+	e.Frame.Add(Subsystem{Name: "bdev", Config: func(context.Context) ([]api.ConfigCall, error) { return e.devices.list(), nil }})
+}
+
+// refuseMetadata refuses what no device here has.
+func refuseMetadata(name string, m api.Metadata) error {
+	if m != (api.Metadata{}) {
+		return api.Errno(22, "creating %s: metadata and protection information are not offered; leave md_size and dif_type at 0", name)
+	}
+	return nil
+}
+
+// name makes up a name that begins with prefix.
+func (d *deviceCalls) name(prefix string) string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	n := d.next
+	d.next++
+	return fmt.Sprintf("%s%d", prefix, n)
+}
+
+// makes registers a method that makes one device and answers with its name.
+func makes[P any](e *Engine, m api.Method[P, string], create func(p *P) (*bdev.Device, error)) {
+	Register(e.Methods, m, func(_ context.Context, p *P) (string, error) {
+		d, err := create(p)
+		if err != nil {
+			return "", codeOf(err)
+		}
+		e.devices.made(d.Name(), m.Config(*p))
+		return d.Name(), nil
+	})
+}
+
+// deviceOf finds a device of one kind.
+func deviceOf[D bdev.Driver](e *Engine, name, kind string) (*bdev.Device, error) {
+	d, err := e.Bdevs.Lookup(name)
+	if err != nil {
+		return nil, codeOf(err)
+	}
+	if _, ok := d.Driver().(D); !ok {
+		return nil, api.Errno(22, "device %s is a %s, not %s", name, d.Product(), kind)
+	}
+	return d, nil
+}
+
+// deleteTimeout is how long those who use a device may take to let it go.
+const deleteTimeout = 30 * time.Second
+
+func deletes[D bdev.Driver](e *Engine, m api.Method[api.BdevNameParams, bool], kind string) {
+	RegisterDo(e.Methods, m, func(ctx context.Context, p *api.BdevNameParams) error {
+		d, err := deviceOf[D](e, p.Name, kind)
+		if err != nil {
+			return err
+		}
+		// Once begun a removal is finished, whether the client still waits or not.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), deleteTimeout)
+		defer cancel()
+		return codeOf(e.Bdevs.Unregister(ctx, d.Name()))
+	})
+}
+
+func (e *Engine) rescan(_ context.Context, p *api.BdevNameParams) error {
+	d, err := deviceOf[*bdev.Uring](e, p.Name, "a file or block device")
+	if err != nil {
+		return err
+	}
+	return codeOf(d.Driver().(*bdev.Uring).Rescan(d))
+}
+
+// parseUUID reads a UUID whose form the schema has checked; none is the zero one.
+func parseUUID(s string) uuid.UUID {
+	id, _ := uuid.Parse(s)
+	return id
+}
+
+// getBdevs lists devices; a named one may be waited for.
+func (e *Engine) getBdevs(ctx context.Context, p *api.BdevGetBdevsParams) ([]api.Bdev, error) {
+	if p.Name == "" {
+		var out []api.Bdev
+		for _, d := range e.Bdevs.Devices() {
+			out = append(out, describe(d))
+		}
+		return out, nil
+	}
+	d, err := e.await(ctx, p.Name, time.Duration(p.Timeout)*time.Millisecond)
+	if err != nil {
+		return nil, codeOf(err)
+	}
+	return []api.Bdev{describe(d)}, nil
+}
+
+// await looks a device up, and waits for it to be registered if it is not there.
+func (e *Engine) await(ctx context.Context, name string, limit time.Duration) (*bdev.Device, error) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		d, err := e.Bdevs.Lookup(name)
+		if err == nil {
+			return d, nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil, err
+		case <-tick.C:
+		}
+	}
+}
+
+func describe(d *bdev.Device) api.Bdev {
+	g := d.Geometry()
+	has := func(k bdev.Kind) bool { return d.Supports(k) }
+	b := api.Bdev{
+		Name: d.Name(), Aliases: append([]string{d.UUID().String()}, d.Aliases()...), ProductName: d.Product(), BlockSize: g.BlockSize, NumBlocks: g.Blocks,
+		UUID: d.UUID().String(), OptimalIOBoundary: g.OptimalBlocks, Claimed: d.Claim() != "",
+		SupportedIOTypes: api.SupportedIOTypes{
+			Read: true, Write: !g.ReadOnly, Unmap: has(bdev.Unmap), Flush: has(bdev.Flush), Reset: has(bdev.Reset), WriteZeroes: has(bdev.WriteZeroes),
+			Compare: has(bdev.Compare), CompareAndWrite: has(bdev.CompareAndWrite), Abort: true, Copy: has(bdev.Copy),
+		},
+		DriverSpecific: map[string]any{},
+	}
+	if b.Claimed {
+		b.ClaimType = "exclusive_write"
+	}
+	if m, ok := d.Driver().Describe().(map[string]any); ok {
+		b.DriverSpecific = m
+	}
+	return b
+}
+
+func (e *Engine) getIostat(_ context.Context, p *api.BdevGetIostatParams) (api.Iostats, error) {
+	names := p.Names
+	if p.Name != "" {
+		names = append(names, p.Name)
+	}
+	devices := e.Bdevs.Devices()
+	if len(names) > 0 {
+		devices = nil
+		for _, n := range names {
+			d, err := e.Bdevs.Lookup(n)
+			if err != nil {
+				return api.Iostats{}, codeOf(err)
+			}
+			devices = append(devices, d)
+		}
+	}
+	out := api.Iostats{TickRate: reactor.TickRate, Ticks: uint64(reactor.Clock())}
+	if p.PerChannel {
+		if len(devices) != 1 || len(names) != 1 {
+			return out, api.Errno(22, "bdev_get_iostat: per_channel goes with the name of one device")
+		}
+		out.Name = devices[0].Name()
+		channels := []api.Iostat{}
+		for i, s := range devices[0].ChannelStats() {
+			if s != nil {
+				st := iostat(s)
+				id := uint64(i)
+				st.ThreadID = &id
+				channels = append(channels, st)
+			}
+		}
+		out.Channels = &channels
+		return out, nil
+	}
+	list := []api.Iostat{}
+	for _, d := range devices {
+		s := d.Stats()
+		st := iostat(&s)
+		st.Name = d.Name()
+		list = append(list, st)
+	}
+	out.Bdevs = &list
+	return out, nil
+}
+
+// iostat is a device's counters in SPDK's words. What SPDK counts as unmap is here unmap and write zeroes apart; only the
+// first stands in its members.
+func iostat(s *bdev.Stats) api.Iostat {
+	r, w, u, c := &s.Kinds[bdev.Read], &s.Kinds[bdev.Write], &s.Kinds[bdev.Unmap], &s.Kinds[bdev.Copy]
+	depth := uint64(s.InFlight)
+	out := api.Iostat{
+		BytesRead: r.Bytes, NumReadOps: r.Ops, ReadLatencyTicks: r.Latency.Sum, MaxReadLatencyTicks: uint64(r.Max), MinReadLatencyTicks: uint64(r.Min),
+		BytesWritten: w.Bytes, NumWriteOps: w.Ops, WriteLatencyTicks: w.Latency.Sum, MaxWriteLatencyTicks: uint64(w.Max), MinWriteLatencyTicks: uint64(w.Min),
+		BytesUnmapped: u.Bytes, NumUnmapOps: u.Ops, UnmapLatencyTicks: u.Latency.Sum, MaxUnmapLatencyTicks: uint64(u.Max), MinUnmapLatencyTicks: uint64(u.Min),
+		BytesCopied: c.Bytes, NumCopyOps: c.Ops, CopyLatencyTicks: c.Latency.Sum, MaxCopyLatencyTicks: uint64(c.Max), MinCopyLatencyTicks: uint64(c.Min),
+		IOError: map[string]uint64{}, QueueDepth: &depth,
+	}
+	for st := range bdev.Statuses {
+		if n := s.Errors[st]; n > 0 {
+			out.IOError[st.String()] = n
+		}
+	}
+	return out
+}
+
+func (e *Engine) getLatency(_ context.Context, p *api.EngineGetLatencyParams) ([]api.Latency, error) {
+	devices := e.Bdevs.Devices()
+	if p.Name != "" {
+		d, err := e.Bdevs.Lookup(p.Name)
+		if err != nil {
+			return nil, codeOf(err)
+		}
+		devices = []*bdev.Device{d}
+	}
+	var out []api.Latency
+	for _, d := range devices {
+		s := d.Stats()
+		for k := range s.Kinds {
+			h := &s.Kinds[k].Latency
+			if h.Count == 0 {
+				continue
+			}
+			out = append(out, api.Latency{
+				Name: d.Name(), Op: bdev.Kind(k).String(), Count: h.Count, MeanNS: uint64(h.Mean()), P50NS: uint64(h.Quantile(0.5)), P90NS: uint64(h.Quantile(0.9)),
+				P99NS: uint64(h.Quantile(0.99)), P999NS: uint64(h.Quantile(0.999)), MaxNS: uint64(s.Kinds[k].Max),
+			})
+		}
+	}
+	return out, nil
+}
