@@ -1,0 +1,43 @@
+# Pollux. `make` alone lists the targets.
+
+GO     ?= go
+STATICCHECK = $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2
+ONCE   ?=
+FUZZTIME ?= 20s
+
+.DEFAULT_GOAL := help
+.PHONY: help build run test check bench fuzz golden clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## build bin/pollux
+	$(GO) build -o bin/pollux ./cmd/pollux
+
+run: build ## serve a 1 GiB file over NVMe/TCP, write and verify it, show how to connect (ONCE=1: then end)
+	@scripts/deps run
+	@ONCE="$(ONCE)" scripts/run
+
+test: ## all tests under the race detector, and real Linux hosts in a guest
+	@scripts/deps test
+	$(GO) test -race -timeout 40m ./...
+
+check: ## what must be clean: format, vet, staticcheck, the order of packages
+	@scripts/deps check
+	@files=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$files" ] || { echo "not gofmt'd: $$files"; exit 1; }
+	$(GO) vet ./...
+	$(STATICCHECK) ./...
+	$(GO) test -run 'TestPackages|TestTheRule' .
+
+bench: build ## measure this machine, and leave the figures with their conditions in bench/results/
+	@scripts/deps test
+	bin/pollux bench suite --output bench/results
+
+fuzz: ## fuzz every codec for FUZZTIME each
+	@scripts/fuzz $(FUZZTIME)
+
+golden: ## record the golden files anew; read the diff before you commit it
+	$(GO) test ./... -update
+
+clean: ## remove what was built
+	rm -rf bin build
