@@ -39,3 +39,6 @@ func (r *Reactor) Waiting(to *Reactor) (n, room int) {
 
 // EndSpin lets the reactor believe that its last I/O was long ago.
 func (r *Reactor) EndSpin() { r.lastIO -= 1 << 60 }
+
+// Tick is one turn of the loop, inside a call.
+func (r *Reactor) Tick() bool { return r.tick() }

@@ -83,6 +83,3 @@ func (r *Reactor) Pollers() []PollerStats {
 	}
 	return out
 }
-
-// TimersSet is the number of timers that wait.
-func (r *Reactor) TimersSet() int { return len(r.timers.t) }
