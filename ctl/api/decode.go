@@ -40,6 +40,7 @@ var (
 	wordsType = reflect.TypeFor[Words]()
 	rawType   = reflect.TypeFor[json.RawMessage]()
 	anyType   = reflect.TypeFor[any]()
+	valueType = reflect.TypeFor[Value]()
 )
 
 // fields reads the tags of a struct type. A tag that makes no sense is a defect of this program and panics; the tests read
@@ -90,7 +91,7 @@ func bound(t reflect.Type, sf reflect.StructField, name string) *float64 {
 // Decode fills out, a pointer to a parameter struct, from params; nil, null and an empty list are no parameters. lenient
 // lets members pass that out does not know. An error is an *Error with CodeInvalidParams.
 func Decode(method string, params *Value, lenient bool, out any) error {
-	d := decoder{method: method, lenient: lenient}
+	d := decoder{method: method, lenient: lenient, noun: "parameter"}
 	if params == nil || params.Kind == Null || params.Kind == Array && len(params.Items) == 0 {
 		params = &Value{Kind: Object}
 	}
@@ -101,8 +102,9 @@ func Decode(method string, params *Value, lenient bool, out any) error {
 }
 
 type decoder struct {
-	method  string
+	method  string // or a file
 	lenient bool
+	noun    string // what a member is called in a message
 }
 
 func (d *decoder) object(path string, v *Value, out reflect.Value) error {
@@ -113,7 +115,7 @@ func (d *decoder) object(path string, v *Value, out reflect.Value) error {
 		if at >= 0 || d.lenient {
 			continue
 		}
-		return Invalid("%s: unknown parameter %q%s; %s", d.method, path+member.Name, member.Value.at(), suggest(member.Name, known))
+		return Invalid("%s: unknown %s %q%s; %s", d.method, d.noun, path+member.Name, member.Value.at(), suggest(member.Name, known))
 	}
 	for i := range known {
 		f := &known[i]
@@ -139,7 +141,7 @@ func (d *decoder) absent(path string, v *Value, f *field, known []field, out ref
 				required = append(required, path+known[i].name)
 			}
 		}
-		return Invalid("%s: the parameter %q is missing%s; required are: %s", d.method, path+f.name, v.at(), strings.Join(required, ", "))
+		return Invalid("%s: the %s %q is missing%s; required are: %s", d.method, d.noun, path+f.name, v.at(), strings.Join(required, ", "))
 	}
 	if f.deflt == nil {
 		return nil
@@ -171,12 +173,15 @@ func (d *decoder) value(path string, v *Value, f *field, out reflect.Value) erro
 		out = out.Elem()
 	}
 	switch {
+	case out.Type() == valueType:
+		out.Set(reflect.ValueOf(*v))
+		return nil
 	case out.Type() == rawType || out.Type() == anyType:
 		text := v.AppendJSON(nil)
 		if out.Type() == anyType {
 			var free any
 			if err := json.Unmarshal(text, &free); err != nil {
-				return Invalid("%s: the parameter %q%s cannot be read: %v", d.method, path, v.at(), err)
+				return Invalid("%s: the %s %q%s cannot be read: %v", d.method, d.noun, path, v.at(), err)
 			}
 			out.Set(reflect.ValueOf(&free).Elem())
 			return nil
@@ -226,7 +231,7 @@ func (d *decoder) wrongKind(path string, v *Value, want string) error {
 	if want == "a string" && (v.Kind == Number || v.Kind == Bool) {
 		advice = ": put it in quotes"
 	}
-	return Invalid("%s: the parameter %q is %s%s; it has to be %s%s", d.method, path, v.brief(), v.at(), want, advice)
+	return Invalid("%s: the %s %q is %s%s; it has to be %s%s", d.method, d.noun, path, v.brief(), v.at(), want, advice)
 }
 
 func splitWords(v *Value) *Value {
@@ -241,8 +246,8 @@ func splitWords(v *Value) *Value {
 
 func (d *decoder) word(path string, v *Value, f *field) (string, error) {
 	if f.format == "uuid" && !isUUID(v.Text) {
-		return "", Invalid("%s: the parameter %q is %s%s; it has to be a UUID such as ceccf520-691e-4b46-9546-34af789907c5",
-			d.method, path, v.brief(), v.at())
+		return "", Invalid("%s: the %s %q is %s%s; it has to be a UUID such as ceccf520-691e-4b46-9546-34af789907c5",
+			d.method, d.noun, path, v.brief(), v.at())
 	}
 	if f.enum == nil {
 		return v.Text, nil
@@ -252,7 +257,7 @@ func (d *decoder) word(path string, v *Value, f *field) (string, error) {
 			return word, nil
 		}
 	}
-	return "", Invalid("%s: the parameter %q is %s%s; it has to be one of: %s", d.method, path, v.brief(), v.at(), strings.Join(f.enum, ", "))
+	return "", Invalid("%s: the %s %q is %s%s; it has to be one of: %s", d.method, d.noun, path, v.brief(), v.at(), strings.Join(f.enum, ", "))
 }
 
 func isUUID(text string) bool {
@@ -300,7 +305,7 @@ func (d *decoder) number(path string, v *Value, f *field, out reflect.Value) err
 	if ok {
 		return nil
 	}
-	return Invalid("%s: the parameter %q is %s%s; it has to be %s", d.method, path, v.brief(), v.at(), f.numberWanted(out.Type()))
+	return Invalid("%s: the %s %q is %s%s; it has to be %s", d.method, d.noun, path, v.brief(), v.at(), f.numberWanted(out.Type()))
 }
 
 // integer also takes 1e3 and 4.0, whose value is whole, up to where a float64 is exact.

@@ -41,6 +41,8 @@ type FrameworkGetConfigParams struct {
 type ConfigCall struct {
 	Method string          `json:"method"`
 	Params json.RawMessage `json:"params,omitempty"`
+	// value is Params with the places where its parts stand, if the call was read from a file.
+	value *Value
 }
 
 // Reactors are the engine's polling threads.
