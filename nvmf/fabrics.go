@@ -19,6 +19,8 @@ func (q *queue) fabrics(c *command) {
 		q.ctrl.propertyGet(c)
 	case q.id == 0 && t == FabricsPropertySet:
 		q.ctrl.propertySet(c)
+	case t == FabricsDisconnect:
+		q.respond(c, StatusInvalidOpcode|DNR) // not offered: OFCS says so
 	default:
 		// Base Specification 2.0, "Fabrics Command Set": on an I/O queue only Connect, authentication and Disconnect.
 		q.respond(c, StatusInvalidField|DNR)

@@ -50,7 +50,7 @@ func (k *controller) identify(c *command) {
 			page = k.identifyNamespace(cns, n)
 		}
 	case CNSIOController:
-		nc := NVMController{WZSL: k.share.sub.o.WZSL, VSL: mdts(k.limitBytes()), DMRL: dsmRangesMax - 1, DMRSL: uint32(k.share.sub.o.DMRSL), DMSL: k.share.sub.o.DMRSL * dsmRangesMax}
+		nc := NVMController{WZSL: k.share.sub.o.WZSL, VSL: mdts(k.limitBytes()), DMRSL: uint32(k.share.sub.o.DMRSL), DMSL: k.share.sub.o.DMRSL * dsmRangesMax, DMRL: dsmRangesMax - 1}
 		page = nc.AppendTo(nil)
 	case CNSAttachedControllers, CNSControllers:
 		var ids []CNTLID

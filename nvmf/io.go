@@ -29,7 +29,7 @@ var ioRules = [256]ioRule{
 
 // admitIO judges an I/O command before its data is asked for, in the order of TARGETS: what a host can never repeat with
 // success, then its path, then its fields.
-func (q *queue) admitIO(c *command) Status {
+func (q *queue) admitIO(c *command, sgl Status) Status {
 	q.heardOf(q.r.Now())
 	rule := &ioRules[c.sqe.Opcode()]
 	if !rule.offered {
@@ -52,6 +52,9 @@ func (q *queue) admitIO(c *command) Status {
 	}
 	if s := c.checkFuse(); !s.OK() {
 		return s
+	}
+	if !sgl.OK() {
+		return sgl
 	}
 	if rule.blocks {
 		if s := q.checkBlocks(c, rule, g); !s.OK() {
@@ -78,10 +81,18 @@ func (q *queue) checkBlocks(c *command, rule *ioRule, g *bdev.Geometry) Status {
 	if lba >= g.Blocks || n > g.Blocks-lba {
 		return StatusLBAOutOfRange | DNR
 	}
+	bytes := n << g.Shift()
 	if !rule.data {
+		// Identify says how much: WZSL, and VSL, which is MDTS.
+		most := uint64(q.pg.target.limits.Load().MaxIOBytes)
+		if rule.kind == bdev.WriteZeroes {
+			most = q.sub.sub.o.zeroesMax()
+		}
+		if bytes > most {
+			return StatusInvalidField | DNR
+		}
 		return StatusSuccess
 	}
-	bytes := n << g.Shift()
 	if bytes > uint64(q.pg.target.limits.Load().MaxIOBytes) {
 		return StatusInvalidField | DNR
 	}
@@ -151,6 +162,10 @@ func (c *command) nextRange() {
 		c.step++
 		if r.NLB == 0 {
 			continue
+		}
+		if most := c.q.sub.sub.o.DMRSL; most > 0 && uint64(r.NLB) > most {
+			c.q.respond(c, StatusInvalidField|DNR)
+			return
 		}
 		if r.SLBA >= g.Blocks || uint64(r.NLB) > g.Blocks-r.SLBA {
 			c.q.respond(c, StatusLBAOutOfRange|DNR)

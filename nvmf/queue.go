@@ -199,14 +199,11 @@ func (q *queue) start(c *command, carried uint32, conflict bool) (wanted bool) {
 		q.respond(c, StatusCIDConflict)
 		return false
 	}
+	sgl := StatusSuccess
 	if c.writes() {
-		var s Status
-		if c.place, c.transfer, s = c.sqe.TCPData(carried); !s.OK() {
-			q.respond(c, s)
-			return false
-		}
+		c.place, c.transfer, sgl = c.sqe.TCPData(carried)
 	}
-	if s := q.admit(c); !s.OK() {
+	if s := q.admit(c, sgl); !s.OK() {
 		q.respond(c, s)
 		return false
 	}
@@ -222,8 +219,9 @@ func (q *queue) start(c *command, carried uint32, conflict bool) (wanted bool) {
 	return true
 }
 
-// admit judges a command before its data is asked for.
-func (q *queue) admit(c *command) Status {
+// admit judges a command before its data is asked for. sgl is the judgement of its data pointer, which counts after the
+// command's own.
+func (q *queue) admit(c *command, sgl Status) Status {
 	switch fabrics := c.sqe.Opcode() == OpcodeFabrics; {
 	case q.state == queueConnecting && !(fabrics && c.sqe.FCTYPE() == FabricsConnect):
 		return StatusSequence | DNR
@@ -231,11 +229,14 @@ func (q *queue) admit(c *command) Status {
 		if c.transfer > AdminCapsuleBytesMax {
 			return StatusInvalidField | DNR
 		}
-		return StatusSuccess
+		return sgl
 	case q.id == 0:
-		return q.ctrl.admit(c)
+		if s := q.ctrl.admit(c); !s.OK() {
+			return s
+		}
+		return sgl
 	}
-	return q.admitIO(c)
+	return q.admitIO(c, sgl)
 }
 
 // expectConnect ends the queue if it does not become one of a controller in time.

@@ -38,8 +38,16 @@ type SubsystemOptions struct {
 	MinCNTLID     CNTLID
 	MaxCNTLID     CNTLID
 	NSSR          bool
-	DMRSL         uint64 // blocks that one Dataset Management may name
-	WZSL          uint8  // Write Zeroes, as a power of two of 4096 bytes
+	DMRSL         uint64 // blocks of one range of a Dataset Management; 0 is no limit
+	WZSL          uint8  // Write Zeroes, as a power of two of 4096 bytes; 0 is no limit
+}
+
+// zeroesMax is the most bytes of one Write Zeroes.
+func (o *SubsystemOptions) zeroesMax() uint64 {
+	if o.WZSL == 0 || o.WZSL > 50 {
+		return 1 << 62
+	}
+	return 4096 << o.WZSL
 }
 
 // Subsystem is an NVM subsystem, or the discovery service.

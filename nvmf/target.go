@@ -231,12 +231,6 @@ func (t *Target) CreateSubsystem(o SubsystemOptions) error {
 	if o.MaxCNTLID == 0 {
 		o.MaxCNTLID = CNTLIDMax
 	}
-	if o.DMRSL == 0 {
-		o.DMRSL = 2097152
-	}
-	if o.WZSL == 0 {
-		o.WZSL = 12
-	}
 	for _, f := range []struct {
 		name, v string
 		most    int

@@ -46,6 +46,7 @@ type tcpQueue struct {
 	conn Conn
 
 	align   uint32 // of data in our PDUs, by the host's HPDA
+	success bool   // the transport's c2h_success
 	icresp  [ICBytes]byte
 	termreq [TermReqBytesMax]byte
 
@@ -83,7 +84,7 @@ type tcpOrigin struct {
 
 // open makes a queue of entries commands on the connection. It runs on the queue's reactor.
 func (o tcpOrigin) open(pg *pollGroup, id QID, entries uint32) *queue {
-	t := &tcpQueue{}
+	t := &tcpQueue{success: pg.target.limits.Load().C2HSuccess}
 	q := &t.queue
 	q.t, q.pg, q.r, q.id, q.port = t, pg, pg.r, id, o.port
 	q.init(entries)
@@ -327,7 +328,7 @@ func (t *tcpQueue) respond(c *command) {
 	}
 	h, d := c.wire.header[:0], t.conn.Digests()
 	if c.send > 0 {
-		success := t.noFlow && c.dw0 == 0 && c.dw1 == 0
+		success := t.noFlow && t.success && c.dw0 == 0 && c.dw1 == 0
 		p := DataPDU{CCCID: c.cid, DATAL: c.send, Last: true, Success: success}
 		h = p.AppendC2HData(h, d, t.align)
 		data := outPiece{b: c.data[:c.send]}
@@ -431,6 +432,10 @@ func (s *tcpResume) Run() {
 func (t *tcpQueue) terminate() {
 	t.pg.target.log.Warn("a host broke the protocol, its connection ends", "host", t.hostNQN(), "queue", t.id, "error", t.conn.Fault.Error())
 	t.pg.faults++
+	if PDUType(t.conn.FaultHeader[0]) == PDUH2CTermReq {
+		t.close() // a TermReq is not answered by one
+		return
+	}
 	t.last = true
 	t.send(outPiece{b: TermReq{Type: PDUC2HTermReq, Err: t.conn.Fault, Header: t.conn.FaultHeader[:t.conn.FaultBytes]}.AppendTo(t.termreq[:0])})
 	t.r.SetTimer(&t.timer, t.r.Now()+terminateTimeout, (*dataTimer)(t))
