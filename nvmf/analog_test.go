@@ -28,6 +28,9 @@ func TestANALog(t *testing.T) {
 		}
 	}
 
+	if n, groups, err := DecodeANALog(AppendANALog(nil, 7, nil, false)); err != nil || n != 7 || len(groups) != 0 {
+		t.Errorf("a page without groups: %d, %v, %v", n, groups, err)
+	}
 	short := AppendANALog(nil, 5, testGroups, true)
 	if len(short) != ANALogBytes(3, 0) {
 		t.Errorf("groups only: %d bytes", len(short))

@@ -134,6 +134,8 @@ func TestCommandNames(t *testing.T) {
 		FCTYPE(0x77).String():       "Fabrics command type 77h",
 		PDUCapsuleCmd.String():      "CapsuleCmd",
 		PDUType(8).String():         "PDU type 08h",
+		PDUType(0x0A).String():      "PDU type 0Ah",
+		FES(7).String():             "fatal error 7",
 		PDUType(0x99).String():      "PDU type 99h",
 		FESSequence.String():        "PDU Sequence Error",
 		FES(9).String():             "fatal error 9",

@@ -278,6 +278,21 @@ func TestWrongFields(t *testing.T) {
 	}
 }
 
+// The largest and the smallest that is allowed.
+func TestBounds(t *testing.T) {
+	if p, e := DecodeICReq(ICReq{HPDA: 31}.AppendTo(nil)); !e.OK() || p.HPDA != 31 {
+		t.Errorf("HPDA 31: %v", e)
+	}
+	if p, e := DecodeICResp(ICResp{CPDA: 31, MAXH2CDATA: 4096}.AppendTo(nil), 0); !e.OK() || p.CPDA != 31 {
+		t.Errorf("CPDA 31, MAXH2CDATA 4096: %v", e)
+	}
+	for _, n := range []int{0, 128} {
+		if p, e := DecodeTermReq(TermReq{PDUH2CTermReq, ErrSequence, make([]byte, n)}.AppendTo(nil)); !e.OK() || len(p.Header) != n {
+			t.Errorf("TermReq with %d bytes of header: %v", n, e)
+		}
+	}
+}
+
 func TestMAXR2T(t *testing.T) {
 	for raw, want := range map[uint32]uint32{0: 1, 15: 16, 0xFFFFFFFE: 0xFFFFFFFF, 0xFFFFFFFF: 0xFFFFFFFF} {
 		if got := (ICReq{MAXR2T: raw}).R2TsMax(); got != want {

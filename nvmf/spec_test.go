@@ -245,6 +245,21 @@ func TestNVM_NumberOfLogicalBlocks(t *testing.T) {
 	}
 }
 
+// "Write Zeroes command" and its siblings: DEAC is bit 25 of CDW12, FUA 30 and LR 31, and no other bit is any of them.
+func TestNVM_ControlBits(t *testing.T) {
+	var s SQE
+	for bit := range 32 {
+		s.SetCDW(12, 1<<bit)
+		if s.DEAC() != (bit == 25) || s.FUA() != (bit == 30) || s.LR() != (bit == 31) {
+			t.Errorf("bit %d: DEAC %t, FUA %t, LR %t", bit, s.DEAC(), s.FUA(), s.LR())
+		}
+	}
+	s.SetRW(RW{NLB: 1, DEAC: true})
+	if s.CDW(12) != 1<<25 {
+		t.Errorf("DEAC is set as %08X", s.CDW(12))
+	}
+}
+
 // "Dataset Management command": NR is 0-based, the length of a range is not.
 func TestNVM_DatasetManagementRanges(t *testing.T) {
 	var s SQE
@@ -257,5 +272,57 @@ func TestNVM_DatasetManagementRanges(t *testing.T) {
 	}
 	if r := DecodeDSMRange(make([]byte, 16), 0); r.NLB != 0 {
 		t.Errorf("an empty range has %d blocks", r.NLB)
+	}
+}
+
+// Every bit and code that we name, beside the number that the headers of Linux 6.12 and libnvme 1.3 give it.
+func TestBase_Numbers(t *testing.T) {
+	same := func(name string, got, want uint64) {
+		if got != want {
+			t.Errorf("%s is %X, want %X", name, got, want)
+		}
+	}
+	for name, c := range map[string][2]uint64{
+		"CMIC ports": {uint64(CMICPorts), 1}, "CMIC controllers": {uint64(CMICControllers), 2}, "CMIC ANA": {uint64(CMICANA), 8},
+		"OAES namespaces": {uint64(OAESNamespaces), 0x100}, "OAES ANA": {uint64(OAESANA), 0x800}, "OAES discovery": {uint64(OAESDiscovery), 0x80000000},
+		"CTRATT HOSTID128": {uint64(CTRATTHOSTID128), 1}, "CTRATT TBKAS": {uint64(CTRATTTBKAS), 0x40},
+		"LPA effects": {uint64(LPAEffects), 2}, "LPA extended": {uint64(LPAExtended), 4}, "LPA pages": {uint64(LPAPages), 0x20},
+		"ANACAP optimized": {uint64(ANACAPOptimized), 1}, "ANACAP non-optimized": {uint64(ANACAPNonOptimized), 2},
+		"ANACAP inaccessible": {uint64(ANACAPInaccessible), 4}, "ANACAP loss": {uint64(ANACAPLoss), 8}, "ANACAP change": {uint64(ANACAPChange), 0x10},
+		"ANACAP group fixed": {uint64(ANACAPGroupFixed), 0x40},
+		"ONCS compare":       {uint64(ONCSCompare), 1}, "ONCS write uncorrectable": {uint64(ONCSWriteUncorrectable), 2}, "ONCS DSM": {uint64(ONCSDSM), 4},
+		"ONCS write zeroes": {uint64(ONCSWriteZeroes), 8}, "ONCS save": {uint64(ONCSSave), 0x10}, "ONCS reservations": {uint64(ONCSReservations), 0x20},
+		"ONCS timestamp": {uint64(ONCSTimestamp), 0x40}, "ONCS verify": {uint64(ONCSVerify), 0x80}, "ONCS copy": {uint64(ONCSCopy), 0x100},
+		"FUSES": {uint64(FUSESCompareAndWrite), 1}, "VWC": {uint64(VWCPresent), 1}, "VWC no flush of all": {uint64(VWCFlushNotAll), 4},
+		"VWC flush of all": {uint64(VWCFlushAll), 6}, "NWPC": {uint64(NWPCProtect), 1}, "OCFS": {uint64(OCFSFormat0), 1},
+		"SGLS": {uint64(SGLSAnyAlign), 1}, "SGLS keyed": {uint64(SGLSKeyed), 4}, "SGLS offset": {uint64(SGLSOffset), 0x100000},
+		"SGLS transport": {uint64(SGLSTransport), 0x200000}, "FCATT": {uint64(FCATTStatic), 1}, "OFCS": {uint64(OFCSDisconnect), 1},
+		"CNTRLTYPE I/O": {uint64(ControllerIO), 1}, "CNTRLTYPE discovery": {uint64(ControllerDiscovery), 2},
+
+		"NSFEAT thin": {uint64(NSFEATThin), 1}, "NSFEAT atomic": {uint64(NSFEATAtomic), 2}, "NSFEAT optimal": {uint64(NSFEATOptimal), 0x10},
+		"NMIC": {uint64(NMICShared), 1}, "DLFEAT zeros": {uint64(DLFEATZeros), 1}, "DLFEAT DEAC": {uint64(DLFEATDEAC), 8},
+		"NSATTR": {uint64(NSATTRProtected), 1}, "NSTAT": {uint64(NSTATReady), 1},
+		"RESCAP": {uint64(RESCAPPTPL | RESCAPTypes | RESCAPIgnoreKeys), 0xFF}, "RESCAP types": {uint64(RESCAPTypes), 0x7E}, "RESCAP PTPL": {uint64(RESCAPPTPL), 1},
+
+		"CSUPP": {uint64(EffectsSupported), 1}, "LBCC": {uint64(EffectsContent), 2}, "NCC": {uint64(EffectsNamespace), 4},
+		"NIC": {uint64(EffectsInventory), 8}, "CCC": {uint64(EffectsControl), 0x10}, "scope namespace": {uint64(ScopeNamespace), 0x100000},
+		"scope controller": {uint64(ScopeController), 0x200000}, "scope subsystem": {uint64(ScopeSubsystem), 0x2000000},
+		"warning spare": {uint64(WarningSpare), 1}, "warning temperature": {uint64(WarningTemperature), 2},
+		"warning reliability": {uint64(WarningReliability), 4}, "warning read-only": {uint64(WarningReadOnly), 8},
+		"RGO": {LSPANAGroupsOnly, 1}, "EXTDLPE": {LSPDiscoveryExtend, 1}, "PLEO": {LSPDiscoveryPort, 2}, "ALLSUBE": {LSPDiscoveryAll, 4},
+		"feature saveable": {FeatureSaveable, 1}, "feature per namespace": {FeatureNamespace, 2}, "feature changeable": {FeatureChangeable, 4},
+
+		"SUBTYPE referral": {uint64(SubsystemReferral), 1}, "SUBTYPE NVMe": {uint64(SubsystemNVMe), 2}, "SUBTYPE this service": {uint64(SubsystemDiscovery), 3},
+		"TREQ required": {uint64(TREQSecure), 1}, "TREQ not required": {uint64(TREQNotSecure), 2}, "TREQ SQ flow": {uint64(TREQNoSQFlow), 4},
+		"EFLAGS duplicate": {uint64(EFLAGSDuplicate), 1}, "EFLAGS persistent": {uint64(EFLAGSPersistent), 2},
+		"SECTYPE": {uint64(SecurityNone), 0}, "SECTYPE TLS 1.3": {uint64(SecurityTLS13), 2},
+
+		"CATTR": {CATTRNoFlow, 4}, "ATR": {ConnectATR, 0x20000}, "ASCR": {ConnectASCR, 0x40000}, "NSSR": {NSSRValue, 0x4E564D65},
+		"CRTO": {PropertyCRTO, 0x68}, "VS": {PropertyVS, 8}, "CSTS": {PropertyCSTS, 0x1C}, "NSSR@": {PropertyNSSR, 0x20},
+		"RDY": {uint64(CSTSRDY), 1}, "CFS": {uint64(CSTSCFS), 2}, "SHST going on": {uint64(CSTSShutting), 4}, "SHST complete": {uint64(CSTSShutDone), 8},
+		"NSSRO": {uint64(CSTSNSSRO), 0x10}, "PP": {uint64(CSTSPaused), 0x20}, "ST": {uint64(CSTSShutdownType), 0x40},
+		"DNR": {uint64(DNR), 0x4000}, "M": {uint64(More), 0x2000},
+	} {
+		same(name, c[0], c[1])
 	}
 }
