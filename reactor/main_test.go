@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -33,8 +34,11 @@ func start(t testing.TB, cfg reactor.Config) *reactor.Group {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := g.Stop(context.Background()); err != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second) // a test that failed may have left something
+		defer cancel()
+		if err := g.Stop(ctx); err != nil {
 			t.Error(err)
+			return
 		}
 		if after := descriptors(t); after != before {
 			t.Errorf("%s before the reactors, %s after", before, after)

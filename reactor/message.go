@@ -136,13 +136,15 @@ func (r *Reactor) takeMessages() int {
 }
 
 // hasMail reports that something waits to be taken or sent.
-func (r *Reactor) hasMail() bool {
+func (r *Reactor) hasMail() bool { return r.hasMessages() || r.calls.waiting.Load() > 0 }
+
+func (r *Reactor) hasMessages() bool {
 	for i, q := range r.inbox {
 		if !q.empty() || len(r.outbox[i].waiting) > 0 {
 			return true
 		}
 	}
-	return r.calls.waiting.Load() > 0
+	return false
 }
 
 // ErrStopped is returned for a reactor that has ended.

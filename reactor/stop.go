@@ -24,7 +24,7 @@ type stopState struct {
 // stopLeft is what keeps a reactor from being quiet.
 type stopLeft struct {
 	ops, waiters, timers int
-	mail, deferred       bool
+	messages, deferred   bool
 	poller               string // a busy one
 }
 
@@ -116,7 +116,7 @@ func (r *Reactor) stopLeft() stopLeft {
 		ops:      r.inFlight,
 		waiters:  r.memory.waiters.n,
 		timers:   len(r.timers.t),
-		mail:     r.hasMail(),
+		messages: r.hasMessages(), // not calls: those who ask come that way
 		deferred: r.deferred.head != nil || r.flushes.head != nil,
 	}
 	if p := r.busyPoller(); p != nil {
@@ -134,7 +134,7 @@ func (l stopLeft) String() string {
 	if l.waiters > 0 {
 		s = append(s, fmt.Sprintf("%d waiting for memory", l.waiters))
 	}
-	if l.mail {
+	if l.messages {
 		s = append(s, "messages on their way")
 	}
 	if l.deferred {
