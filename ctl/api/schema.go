@@ -47,6 +47,23 @@ func (p Properties) MarshalJSON() ([]byte, error) {
 	return append(b, '}'), nil
 }
 
+// UnmarshalJSON reads an object and keeps the order of its members.
+func (p *Properties) UnmarshalJSON(text []byte) error {
+	v, _, err := ParseJSON(text)
+	if err != nil {
+		return err
+	}
+	*p = Properties{}
+	for i := range v.Members {
+		schema := new(Schema)
+		if err := json.Unmarshal(v.Members[i].Value.AppendJSON(nil), schema); err != nil {
+			return err
+		}
+		*p = append(*p, Property{v.Members[i].Name, schema})
+	}
+	return nil
+}
+
 // schemaOf describes a type. open says that objects may hold members which are not listed.
 func schemaOf(t reflect.Type, open bool) *Schema {
 	switch {

@@ -1,0 +1,80 @@
+package ctl
+
+import (
+	"context"
+	"os"
+	"runtime"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pollux-storage/pollux/ctl/api"
+	"github.com/pollux-storage/pollux/internal/version"
+)
+
+// Running is what engine_info asks the running engine for.
+type Running struct {
+	IdlePolicy  func() string
+	Cores       func() []uint32
+	CPUModel    string
+	CPUFeatures []string
+	Abilities   []string
+}
+
+// RegisterEngine adds the methods about the engine as a whole that need nothing below.
+func RegisterEngine(r *Registry, running Running, health *Health) {
+	started := time.Now()
+	Register(r, api.EngineGetInfo, func(context.Context, *api.None) (api.EngineInfo, error) {
+		return engineInfo(r, running, started)
+	})
+	Register(r, api.EngineGetHealth, func(context.Context, *api.None) (api.EngineHealth, error) { return health.State(), nil })
+	RegisterDo(r, api.SPDKKillInstance, func(_ context.Context, p *api.KillParams) error { return kill(p.SigName) })
+	registerWithoutEffect(r)
+}
+
+func engineInfo(r *Registry, running Running, started time.Time) (api.EngineInfo, error) {
+	var uts unix.Utsname
+	if err := unix.Uname(&uts); err != nil {
+		return api.EngineInfo{}, err
+	}
+	return api.EngineInfo{
+		Version: version.Pollux, Commit: version.Commit(), Go: runtime.Version(),
+		Kernel: unix.ByteSliceToString(uts.Release[:]), Hostname: unix.ByteSliceToString(uts.Nodename[:]),
+		PID: os.Getpid(), Started: started.Format(time.RFC3339), UptimeSec: uint64(time.Since(started).Seconds()),
+		State: r.State().String(), IdlePolicy: running.IdlePolicy(), Cores: running.Cores(),
+		CPU: api.EngineCPU{Model: running.CPUModel, Features: running.CPUFeatures}, Abilities: running.Abilities,
+	}, nil
+}
+
+// kill sends this process one of the signals that SPDK allows (lib/event/app_rpc.c), by its name or its number.
+func kill(name string) error {
+	for _, signal := range []syscall.Signal{unix.SIGINT, unix.SIGTERM, unix.SIGQUIT, unix.SIGHUP, unix.SIGKILL, unix.SIGUSR1} {
+		if strings.EqualFold(name, unix.SignalName(signal)) || name == strconv.Itoa(int(signal)) {
+			return unix.Kill(os.Getpid(), signal)
+		}
+	}
+	return api.Invalid("spdk_kill_instance: the parameter \"sig_name\" is %q; it has to be SIGINT, SIGTERM, SIGQUIT, SIGHUP, SIGKILL or SIGUSR1", name)
+}
+
+// registerWithoutEffect adds the option calls that every configuration saved by SPDK holds and that set nothing here: rpc.py
+// refuses the whole file for one method that the engine does not know. Each of them says so in its description.
+func registerWithoutEffect(r *Registry) {
+	RegisterDo(r, api.AccelSetOptions, func(context.Context, *api.AccelSetOptionsParams) error { return nil })
+	RegisterDo(r, api.BdevISCSISetOptions, func(context.Context, *api.BdevISCSISetOptionsParams) error { return nil })
+	RegisterDo(r, api.BdevRaidSetOptions, func(context.Context, *api.BdevRaidSetOptionsParams) error { return nil })
+	RegisterDo(r, api.BdevNVMeSetHotplug, func(context.Context, *api.BdevNVMeSetHotplugParams) error { return nil })
+	RegisterDo(r, api.FSDevSetOpts, func(context.Context, *api.FSDevSetOptsParams) error { return nil })
+	RegisterDo(r, api.SchedulerSetOptions, func(context.Context, *api.SchedulerSetOptionsParams) error { return nil })
+	RegisterDo(r, api.FrameworkSetScheduler, func(_ context.Context, p *api.SetSchedulerParams) error {
+		if p.Name != "static" {
+			return api.Errno(syscall.EINVAL, "use the scheduler %q: reactors stay on their cores here; the only one is static", p.Name)
+		}
+		return nil
+	})
+	Register(r, api.FrameworkGetScheduler, func(context.Context, *api.None) (api.Scheduler, error) {
+		return api.Scheduler{SchedulerName: "static", IsolatedCoreMask: "0x0"}, nil
+	})
+}

@@ -1,0 +1,84 @@
+package ctl
+
+import (
+	"context"
+	"reflect"
+	"sync"
+	"syscall"
+
+	"github.com/pollux-storage/pollux/ctl/api"
+)
+
+// Sock are the options of the sockets that carry NVMe/TCP and iSCSI. There is one kind here, uring; posix is another name for
+// it, since most scripts say that. Options of ssl are taken, because every saved configuration of SPDK holds them, and lead
+// nowhere.
+type Sock struct {
+	mu         sync.Mutex
+	uring, ssl api.SockOptions
+}
+
+// NewSock makes the options SPDK begins with (module/sock/uring) and registers the methods about them.
+func NewSock(r *Registry) *Sock {
+	s := &Sock{uring: api.SockOptions{
+		RecvBufSize: new(uint32(2 << 20)), SendBufSize: new(uint32(2 << 20)),
+		EnableRecvPipe: new(true), EnableQuickack: new(false), EnablePlacementID: new(uint32(0)),
+		EnableZerocopySendServer: new(false), EnableZerocopySendClient: new(false), ZerocopyThreshold: new(uint32(0)),
+		TLSVersion: new(uint32(0)), EnableKTLS: new(false),
+	}}
+	s.ssl = s.uring
+	RegisterDo(r, api.SockSetDefaultImpl, func(_ context.Context, p *api.SockImplParams) error {
+		if p.ImplName == "ssl" {
+			return api.Errno(syscall.EINVAL, "use the sockets ssl: they are not offered here; use uring")
+		}
+		return nil
+	})
+	Register(r, api.SockGetDefaultImpl, func(context.Context, *api.None) (api.SockImpl, error) {
+		return api.SockImpl{ImplName: "uring"}, nil
+	})
+	Register(r, api.SockImplGetOptions, func(_ context.Context, p *api.SockImplParams) (api.SockOptions, error) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return *s.of(p.ImplName), nil
+	})
+	RegisterDo(r, api.SockImplSetOptions, func(_ context.Context, p *api.SockImplSetOptionsParams) error {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		overlay(s.of(p.ImplName), &p.SockOptions)
+		return nil
+	})
+	return s
+}
+
+func (s *Sock) of(impl string) *api.SockOptions {
+	if impl == "ssl" {
+		return &s.ssl
+	}
+	return &s.uring
+}
+
+// overlay sets the options that are given, and leaves the others.
+func overlay(options, given *api.SockOptions) {
+	to, from := reflect.ValueOf(options).Elem(), reflect.ValueOf(given).Elem()
+	for i := range from.NumField() {
+		if !from.Field(i).IsNil() {
+			to.Field(i).Set(from.Field(i))
+		}
+	}
+}
+
+// Options are the options in force; every pointer is set.
+func (s *Sock) Options() api.SockOptions {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.uring
+}
+
+// Subsystem is the options as a part of the engine.
+func (s *Sock) Subsystem() Subsystem {
+	return Subsystem{Name: "sock", Config: func(context.Context) ([]api.ConfigCall, error) {
+		return []api.ConfigCall{
+			api.SockSetDefaultImpl.Config(api.SockImplParams{ImplName: "uring"}),
+			api.SockImplSetOptions.Config(api.SockImplSetOptionsParams{ImplName: "uring", SockOptions: s.Options()}),
+		}, nil
+	}}
+}
