@@ -1,0 +1,181 @@
+// Package nvmftest stages a target for tests, and plays the host against it: rightly, wrongly, or not at all.
+//
+// An Engine is reactors, a registry and a target in this process, listening on loopback. A Peer is one connection to it, made by
+// hand from PDUs, so that a test can send any byte. When an Engine ends it checks that nothing of any connection was left
+// behind: queues, buffers, operations in flight.
+package nvmftest
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/pollux-storage/pollux/bdev"
+	"github.com/pollux-storage/pollux/nvmf"
+	"github.com/pollux-storage/pollux/reactor"
+)
+
+// NQN is the name of the subsystem that an Engine begins with.
+const NQN = "nqn.2026-01.io.pollux:test"
+
+// Host is the name that a Peer gives itself.
+const Host = "nqn.2026-01.io.pollux:host"
+
+// Options say what an Engine begins with. The zero value is one reactor, and a subsystem NQN that any host may connect to with a
+// device of memory, "Malloc0", 16 MiB in blocks of 4096 bytes, as namespace 1.
+type Options struct {
+	Reactors    int
+	BlockSize   uint32
+	MemoryBytes int
+	Transport   func(o *nvmf.TransportOptions)
+	Subsystem   func(o *nvmf.SubsystemOptions)
+	Empty       bool // no device, no namespace
+}
+
+// Engine is a target under test.
+type Engine struct {
+	T      testing.TB
+	Group  *reactor.Group
+	Bdevs  *bdev.Registry
+	Target *nvmf.Target
+	Addr   netip.AddrPort
+}
+
+// Start starts an engine that ends with the test.
+func Start(t testing.TB, o Options) *Engine {
+	t.Helper()
+	cores := make([]int, max(1, o.Reactors))
+	for i := range cores {
+		cores[i] = -1
+	}
+	if o.MemoryBytes == 0 {
+		o.MemoryBytes = 32 << 20
+	}
+	g, err := reactor.Start(reactor.Config{Cores: cores, MemoryBytes: o.MemoryBytes})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := &Engine{T: t, Group: g, Bdevs: bdev.NewRegistry(g)}
+	if e.Target, err = nvmf.NewTarget(e.Bdevs, slog.New(slog.DiscardHandler)); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(e.stop)
+	tr := nvmf.DefaultTransport("TCP")
+	if o.Transport != nil {
+		o.Transport(&tr)
+	}
+	e.must(e.Target.CreateTransport(tr))
+	s := nvmf.SubsystemOptions{NQN: NQN, AllowAnyHost: true, WZSL: 12, DMRSL: 1 << 20}
+	if o.Subsystem != nil {
+		o.Subsystem(&s)
+	}
+	e.must(e.Target.CreateSubsystem(s))
+	if !o.Empty {
+		bs := o.BlockSize
+		if bs == 0 {
+			bs = 4096
+		}
+		_, err := bdev.NewMem(e.Bdevs, "Malloc0", uuid.Nil, bs, uint64(16<<20/bs))
+		e.must(err)
+		e.AddNamespace(nvmf.NamespaceOptions{BdevName: "Malloc0"})
+	}
+	e.Addr = e.Listen(NQN)
+	return e
+}
+
+func (e *Engine) must(err error) {
+	e.T.Helper()
+	if err != nil {
+		e.T.Fatal(err)
+	}
+}
+
+// AddNamespace adds a namespace to NQN.
+func (e *Engine) AddNamespace(o nvmf.NamespaceOptions) nvmf.NSID {
+	e.T.Helper()
+	id, err := e.Target.AddNamespace(NQN, o)
+	e.must(err)
+	return id
+}
+
+// Listen gives a subsystem one more address on loopback.
+func (e *Engine) Listen(nqn string) netip.AddrPort {
+	e.T.Helper()
+	for range 20 {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		e.must(err)
+		addr := netip.MustParseAddrPort(l.Addr().String())
+		l.Close()
+		// Somebody else may take the port in between: then another one is tried.
+		if err = e.Target.AddListener(nqn, Address(addr), nvmf.ANAOptimized); err == nil {
+			return addr
+		}
+		e.T.Log(err)
+	}
+	e.T.Fatal("no free port in 20 tries")
+	return netip.AddrPort{}
+}
+
+// Address is a loopback address as the target names it.
+func Address(a netip.AddrPort) nvmf.Address {
+	return nvmf.Address{TRType: "TCP", AdrFam: "IPv4", TrAddr: a.Addr().String(), TrSvcID: netip.AddrPortFrom(a.Addr(), a.Port()).String()[len(a.Addr().String())+1:]}
+}
+
+// patience bounds waits that only a defect makes long.
+const patience = 20 * time.Second
+
+// WantNothingLeft waits until no queue and no buffer is left, and fails if that does not come.
+func (e *Engine) WantNothingLeft(why string) {
+	e.T.Helper()
+	var queues, bytes, waiting int
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		stats, err := e.Target.Stats()
+		e.must(err)
+		queues, bytes, waiting = 0, 0, 0
+		for _, s := range stats {
+			queues += s.CurrentAdminQueues + s.CurrentIOQueues + s.CurrentUnassociated
+		}
+		e.must(e.Group.Each(func(r *reactor.Reactor) {
+			m := r.Memory().Stats()
+			bytes += m.InUse
+			waiting += m.Waiting
+		}))
+		if queues == 0 && bytes == 0 && waiting == 0 {
+			return
+		}
+	}
+	e.T.Errorf("%s: left behind: %d queues, %d bytes of buffers, %d waiting for buffers", why, queues, bytes, waiting)
+}
+
+func (e *Engine) stop() {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if err := e.Target.Stop(ctx); err != nil {
+		e.T.Error(err)
+	}
+	e.WantNothingLeft("after the target stopped")
+	for {
+		d := e.Bdevs.Devices()
+		if len(d) == 0 {
+			break
+		}
+		top := d[0]
+		for _, o := range d {
+			if o.Layers() > top.Layers() {
+				top = o
+			}
+		}
+		if err := e.Bdevs.Unregister(ctx, top.Name()); err != nil {
+			e.T.Error(err)
+			break
+		}
+	}
+	if err := e.Group.Stop(ctx); err != nil {
+		e.T.Error(err)
+	}
+}
