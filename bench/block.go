@@ -47,14 +47,14 @@ func writeHeader(b []byte, seed, lba uint64, gen uint32) {
 // fillPayload is the sequence of SplitMix64 (Steele, Lea, Flood, "Fast Splittable Pseudorandom Number Generators", 2014) from
 // a state that the three numbers are mixed into.
 func fillPayload(b []byte, seed, lba uint64, gen uint32) {
-	x := mix64(seed ^ mix64(lba^mix64(uint64(gen)+golden)))
+	x := mix64(seed ^ mix64(lba^mix64(uint64(gen)+goldenRatio)))
 	for ; len(b) >= 8; b = b[8:] {
-		x += golden
+		x += goldenRatio
 		binary.LittleEndian.PutUint64(b, mix64(x))
 	}
 }
 
-const golden = 0x9e3779b97f4a7c15
+const goldenRatio = 0x9e3779b97f4a7c15
 
 func mix64(x uint64) uint64 {
 	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9

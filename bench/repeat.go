@@ -1,0 +1,106 @@
+package bench
+
+import (
+	"context"
+	"fmt"
+)
+
+// Ratio compares two targets measured in turns: each pair of runs, one right after the other, gives one ratio, so that what
+// changes on the machine from minute to minute falls out.
+type Ratio struct {
+	Name string `json:"name"` // "uring / raw randread 4k qd32"
+	IOPS Span   `json:"iops"`
+	P50  Span   `json:"latency_p50"`
+	P99  Span   `json:"latency_p99"`
+	CPU  Span   `json:"cpu_per_io"`
+}
+
+// Span is a ratio over several pairs.
+type Span struct {
+	Median float64 `json:"median"`
+	Low    float64 `json:"low"`
+	High   float64 `json:"high"`
+	Pairs  int     `json:"pairs"`
+}
+
+// RunsMin is the number of runs that a figure needs before a difference can be claimed from it.
+const RunsMin = 3
+
+// Claims reports whether the ratio says that there is a difference: 1 lies outside of all that was seen, and enough was.
+func (s Span) Claims() bool { return s.Pairs >= RunsMin && (s.Low > 1 || s.High < 1) }
+
+// newSpan takes ratios of pairs in which both sides are there.
+func newSpan(a, b []float64) Span {
+	var x []float64
+	for i := range a {
+		if b[i] > 0 && a[i] > 0 {
+			x = append(x, a[i]/b[i])
+		}
+	}
+	if len(x) == 0 {
+		return Span{}
+	}
+	st := newStat(x, true)
+	high := newStat(x, false).Worst
+	return Span{Median: st.Median, Low: st.Worst, High: high, Pairs: len(x)}
+}
+
+// Repeat runs w on t n times.
+func Repeat(ctx context.Context, t Target, w Workload, n int, o Options) (Row, error) {
+	var runs []Run
+	for i := range n {
+		run, err := t.Run(ctx, w, labelled(o, t, &w, i, n))
+		if err != nil {
+			return Row{}, err
+		}
+		runs = append(runs, *run)
+	}
+	return NewRow(t, w, runs), nil
+}
+
+// Pair runs w on a and b in turns, n times each, and gives a row of each and the ratio a/b.
+func Pair(ctx context.Context, a, b Target, w Workload, n int, oa, ob Options) (rows [2]Row, ratio Ratio, err error) {
+	var runs [2][]Run
+	targets, options := [2]Target{a, b}, [2]Options{oa, ob}
+	for i := range 2 * n {
+		// A B, then B A: neither profits from always coming second.
+		k := (i + i/2) % 2
+		t := targets[k]
+		run, err := t.Run(ctx, w, labelled(options[k], t, &w, i/2, n))
+		if err != nil {
+			return rows, ratio, err
+		}
+		runs[k] = append(runs[k], *run)
+	}
+	for k, t := range targets {
+		rows[k] = NewRow(t, w, runs[k])
+	}
+	return rows, NewRatio(&rows[0], &rows[1]), nil
+}
+
+// NewRatio is the ratio of two rows of one workload whose runs were made in pairs.
+func NewRatio(a, b *Row) Ratio {
+	pick := func(of func(*Run) float64) Span {
+		n := min(len(a.Runs), len(b.Runs))
+		x, y := make([]float64, n), make([]float64, n)
+		for i := range n {
+			x[i], y[i] = of(&a.Runs[i]), of(&b.Runs[i])
+		}
+		return newSpan(x, y)
+	}
+	return Ratio{
+		Name: fmt.Sprintf("%s / %s %s", a.Device.Target, b.Device.Target, a.Workload.Name()),
+		IOPS: pick(func(r *Run) float64 { return r.Total.IOPS }),
+		P50:  pick(func(r *Run) float64 { return r.Total.Latency.P50 }),
+		P99:  pick(func(r *Run) float64 { return r.Total.Latency.P99 }),
+		CPU:  pick((*Run).cpuPerIO),
+	}
+}
+
+func labelled(o Options, t Target, w *Workload, i, n int) Options {
+	o.Label = t.Name() + " " + w.Name()
+	if n > 1 {
+		o.Label += fmt.Sprintf(" %d/%d", i+1, n)
+	}
+	return o
+}
