@@ -1,0 +1,132 @@
+package vm
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// A guest is a booted machine that waits for orders (testdata/agent.sh). Its scenarios write into its folder.
+// It is used for one scenario after another until one fails: what that left behind is not the next one's.
+type guest struct {
+	dir     string
+	command *exec.Cmd
+	orders  io.WriteCloser
+	answers *bufio.Reader
+	errors  bytes.Buffer
+}
+
+// bootLimit is what a guest has for booting, and guestLimit for all its scenarios together.
+const (
+	bootLimit  = 2 * time.Minute
+	guestLimit = 30 * time.Minute
+)
+
+// boot starts a guest whose scenarios have env in their environment. It lives as long as the test, if it is not
+// stopped earlier.
+func boot(t *testing.T, env ...string) (*guest, error) {
+	g := &guest{dir: t.TempDir()}
+	args := []string{"-i", "-n", "user", "-t", strconv.Itoa(int(guestLimit.Seconds())), "-o", g.dir}
+	for _, e := range env {
+		args = append(args, "-e", e)
+	}
+	g.command = exec.Command("./guest", append(args, "testdata/agent.sh")...)
+	g.command.Stderr = &g.errors
+	// Should this test be killed, the guest is not left behind. The signal comes when the thread that
+	// starts the guest ends, and Go ends no thread of its own accord.
+	g.command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
+	orders, err := g.command.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	answers, err := g.command.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	g.orders, g.answers = orders, bufio.NewReader(answers)
+	if err := g.command.Start(); err != nil {
+		return nil, fmt.Errorf("could not start test/vm/guest: %w", err)
+	}
+	t.Cleanup(g.stop)
+	if err := g.await("ready", bootLimit, new(string)); err != nil {
+		g.stop()
+		return nil, fmt.Errorf("the guest did not boot: %w\n%s\n%s", err, g.errors.String(), g.read("kernel.log"))
+	}
+	return g, nil
+}
+
+// stop ends the guest, at once. It may be called twice.
+func (g *guest) stop() {
+	if g.command.ProcessState != nil {
+		return
+	}
+	g.command.Process.Signal(syscall.SIGTERM)
+	g.command.Wait()
+}
+
+// run has the guest run a scenario, and fails the test with its log if it does not end well.
+func (g *guest) run(t *testing.T, s scenario, target, place string) (ok bool) {
+	t.Helper()
+	fmt.Fprintf(g.orders, "%s %s %s %d\n", s.name, target, place, int(s.limit.Seconds()))
+	var status string
+	// The guest ends the scenario by itself; the time on top is for what it says at its end.
+	err := g.await("end ", s.limit+time.Minute, &status)
+	log := g.read(target + "-" + s.name + ".log")
+	switch {
+	case err != nil:
+		t.Errorf("%s\nthe guest gave no answer: %v\n%s\n%s", log, err, g.errors.String(), g.read("kernel.log"))
+	case status == "124" || status == "137":
+		t.Errorf("%s\nended at its limit of %v", log, s.limit)
+	case status != "0":
+		t.Errorf("%s\nended with status %s", log, status)
+	default:
+		t.Log(log)
+		return true
+	}
+	return false
+}
+
+// await reads lines from the guest until one begins with prefix, and leaves what follows it in rest.
+func (g *guest) await(prefix string, limit time.Duration, rest *string) error {
+	done := make(chan error, 1)
+	go func() {
+		for {
+			line, err := g.answers.ReadString('\n')
+			if err != nil {
+				done <- fmt.Errorf("it ended: %w", err)
+				return
+			}
+			if after, found := strings.CutPrefix(strings.TrimRight(line, "\r\n"), prefix); found {
+				*rest = after
+				done <- nil
+				return
+			}
+		}
+	}()
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(limit):
+		g.stop() // which ends the goroutine, too
+		<-done
+		return fmt.Errorf("nothing for %v", limit)
+	}
+}
+
+// read is a file that the guest left in its folder.
+func (g *guest) read(name string) string {
+	text, err := os.ReadFile(filepath.Join(g.dir, name))
+	if err != nil {
+		return fmt.Sprintf("(%v)", err)
+	}
+	return string(text)
+}

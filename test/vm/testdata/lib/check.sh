@@ -1,0 +1,95 @@
+# check.sh: what a scenario says and asserts. Every assertion names what it is about, and shows what came
+# instead of what was to come.
+
+# step TEXT: what happens next, with the guest's uptime.
+step() {
+	local up
+	read -r up _ </proc/uptime
+	printf '\n%7.1f  %s\n' "$up" "$*"
+}
+
+fail() {
+	echo "NOT SO: $*" >&2
+	exit 1
+}
+
+# equal WHAT GOT WANT
+equal() {
+	[ "$2" = "$3" ] || fail "$1 is '$2', and should be '$3'"
+	echo "         $1: $2"
+}
+
+# differs WHAT GOT OTHER
+differs() {
+	[ "$2" != "$3" ] || fail "$1 is '$2', and should have changed"
+	echo "         $1: $2"
+}
+
+# matches WHAT GOT REGEX (extended; anywhere in GOT)
+matches() {
+	[[ $2 =~ $3 ]] || fail "$1 is '$2', and should match '$3'"
+	echo "         $1: $2"
+}
+
+# within WHAT GOT MIN MAX
+within() {
+	[ "$2" -ge "$3" ] && [ "$2" -le "$4" ] || fail "$1 is $2, and should be from $3 to $4"
+	echo "         $1: $2"
+}
+
+# refused REGEX COMMAND...: the command fails, and says why.
+refused() {
+	local regex=$1 said
+	shift
+	if said=$("$@" 2>&1); then
+		fail "'$*' succeeded, and should have been refused. It said: $said"
+	fi
+	matches "refusal of '$*'" "$said" "$regex"
+}
+
+# eventually SECONDS COMMAND...: the command succeeds within that time. The time is there to end a
+# scenario that hangs: it asserts nothing of speed.
+eventually() {
+	local limit=$1 end
+	shift
+	end=$((SECONDS + limit))
+	until "$@"; do
+		[ $SECONDS -lt $end ] || fail "not within $limit s: $*"
+		sleep 0.1
+	done
+}
+
+# reads FILE VALUE: the file holds this value now.
+reads() {
+	local value
+	value=$(cat "$1" 2>/dev/null) || return 1
+	[ "$value" = "$2" ]
+}
+
+absent() { [ ! -e "$1" ]; }
+
+# said REGEX: the kernel's log has such a line since the scenario began.
+said() { dmesg | grep -qE -- "$1"; }
+
+# kernel_is_well: nothing in the kernel's log that no peer may cause.
+kernel_is_well() {
+	local bad
+	bad=$(dmesg | grep -E 'WARNING:|BUG:|Oops|Call Trace|blocked for more than|refcount_t|general protection' || true)
+	[ -z "$bad" ] || fail "the kernel is not well: $bad"
+}
+
+# load ARRAY COMMAND...: (ARRAY is declared) every value in the JSON that the command prints, as ARRAY[path.to.it].
+load() {
+	local -n array=$1
+	local json path value
+	shift
+	json=$("$@") || fail "'$*' ended with status $?: $json"
+	array=()
+	while IFS=$'\t' read -r path value; do
+		array[$path]=$value
+	done < <(jq -r 'paths(scalars) as $p | [($p | map(tostring) | join(".")), (getpath($p) | tostring)] | @tsv' <<<"$json")
+	[ ${#array[@]} -gt 0 ] || fail "'$*' printed no JSON: $json"
+}
+
+# ended PID: that child of this shell has ended.
+ended() { ! kill -0 "$1" 2>/dev/null; }

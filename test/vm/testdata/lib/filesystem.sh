@@ -1,0 +1,48 @@
+# filesystem.sh: a file system lives on a namespace: made, filled, unmounted, checked over a new connection,
+# compared file by file, trimmed and checked again.
+
+# filesystem NAME MIB MKFS CHECK: MKFS and CHECK are commands to which the device is added.
+filesystem() {
+	local type=$1 mib=$2 make=$3 check=$4 i trimmed used
+
+	subsystem_add $NQN any
+	bdev_file disk "$mib"
+	ns_add $NQN 1 disk $UUID1
+	listener_add $NQN $PORT1
+	host_connect $NQN $PORT1
+	await_namespace $NQN 1
+
+	step "$make"
+	$make "$DEV"
+	mkdir mnt
+	mount -t "$type" "$DEV" mnt
+
+	step "copy large and small files, and note their sums"
+	mkdir mnt/large mnt/small
+	cp -L /usr/bin/bash /usr/bin/jq /usr/sbin/nvme /usr/bin/busybox mnt/large/
+	for i in $(seq 200); do
+		head -c $((i * 37)) /usr/bin/bash >mnt/small/$i
+	done
+	head -c 16777216 /dev/urandom >mnt/random
+	(cd mnt && find . -type f -exec md5sum {} + | sort -k 2) >sums
+	equal "files" "$(wc -l <sums)" 205
+	umount mnt
+
+	step "unmounted, disconnected, connected anew: $check"
+	host_disconnect $NQN
+	host_connect $NQN $PORT1
+	await_namespace $NQN 1
+	$check "$DEV" || fail "'$check' finds the file system damaged"
+	mount -t "$type" "$DEV" mnt
+	(cd mnt && md5sum --quiet -c ../sums) || fail "files are not what was copied"
+
+	step "files are removed, and the space is given back"
+	used=$(bdev_file_used disk)
+	rm mnt/random
+	sync
+	trimmed=$(fstrim -v mnt)
+	matches "fstrim" "$trimmed" "bytes\\) trimmed"
+	umount mnt
+	within "KiB given back to the target's disk, of 16384" $((used - $(bdev_file_used disk))) 12288 1000000
+	$check "$DEV" || fail "'$check' finds the file system damaged after trim"
+}

@@ -1,0 +1,54 @@
+# run.sh SCENARIO TARGET PLACE: run one scenario. It begins with a target that runs and is empty, and with
+# no controller on this host; both are so again when it ends well.
+set -Eeuo pipefail
+shopt -s inherit_errexit nullglob
+scenario=$1 TARGET=$2 PLACE=$3
+lib=$(dirname "${BASH_SOURCE[0]}")
+tmp=$(mktemp -d)
+cd "$tmp"
+
+# The subsystem that scenarios make, and what it says of itself.
+NQN=nqn.2026-01.org.pollux-storage:test
+SERIAL=PLX0000000000042
+MODEL="Pollux scenario"
+UUID1=aaaaaaaa-0000-4000-8000-000000000001
+UUID2=aaaaaaaa-0000-4000-8000-000000000002
+UUID3=aaaaaaaa-0000-4000-8000-000000000003
+
+. "$lib/check.sh"
+. "$lib/host.sh"
+. "$lib/$TARGET.sh"
+
+failed() {
+	echo
+	echo "FAILED at ${BASH_SOURCE[1]##*/}:${BASH_LINENO[0]}, in: $BASH_COMMAND"
+}
+trap failed ERR
+
+# Whatever happened, the log shows what the kernel said of it, and the guest is left without I/O.
+finish() {
+	local status=$?
+	trap - ERR EXIT
+	set +e
+	if [ $status != 0 ]; then
+		echo "--- controllers of this host"
+		nvme list-subsys
+		echo "--- its kernel's log"
+		# The kernel's target has a line for each command that fails.
+		dmesg | grep -v 'nvmet_tcp: failed cmd' | tail -n 200
+		target_report
+	fi
+	io_kill
+	exit $status
+}
+trap finish EXIT
+
+dmesg -C
+step "$scenario against $TARGET, target in the ${PLACE}"
+target_begin
+. "$lib/../scenarios/$scenario.sh"
+
+step "everything is put away"
+host_disconnect_all
+target_end
+kernel_is_well
