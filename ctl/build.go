@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"time"
 
@@ -29,14 +28,17 @@ type Engine struct {
 	Reactors *reactor.Group
 	Bdevs    *bdev.Registry
 	Target   *nvmf.Target
+	Health   *Health
+	Keyring  *Keyring
+	Sock     *Sock
 
-	log     *slog.Logger
 	began   time.Time
+	notes   *Notifications
 	devices deviceCalls
 }
 
 // NewEngine starts the reactors and registers every method. The engine is in the startup state until Frame.Start.
-func NewEngine(cfg EngineConfig, log *slog.Logger) (*Engine, error) {
+func NewEngine(cfg EngineConfig, log *Log) (*Engine, error) {
 	g, err := reactor.Start(cfg.Reactors)
 	if err != nil {
 		return nil, err
@@ -46,16 +48,50 @@ func NewEngine(cfg EngineConfig, log *slog.Logger) (*Engine, error) {
 		limit = 256 << 20
 	}
 	reactor.TuneRuntime(g.Len(), limit, os.Getenv)
-	e := &Engine{Methods: NewRegistry(log), Reactors: g, Bdevs: bdev.NewRegistry(g), log: log, began: time.Now()}
-	if e.Target, err = nvmf.NewTarget(e.Bdevs, log); err != nil {
+	e := &Engine{Methods: NewRegistry(log.For("rpc")), Reactors: g, Bdevs: bdev.NewRegistry(g), Health: NewHealth(), began: time.Now()}
+	if e.Target, err = nvmf.NewTarget(e.Bdevs, log.For("nvmf")); err != nil {
 		return nil, errors.Join(err, g.Stop(context.Background()))
 	}
 	e.Frame = NewFrame(e.Methods, func(context.Context) error { return nil })
+	RegisterLog(e.Methods, log)
+	e.Keyring, e.Sock, e.notes = NewKeyring(e.Methods), NewSock(e.Methods), NewNotifications(e.Methods)
+	e.Frame.Add(e.Keyring.Subsystem())
+	e.Frame.Add(e.Sock.Subsystem())
+	registerWithoutEffect(e.Methods)
 	e.registerFramework()
 	e.registerDevices()
 	e.registerTarget()
 	e.registerHosts()
 	return e, nil
+}
+
+// Configure loads a configuration and takes the engine to the runtime state. Where it is to wait for framework_start_init
+// instead, what belongs to startup is loaded at once and the rest after that call.
+func (e *Engine) Configure(ctx context.Context, c *api.Config, wait bool) error {
+	ctx = withOrigin(ctx, "configuration "+c.Source, "")
+	if !wait {
+		_, err := c.Load(ctx, e.Methods)
+		return err
+	}
+	if err := c.Check(methodNames(e.Methods.Specs(false))); err != nil {
+		return err
+	}
+	rest, err := c.Round(ctx, e.Methods, methodNames(e.Methods.Specs(true)))
+	if err != nil {
+		return err
+	}
+	e.Frame.Then(func(ctx context.Context) error {
+		_, err := rest.Round(ctx, e.Methods, methodNames(e.Methods.Specs(true)))
+		return err
+	})
+	return nil
+}
+
+// Metrics are the engine's metrics, to be served.
+func (e *Engine) Metrics() *Metrics {
+	m := NewMetrics()
+	m.Add(engineMetrics{e})
+	return m
 }
 
 // Close ends the engine: no connection is accepted any more, what is in flight ends, then the devices are closed and the

@@ -152,7 +152,7 @@ func TestLoadSaysHowFarItCame(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = config.Load(t.Context(), newToy().reg)
-	if err == nil || err.Error() != "c.json: load the configuration: call 3 of 4 failed, those before it are in force: odd" || errors.Is(err, api.ErrConfig) {
+	if err == nil || err.Error() != "c.json: load the configuration: subsystem bdev: bdev_null_create (line 6, column 46) failed, the calls before it are in force: odd" || errors.Is(err, api.ErrConfig) {
 		t.Error(err)
 	}
 }

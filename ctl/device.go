@@ -50,58 +50,19 @@ func (d *deviceCalls) list() []api.ConfigCall {
 	return out
 }
 
-// notifications keeps what became of devices, for notify_get_notifications.
-type notifications struct {
-	mu    sync.Mutex
-	first uint64
-	list  []api.Notification
-}
-
-const notificationsMax = 1024
-
-func (n *notifications) add(e bdev.Event) {
-	kind, ok := map[bdev.EventKind]string{bdev.Registered: "bdev_register", bdev.Unregistered: "bdev_unregister", bdev.Resized: "bdev_resize"}[e.Kind]
-	if !ok {
-		return
-	}
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.list = append(n.list, api.Notification{Type: kind, Ctx: e.Device.Name(), ID: n.first + uint64(len(n.list))})
-	if len(n.list) > notificationsMax {
-		n.first += uint64(len(n.list) - notificationsMax)
-		n.list = slices.Clone(n.list[len(n.list)-notificationsMax:])
-	}
-}
-
-func (n *notifications) from(id uint64, most *uint64) []api.Notification {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	i := uint64(0)
-	if id > n.first {
-		i = min(id-n.first, uint64(len(n.list)))
-	}
-	out := n.list[i:]
-	if most != nil && uint64(len(out)) > *most {
-		out = out[:*most]
-	}
-	return slices.Clone(out)
-}
-
 // registerDevices registers the methods of this file.
 func (e *Engine) registerDevices() {
 	r := e.Methods
-	notes := &notifications{}
 	e.Bdevs.Watch(func(ev bdev.Event) {
-		notes.add(ev)
-		if ev.Kind == bdev.Unregistered {
+		switch ev.Kind {
+		case bdev.Registered:
+			e.notes.Add(NotifyBdevRegister, ev.Device.Name())
+		case bdev.Resized:
+			e.notes.Add(NotifyBdevResize, ev.Device.Name())
+		case bdev.Unregistered:
+			e.notes.Add(NotifyBdevUnregister, ev.Device.Name())
 			e.devices.gone(ev.Device.Name())
 		}
-	})
-	Register(r, api.NotifyGetTypes, func(context.Context, *api.None) ([]string, error) {
-		return []string{"bdev_register", "bdev_unregister", "bdev_resize"}, nil
-	})
-	Register(r, api.NotifyGetNotifications, func(_ context.Context, p *api.NotifyGetNotificationsParams) ([]api.Notification, error) {
-		return notes.from(p.ID, p.Max), nil
 	})
 	Register(r, api.BdevGetBdevs, e.getBdevs)
 	Register(r, api.BdevGetIostat, e.getIostat)
@@ -148,7 +109,7 @@ func (e *Engine) registerDevices() {
 		g := d.Geometry()
 		return codeOf(d.Resize(p.NewSize << 20 >> g.Shift()))
 	})
-	e.Frame.Add(Subsystem{Name: "bdev", Config: func(context.Context) ([]api.ConfigCall, error) { return e.devices.list(), nil }})
+	e.Frame.Add(Subsystem{Name: "bdev", DependsOn: []string{"keyring", "sock"}, Config: func(context.Context) ([]api.ConfigCall, error) { return e.devices.list(), nil }})
 }
 
 // refuseMetadata refuses what no device here has.

@@ -32,6 +32,7 @@ type Frame struct {
 
 	mu       sync.Mutex
 	starting bool
+	then     func(ctx context.Context) error
 	parts    []Subsystem
 }
 
@@ -69,15 +70,29 @@ func (f *Frame) Start(ctx context.Context) error {
 	if busy {
 		return &api.Error{Code: api.CodeWrongState, Message: "start the engine's parts: they are started already"}
 	}
-	if err := f.start(ctx); err != nil {
+	err := f.start(ctx)
+	if err != nil {
 		f.mu.Lock()
 		f.starting = false
 		f.mu.Unlock()
 		return fmt.Errorf("start the engine's parts: %w", err)
 	}
 	f.reg.SetState(api.Runtime)
-	close(f.runtime)
-	return nil
+	f.mu.Lock()
+	then := f.then
+	f.mu.Unlock()
+	if then != nil {
+		err = then(ctx)
+	}
+	close(f.runtime) // where then failed, the parts are up with less than the whole of their configuration
+	return err
+}
+
+// Then lets something follow the step to the runtime state, before those who wait for it hear of it.
+func (f *Frame) Then(follow func(ctx context.Context) error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.then = follow
 }
 
 // Wait returns in the runtime state, or when ctx ends.

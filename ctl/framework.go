@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"runtime"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -93,19 +92,8 @@ func (e *Engine) registerFramework() {
 		e.Reactors.SetIdle(i)
 		return nil
 	})
-	RegisterDo(r, api.SPDKKillInstance, func(_ context.Context, p *api.KillParams) error {
-		sig := unix.SignalNum(p.SigName)
-		if sig == 0 {
-			var n int
-			if _, err := fmt.Sscanf(p.SigName, "%d", &n); err != nil || n <= 0 {
-				return api.Invalid("there is no signal %q; choose SIGINT, SIGTERM, SIGQUIT, SIGHUP, SIGKILL or SIGUSR1", p.SigName)
-			}
-			sig = syscall.Signal(n)
-		}
-		// The answer goes out before a signal that ends the engine at once.
-		time.AfterFunc(50*time.Millisecond, func() { _ = syscall.Kill(os.Getpid(), sig) })
-		return nil
-	})
+	RegisterDo(r, api.SPDKKillInstance, func(_ context.Context, p *api.KillParams) error { return kill(p.SigName) })
+	Register(r, api.EngineGetHealth, func(context.Context, *api.None) (api.EngineHealth, error) { return e.Health.State(), nil })
 }
 
 func (e *Engine) info() api.EngineInfo {

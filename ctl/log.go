@@ -40,8 +40,11 @@ var levels = []struct {
 	{"ERROR", slog.LevelError}, {"WARNING", slog.LevelWarn}, {"NOTICE", LevelNotice}, {"INFO", slog.LevelInfo}, {"DEBUG", slog.LevelDebug},
 }
 
-// ParseLevel reads a level's name in any letter case.
+// ParseLevel reads a level's name in any letter case; warn is short for warning.
 func ParseLevel(name string) (slog.Level, error) {
+	if strings.EqualFold(name, "warn") {
+		return slog.LevelWarn, nil
+	}
 	var names []string
 	for _, l := range levels {
 		if strings.EqualFold(l.name, name) {

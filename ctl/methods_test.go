@@ -269,38 +269,33 @@ func TestSockOptions(t *testing.T) {
 	}
 }
 
-func TestEngineMethods(t *testing.T) {
+func TestOptionsWithoutEffect(t *testing.T) {
 	reg := newReg()
-	health := NewHealth()
-	RegisterEngine(reg, Running{
-		IdlePolicy: func() string { return "adaptive" },
-		Cores:      func() []uint32 { return []uint32{1} },
-		Abilities:  []string{"tcp"},
-	}, health)
-	info, err := api.EngineGetInfo.Call(t.Context(), reg, api.None{})
-	if err != nil || info.PID != os.Getpid() || info.State != "startup" || info.IdlePolicy != "adaptive" || info.Kernel == "" {
-		t.Error(info, err)
-	}
-	if h, err := api.EngineGetHealth.Call(t.Context(), reg, api.None{}); err != nil || h.State != HealthOK {
-		t.Error(h, err)
-	}
+	registerWithoutEffect(reg)
 	if _, err := api.FrameworkSetScheduler.Call(t.Context(), reg, api.SetSchedulerParams{Name: "dynamic"}); !errors.Is(err, syscall.EINVAL) {
 		t.Error(err)
 	}
 	if _, err := api.FrameworkSetScheduler.Call(t.Context(), reg, api.SetSchedulerParams{Name: "static"}); err != nil {
 		t.Error(err)
 	}
-	reg.SetState(api.Runtime)
+	if _, err := api.AccelSetOptions.Call(t.Context(), reg, api.AccelSetOptionsParams{TaskCount: new(uint32(2048))}); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestKillSendsTheSignalsThatAreAllowed(t *testing.T) {
 	caught := make(chan os.Signal, 2)
 	signal.Notify(caught, syscall.SIGUSR1)
 	defer signal.Stop(caught)
 	for _, name := range []string{"SIGUSR1", "10"} {
-		if _, err := api.SPDKKillInstance.Call(t.Context(), reg, api.KillParams{SigName: name}); err != nil {
+		if err := kill(name); err != nil {
 			t.Error(err)
 		}
 		<-caught
 	}
-	if _, err := api.SPDKKillInstance.Call(t.Context(), reg, api.KillParams{SigName: "SIGSTOP"}); api.AsError(err).Code != api.CodeInvalidParams {
-		t.Error(err)
+	for _, name := range []string{"SIGSTOP", "19", "", "0", "TERM"} {
+		if err := kill(name); err == nil || api.AsError(err).Code != api.CodeInvalidParams {
+			t.Errorf("%q: %v", name, err)
+		}
 	}
 }

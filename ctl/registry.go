@@ -230,6 +230,7 @@ func valueOf(params any) (*api.Value, error) {
 		return nil, err
 	}
 	value, _, err := api.ParseJSON(text)
+	value.Forget()
 	return &value, err
 }
 

@@ -54,6 +54,7 @@ func parseRequest(v *api.Value) (r request, bad *api.Error) {
 		if params.Kind != api.Object && params.Kind != api.Array {
 			return refuse(`the member "params" is %s; it has to be an object`, params.Kind)
 		}
+		params.Forget() // a place in a request is of no use to who reads the error
 		r.params = params
 	}
 	for i := range v.Members {

@@ -176,7 +176,7 @@ func (e *Engine) registerTarget() {
 	RegisterDo(r, api.NVMFSetMaxSubsystems, func(_ context.Context, p *api.NVMFSetMaxSubsystemsParams) error {
 		return codeOf(t.SetMaxSubsystems(int(p.MaxSubsystems)))
 	})
-	e.Frame.Add(Subsystem{Name: "nvmf", DependsOn: []string{"bdev"}, Config: func(context.Context) ([]api.ConfigCall, error) { return e.targetConfig(), nil }})
+	e.Frame.Add(Subsystem{Name: "nvmf", DependsOn: []string{"bdev", "keyring", "sock"}, Config: func(context.Context) ([]api.ConfigCall, error) { return e.targetConfig(), nil }})
 }
 
 // transportOptions takes over what was asked for; the defaults, SPDK's, come with the schema.

@@ -2,8 +2,8 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"os/signal"
 	"strconv"
@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/pollux-storage/pollux/ctl"
+	"github.com/pollux-storage/pollux/ctl/api"
 	"github.com/pollux-storage/pollux/reactor"
 )
 
@@ -20,8 +21,10 @@ type serveCmd struct {
 	Cores      string `placeholder:"LIST" help:"Cores to run reactors on, such as 1 or 2-5,8; the last one without it."`
 	Idle       string `enum:"poll,adaptive,interrupt" default:"adaptive" help:"What reactors do without work: poll never sleeps, adaptive sleeps after a while, interrupt at once."`
 	Memory     int    `placeholder:"MIB" default:"256" help:"Most memory for I/O buffers, for each reactor (${default} MiB)."`
+	Config     string `placeholder:"FILE" help:"Configuration to load, YAML or JSON: the calls that pollux config save or rpc.py save_config wrote."`
+	Metrics    string `placeholder:"HOST:PORT" help:"Serve metrics to Prometheus there, such as 127.0.0.1:9420; off without it."`
 	WaitForRPC bool   `name:"wait-for-rpc" help:"Take options by RPC first; framework_start_init goes on."`
-	LogLevel   string `name:"log-level" enum:"error,warn,info,debug" default:"info" help:"Least important messages to print (${default})."`
+	LogLevel   string `name:"log-level" enum:"error,warning,warn,notice,info,debug" default:"info" help:"Least important messages to print (${default})."`
 }
 
 // stopTimeout is how long the engine may take to end what is in flight.
@@ -29,11 +32,17 @@ const stopTimeout = 60 * time.Second
 
 // Run serves until a signal.
 func (c *serveCmd) Run() error {
-	var level slog.Level
-	if err := level.UnmarshalText([]byte(c.LogLevel)); err != nil {
+	level, err := ctl.ParseLevel(c.LogLevel)
+	if err != nil {
 		return err
 	}
-	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
+	log := ctl.NewLog(os.Stderr, level)
+	config := &api.Config{}
+	if c.Config != "" {
+		if config, err = ctl.ReadConfigFile(c.Config); err != nil {
+			return err
+		}
+	}
 	cores, err := parseCores(c.Cores)
 	if err != nil {
 		return err
@@ -49,14 +58,18 @@ func (c *serveCmd) Run() error {
 	if err != nil {
 		return err
 	}
-	server, err := ctl.Listen(c.RPCSocket, e.Methods, log)
+	server, err := ctl.Listen(c.RPCSocket, e.Methods, log.For("rpc"))
 	if err != nil {
-		return err
+		return errors.Join(err, c.end(e, nil, nil))
 	}
-	if !c.WaitForRPC {
-		if err := e.Frame.Start(context.Background()); err != nil {
-			return err
+	var metrics *ctl.MetricsServer
+	if c.Metrics != "" {
+		if metrics, err = ctl.ListenMetrics(c.Metrics, e.Metrics(), log.For("metrics")); err != nil {
+			return errors.Join(err, c.end(e, server, nil))
 		}
+	}
+	if err := e.Configure(context.Background(), config, c.WaitForRPC); err != nil {
+		return errors.Join(err, c.end(e, server, metrics))
 	}
 	used := make([]string, 0, e.Reactors.Len())
 	for _, r := range e.Reactors.Reactors() {
@@ -66,11 +79,19 @@ func (c *serveCmd) Run() error {
 
 	<-signals
 	signal.Stop(signals) // a second one ends the process at once
+	return c.end(e, server, metrics)
+}
+
+// end stops what was started; what was not is nil.
+func (c *serveCmd) end(e *ctl.Engine, server *ctl.Server, metrics *ctl.MetricsServer) error {
 	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
 	defer cancel()
-	err = e.Close(ctx)
-	if cerr := server.Close(); err == nil {
-		err = cerr
+	err := e.Close(ctx)
+	if metrics != nil {
+		err = errors.Join(err, metrics.Close())
+	}
+	if server != nil {
+		err = errors.Join(err, server.Close())
 	}
 	return err
 }

@@ -123,45 +123,53 @@ func (c *Config) Load(ctx context.Context, engine Caller) (skipped []string, err
 	if err := c.Check(known); err != nil {
 		return nil, err
 	}
-	rest := c.calls()
-	for done := 0; ; {
+	for rest := c; ; {
 		allowed, err := RPCGetMethods.Call(ctx, engine, RPCGetMethodsParams{Current: true})
 		if err != nil {
 			return nil, err
 		}
-		var later []ConfigCall
-		for _, call := range rest {
-			if !slices.Contains(allowed, call.Method) {
-				later = append(later, call)
-				continue
-			}
-			if err := call.make(ctx, engine); err != nil {
-				return nil, fmt.Errorf("%s: load the configuration: call %d of %d failed, those before it are in force: %w",
-					c.Source, done+1, len(c.calls()), err)
-			}
-			done++
+		if rest, err = rest.Round(ctx, engine, allowed); err != nil {
+			return nil, err
 		}
-		rest = later
 		if !slices.Contains(allowed, FrameworkStartInit.Name) {
-			break
+			return rest.methods(), nil
 		}
 		if _, err := FrameworkStartInit.Call(ctx, engine, None{}); err != nil {
 			return nil, fmt.Errorf("%s: load the configuration: %w", c.Source, err)
 		}
 	}
-	for _, call := range rest {
-		skipped = append(skipped, call.Method)
-	}
-	return skipped, nil
 }
 
-// calls lists all calls in order.
-func (c *Config) calls() []ConfigCall {
-	var all []ConfigCall
+// Round makes the calls whose methods are allowed, in order, and returns the others.
+func (c *Config) Round(ctx context.Context, engine Caller, allowed []string) (rest *Config, err error) {
+	rest = &Config{Source: c.Source}
 	for _, section := range c.Subsystems {
-		all = append(all, section.Config...)
+		later := SubsystemConfig{Subsystem: section.Subsystem}
+		for i := range section.Config {
+			call := &section.Config[i]
+			if !slices.Contains(allowed, call.Method) {
+				later.Config = append(later.Config, *call)
+				continue
+			}
+			if err := call.make(ctx, engine); err != nil {
+				return nil, fmt.Errorf("%s: load the configuration: subsystem %s: %s%s failed, the calls before it are in force: %w",
+					c.Source, section.Subsystem, call.Method, call.value.at(), err)
+			}
+		}
+		rest.Subsystems = append(rest.Subsystems, later)
 	}
-	return all
+	return rest, nil
+}
+
+// methods lists the methods of all calls in order.
+func (c *Config) methods() []string {
+	var names []string
+	for _, section := range c.Subsystems {
+		for i := range section.Config {
+			names = append(names, section.Config[i].Method)
+		}
+	}
+	return names
 }
 
 func (c *ConfigCall) make(ctx context.Context, engine Caller) error {

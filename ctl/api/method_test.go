@@ -15,7 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-var golden = flag.Bool("golden", false, "write testdata instead of comparing with it")
+var golden = flag.Bool("update", false, "write testdata instead of comparing with it")
 
 // TestCatalogue compares every method's signature with the one on file: the names, types and defaults are promises.
 func TestCatalogue(t *testing.T) {
@@ -54,7 +54,7 @@ func TestCatalogue(t *testing.T) {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(string(want), b.String()); diff != "" {
-		t.Errorf("the catalogue has changed; read the difference, then run go test ./ctl/api -golden\n%s", diff)
+		t.Errorf("the catalogue has changed; read the difference, then run go test ./ctl/api -update\n%s", diff)
 	}
 }
 

@@ -56,9 +56,20 @@ func (v *Value) Get(name string) (*Value, bool) {
 	return nil, false
 }
 
+// Forget drops where v and all in it was written, where that would tell a reader nothing.
+func (v *Value) Forget() {
+	v.Line, v.Column = 0, 0
+	for i := range v.Items {
+		v.Items[i].Forget()
+	}
+	for i := range v.Members {
+		v.Members[i].Value.Forget()
+	}
+}
+
 // at says where v stands, for the end of a sentence; nothing where that is not known.
 func (v *Value) at() string {
-	if v.Line == 0 {
+	if v == nil || v.Line == 0 {
 		return ""
 	}
 	return fmt.Sprintf(" (line %d, column %d)", v.Line, v.Column)

@@ -3,51 +3,16 @@ package ctl
 import (
 	"context"
 	"os"
-	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/pollux-storage/pollux/ctl/api"
-	"github.com/pollux-storage/pollux/internal/version"
 )
 
-// Running is what engine_info asks the running engine for.
-type Running struct {
-	IdlePolicy  func() string
-	Cores       func() []uint32
-	CPUModel    string
-	CPUFeatures []string
-	Abilities   []string
-}
-
-// RegisterEngine adds the methods about the engine as a whole that need nothing below.
-func RegisterEngine(r *Registry, running Running, health *Health) {
-	started := time.Now()
-	Register(r, api.EngineGetInfo, func(context.Context, *api.None) (api.EngineInfo, error) {
-		return engineInfo(r, running, started)
-	})
-	Register(r, api.EngineGetHealth, func(context.Context, *api.None) (api.EngineHealth, error) { return health.State(), nil })
-	RegisterDo(r, api.SPDKKillInstance, func(_ context.Context, p *api.KillParams) error { return kill(p.SigName) })
-	registerWithoutEffect(r)
-}
-
-func engineInfo(r *Registry, running Running, started time.Time) (api.EngineInfo, error) {
-	var uts unix.Utsname
-	if err := unix.Uname(&uts); err != nil {
-		return api.EngineInfo{}, err
-	}
-	return api.EngineInfo{
-		Version: version.Pollux, Commit: version.Commit(), Go: runtime.Version(),
-		Kernel: unix.ByteSliceToString(uts.Release[:]), Hostname: unix.ByteSliceToString(uts.Nodename[:]),
-		PID: os.Getpid(), Started: started.Format(time.RFC3339), UptimeSec: uint64(time.Since(started).Seconds()),
-		State: r.State().String(), IdlePolicy: running.IdlePolicy(), Cores: running.Cores(),
-		CPU: api.EngineCPU{Model: running.CPUModel, Features: running.CPUFeatures}, Abilities: running.Abilities,
-	}, nil
-}
+// This file is the methods that need nothing of the engine.
 
 // kill sends this process one of the signals that SPDK allows (lib/event/app_rpc.c), by its name or its number.
 func kill(name string) error {
