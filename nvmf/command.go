@@ -215,6 +215,9 @@ func (s *SQE) Init(opcode uint8, cid CID, nsid NSID) {
 // InitFabrics makes s a Fabrics command without data and with all other fields zero.
 func (s *SQE) InitFabrics(t FCTYPE, cid CID) { s.Init(OpcodeFabrics, cid, NSID(t)) }
 
+// SetCID sets the command identifier.
+func (s *SQE) SetCID(c CID) { binary.LittleEndian.PutUint16(s[2:], uint16(c)) }
+
 // SetFuse sets the place in a fused pair.
 func (s *SQE) SetFuse(f Fuse) { s[1] = s[1]&^3 | byte(f) }
 

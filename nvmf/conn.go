@@ -20,6 +20,7 @@ const (
 	ArrivedResponse                // at a host: in Conn.CQE
 	ArrivedData                    // H2CData, or at a host C2HData: in Conn.Data; its data follows
 	ArrivedR2T                     // at a host: in Conn.R2T
+	ArrivedDataMore                // the place that Place gave is full: the rest of the data needs one too
 	ArrivedDataEnd                 // the data is where Place said; Conn.DigestOK judges it
 	ArrivedTermReq                 // the peer gave up: in Conn.TermReq
 	ArrivedFault                   // the peer broke the protocol: Conn.Fault and Conn.FaultHeader say how
@@ -96,8 +97,8 @@ func (c *Conn) Unread() int { return c.tail - c.head }
 // Room gives the memory to receive into: the data's own place, when all that is in the buffer was consumed and much is to
 // come, else the free part of the buffer. It is empty when the owner owes a Place.
 func (c *Conn) Room() []byte {
-	if c.state == connData && !c.await && c.dest != nil && c.head == c.tail && c.left >= directBytesMin {
-		return c.dest[:c.left]
+	if c.direct() {
+		return c.dest
 	}
 	if c.head > 0 {
 		c.tail = copy(c.buf, c.buf[c.head:c.tail])
@@ -108,7 +109,7 @@ func (c *Conn) Room() []byte {
 
 // Feed tells that the first n bytes of the last Room were received.
 func (c *Conn) Feed(n int) {
-	if c.state == connData && !c.await && c.dest != nil && c.head == c.tail && c.left >= directBytesMin {
+	if c.direct() {
 		c.consumeData(c.dest[:n])
 		return
 	}
@@ -116,10 +117,15 @@ func (c *Conn) Feed(n int) {
 	invariant.Check(c.tail <= len(c.buf), "nvmf: more received than there was room for")
 }
 
-// Place says where the data that an arrival announced goes; dest is lent until ArrivedDataEnd. It is called before the
-// next Next.
+// direct reports whether data is received straight to its place.
+func (c *Conn) direct() bool {
+	return c.state == connData && !c.await && c.head == c.tail && len(c.dest) >= directBytesMin
+}
+
+// Place says where the data that an arrival announced goes; dest is lent until ArrivedDataEnd, or, if it holds only the first
+// part of the data, until ArrivedDataMore asks for a place for the rest. It is called before the next Next.
 func (c *Conn) Place(dest []byte) {
-	invariant.Check(c.await && len(dest) == int(c.left), "nvmf: a place for data that none was asked for, or of another length")
+	invariant.Check(c.await && len(dest) > 0 && len(dest) <= int(c.left), "nvmf: a place for data that none was asked for, or of another length")
 	c.dest, c.await = dest, false
 }
 
@@ -148,16 +154,22 @@ func (c *Conn) Next() Arrival {
 		case connData:
 			invariant.Check(!c.await, "nvmf: data arrives for which there is no place")
 			n := min(c.left, uint32(c.Unread()))
+			if c.dest != nil {
+				n = min(n, uint32(len(c.dest)))
+			}
 			b := c.buf[c.head : c.head+int(n)]
 			c.head += int(n)
-			if c.dest != nil {
-				copy(c.dest, b)
-			}
+			copy(c.dest, b)
 			c.consumeData(b)
-			if c.left > 0 {
+			switch {
+			case c.left == 0:
+				c.state = connDigest
+			case c.dest != nil && len(c.dest) == 0:
+				c.await = true
+				return ArrivedDataMore
+			default:
 				return ArrivedNothing
 			}
-			c.state = connDigest
 		case connDigest:
 			c.DigestOK = true
 			if c.frame.DataDigest {
