@@ -6,14 +6,17 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"github.com/pollux-storage/pollux/ctl/api"
 	"github.com/pollux-storage/pollux/internal/version"
 )
 
 // cli is the command line: one field a command, each in a file of its own.
 type cli struct {
-	Serve   serveCmd   `cmd:"" help:"Start the engine and serve until SIGTERM or SIGINT."`
-	RPC     rpcCmd     `cmd:"" name:"rpc" help:"Call one method of a running engine and print its result as JSON."`
-	Version versionCmd `cmd:"" help:"Print the version."`
+	Serve      serveCmd      `cmd:"" help:"Start the engine and serve until SIGTERM or SIGINT."`
+	RPC        rpcCmd        `cmd:"" name:"rpc" help:"Call one method of a running engine and print its result as JSON."`
+	Config     configCmd     `cmd:"" help:"Save, load and check configurations."`
+	Completion completionCmd `cmd:"" help:"Print a script that completes commands in your shell."`
+	Version    versionCmd    `cmd:"" help:"Print the version."`
 }
 
 type versionCmd struct{}
@@ -24,9 +27,15 @@ func (versionCmd) Run() error {
 	return err
 }
 
+// options describe the command line to kong.
+var options = []kong.Option{
+	kong.Name("pollux"), kong.UsageOnError(), kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
+	kong.Vars{"socket": api.DefaultSocket},
+	kong.Description("A block storage engine in user space: files, block devices and memory as volumes over NVMe/TCP."),
+}
+
 func main() {
 	var c cli
-	k := kong.Parse(&c, kong.Name("pollux"), kong.UsageOnError(), kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
-		kong.Description("A block storage engine in user space: files, block devices and memory as volumes over NVMe/TCP."))
+	k := kong.Parse(&c, options...)
 	k.FatalIfErrorf(k.Run())
 }
