@@ -44,36 +44,6 @@ func discoveryCommand(op AdminOpcode) bool {
 	return false
 }
 
-// give answers a command with page, of which at most want bytes go to the host. Admin commands that read are few and their
-// pages small, so they are built anew for each.
-func (k *controller) give(c *command, page []byte, want uint32) {
-	n := min(want, uint32(len(page)))
-	if n == 0 {
-		k.aq.respond(c, StatusSuccess)
-		return
-	}
-	place, bytes, s := c.sqe.TCPData(0)
-	switch {
-	case !s.OK():
-		k.aq.respond(c, s)
-		return
-	case place != DataTransfer || bytes < want:
-		k.aq.respond(c, StatusSGLLength|DNR)
-		return
-	case bytes > k.share.pg.target.limits.Load().MaxIOBytes:
-		k.aq.respond(c, StatusInvalidField|DNR)
-		return
-	}
-	// The host's buffer is filled whole: newer Linux resets a controller after a short read.
-	if c.data = k.share.pg.r.Memory().Get(int(bytes)); c.data == nil {
-		k.aq.awaitMemory(c, c)
-		return
-	}
-	clear(c.data[copy(c.data, page[:n]):])
-	c.send = bytes
-	k.aq.respond(c, StatusSuccess)
-}
-
 // abort ends another command. Base Specification 2.0, "Abort command": DW0 bit 0 is set if nothing was aborted.
 func (k *controller) abort(c *command) {
 	qid, cid := c.sqe.AbortSQID(), c.sqe.AbortCID()

@@ -43,6 +43,8 @@ type controller struct {
 	f      features
 	errors errorLog
 
+	notices reservationNotices
+
 	closing  bool
 	aborts   int // on their way
 	flush    shutdownFlush
@@ -427,7 +429,7 @@ const (
 var asyncEventOf = [...]Event{eventNamespaces: EventNamespaces, eventANA: EventANA, eventDiscovery: EventDiscovery, eventReservation: EventReservation}
 
 // configBit is what must be set in feature 0Bh for an event to be told; 0 for none.
-var configBit = [...]uint32{eventNamespaces: OAESNamespaces, eventANA: OAESANA, eventDiscovery: OAESDiscovery}
+var configBit = [...]uint32{eventNamespaces: OAESNamespaces, eventANA: OAESANA, eventDiscovery: OAESDiscovery, eventReservation: 0}
 
 func (e *asyncEvents) init(*Target) { e.changed = make([]NSID, 0, 16) }
 

@@ -1,5 +1,7 @@
 package nvmf
 
+import "context"
+
 // This file is the features of a controller. Base Specification 2.0, "Set Features command, Feature Identifiers".
 
 // features are the values that a host may set.
@@ -15,6 +17,10 @@ func (k *controller) getFeature(c *command) {
 	fid := c.sqe.FID()
 	if k.discovery() && fid != FIDEvents && fid != FIDKeepAlive {
 		k.aq.respond(c, StatusInvalidField|DNR)
+		return
+	}
+	if fid == FIDReservationMask || fid == FIDReservationPTPL {
+		k.getReservationFeature(c, fid)
 		return
 	}
 	v, changeable, ok := k.feature(fid)
@@ -37,16 +43,16 @@ func (k *controller) getFeature(c *command) {
 	}
 	switch fid {
 	case FIDTimestamp:
-		k.give(c, k.f.timestamp[:], uint32(len(k.f.timestamp)))
+		k.aq.give(c, k.f.timestamp[:], uint32(len(k.f.timestamp)))
 	case FIDHostBehavior:
-		k.give(c, k.f.hostBehavior[:], uint32(len(k.f.hostBehavior)))
+		k.aq.give(c, k.f.hostBehavior[:], uint32(len(k.f.hostBehavior)))
 	case FIDHostID:
 		// "Host Identifier": over fabrics it is 128 bits and EXHID says so.
 		if c.sqe.CDW(11)&1 == 0 {
 			k.aq.respond(c, StatusInvalidField|DNR)
 			return
 		}
-		k.give(c, k.host.id[:], uint32(len(k.host.id)))
+		k.aq.give(c, k.host.id[:], uint32(len(k.host.id)))
 	default:
 		k.aq.respond(c, StatusSuccess)
 	}
@@ -86,6 +92,10 @@ func (k *controller) feature(fid FID) (v uint32, changeable, ok bool) {
 
 func (k *controller) setFeature(c *command) {
 	fid, v := c.sqe.FID(), c.sqe.CDW(11)
+	if !k.discovery() && !c.sqe.SV() && (fid == FIDReservationMask || fid == FIDReservationPTPL) {
+		k.setReservationFeature(c, fid, v)
+		return
+	}
 	s := StatusSuccess
 	switch {
 	case c.sqe.SV():
@@ -166,4 +176,66 @@ func (k *controller) change(c *command, fid FID, v uint32) Status {
 		return StatusInvalidField | DNR
 	}
 	return StatusSuccess
+}
+
+// getReservationFeature answers features 82h and 83h, which belong to a namespace.
+func (k *controller) getReservationFeature(c *command, fid FID) {
+	id := c.sqe.NSID()
+	n := k.namespace(id)
+	switch {
+	case n == nil:
+		k.aq.respond(c, StatusInvalidNamespace|DNR)
+		return
+	case c.sqe.SEL() == SELSupported:
+		c.dw0 = FeatureChangeable | FeatureNamespace
+	case !n.ana.Status().OK():
+		k.aq.respond(c, n.ana.Status())
+		return
+	case fid == FIDReservationMask:
+		c.dw0 = k.notices.mask[id]
+	case k.share.view.namespaces[id-1].reservations.PTPL:
+		c.dw0 = 1
+	}
+	k.aq.respond(c, StatusSuccess)
+}
+
+func (k *controller) setReservationFeature(c *command, fid FID, v uint32) {
+	id := c.sqe.NSID()
+	if fid == FIDReservationMask {
+		if k.notices.mask == nil {
+			k.notices.mask = map[NSID]uint32{}
+		}
+		// "Reservation Notification Mask": FFFFFFFFh is every namespace that the controller has.
+		for i := range k.aq.ns {
+			if k.aq.ns[i].ns != nil && (id == NSIDAll || id == NSID(i+1)) {
+				k.notices.mask[NSID(i+1)] = v & ReservationMaskAll
+			}
+		}
+		if id != NSIDAll && k.namespace(id) == nil {
+			k.aq.respond(c, StatusInvalidNamespace|DNR)
+			return
+		}
+		k.aq.respond(c, StatusSuccess)
+		return
+	}
+	n := k.namespace(id)
+	switch {
+	case n == nil:
+		k.aq.respond(c, StatusInvalidNamespace|DNR)
+		return
+	case !n.ana.Status().OK():
+		k.aq.respond(c, n.ana.Status())
+		return
+	}
+	q, t, s := k.aq, k.share.pg.target, k.share.sub
+	go func() {
+		status := t.setPTPL(context.Background(), s, id, v&1 != 0)
+		_ = q.r.Go(func() {
+			if q.state >= queueClosing {
+				q.release(c)
+				return
+			}
+			q.respond(c, status)
+		})
+	}()
 }

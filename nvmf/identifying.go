@@ -66,7 +66,7 @@ func (k *controller) identify(c *command) {
 		k.aq.respond(c, StatusInvalidField|DNR)
 		return
 	}
-	k.give(c, page, IdentifyBytes)
+	k.aq.give(c, page, IdentifyBytes)
 }
 
 // identifyCSI refuses a command set that we do not have, where the CNS asks about one.
@@ -123,7 +123,7 @@ func (k *controller) identifyController() IdentifyController {
 	c.OAES = OAESNamespaces
 	c.LPA |= LPAEffects
 	c.NN, c.MNAN = sub.o.MaxNamespaces, sub.o.MaxNamespaces
-	c.ONCS = ONCSCompare | ONCSDSM | ONCSWriteZeroes | ONCSVerify
+	c.ONCS = ONCSCompare | ONCSDSM | ONCSWriteZeroes | ONCSVerify | ONCSReservations
 	c.VWC = VWCFlushNotAll
 	for i := range k.aq.ns {
 		if n := k.aq.ns[i].ns; n != nil && n.ch.Geometry().Volatile {
@@ -157,6 +157,10 @@ func (k *controller) identifyNamespace(cns CNS, n *queueNamespace) []byte {
 	id := IdentifyNamespace{
 		NSZE: g.Blocks, NCAP: g.Blocks, NUSE: g.Blocks, NSFEAT: nsfeat(n.ns.ch), NMIC: NMICShared, ANAGRPID: v.group, NSATTR: nsattr(g),
 		NGUID: n.ns.ns.NGUID, EUI64: n.ns.ns.EUI64,
+	}
+	id.RESCAP = RESCAPTypes | RESCAPIgnoreKeys
+	if n.ns.ns.PTPLFile != "" {
+		id.RESCAP |= RESCAPPTPL
 	}
 	if g.UnmapZeroes {
 		id.DLFEAT = DLFEATZeros | DLFEATDEAC

@@ -15,6 +15,8 @@ type ioRule struct {
 	kind    bdev.Kind // the request that it becomes, first
 	blocks  bool      // it names SLBA and NLB
 	data    bool      // and moves as many
+	reserve bool      // it is about reservations, and not subject to them
+	keys    uint32    // bytes of data that it must bring
 }
 
 var ioRules = [256]ioRule{
@@ -25,6 +27,11 @@ var ioRules = [256]ioRule{
 	IOWriteZeroes:       {offered: true, kind: bdev.WriteZeroes, blocks: true},
 	IODatasetManagement: {offered: true, kind: bdev.Unmap},
 	IOVerify:            {offered: true, kind: bdev.Read, blocks: true},
+
+	IOReservationRegister: {offered: true, reserve: true, keys: ReservationKeysBytes},
+	IOReservationAcquire:  {offered: true, reserve: true, keys: ReservationKeysBytes},
+	IOReservationRelease:  {offered: true, reserve: true, keys: ReservationKeyBytes},
+	IOReservationReport:   {offered: true, reserve: true},
 }
 
 // admitIO judges an I/O command before its data is asked for, in the order of TARGETS: what a host can never repeat with
@@ -47,6 +54,9 @@ func (q *queue) admitIO(c *command, sgl Status) Status {
 		return s
 	}
 	g := n.ns.ch.Geometry()
+	if !rule.reserve && (n.denyRead || n.denyWrite && (rule.kind.Writes() || rule.kind == bdev.Flush)) {
+		return StatusReservationConflict
+	}
 	if g.ReadOnly && rule.kind.Writes() {
 		return StatusWriteProtected | DNR
 	}
@@ -60,6 +70,8 @@ func (q *queue) admitIO(c *command, sgl Status) Status {
 		if s := q.checkBlocks(c, rule, g); !s.OK() {
 			return s
 		}
+	} else if rule.keys > c.transfer {
+		return StatusSGLLength | DNR
 	} else if rule.kind == bdev.Unmap && c.transfer < uint32(c.sqe.Ranges())*DSMRangeBytes {
 		return StatusSGLLength | DNR
 	}
@@ -115,6 +127,10 @@ func (q *queue) checkBlocks(c *command, rule *ioRule, g *bdev.Geometry) Status {
 
 // io executes an I/O command.
 func (q *queue) io(c *command) {
+	if ioRules[c.sqe.Opcode()].reserve {
+		q.reserveCommand(c)
+		return
+	}
 	req := &c.req
 	req.Kind, req.FUA = ioRules[c.sqe.Opcode()].kind, false
 	switch IOOpcode(c.sqe.Opcode()) {

@@ -24,7 +24,7 @@ func (k *controller) logPage(c *command) {
 	if len(page) == 0 {
 		page = []byte{0}
 	}
-	k.give(c, page, uint32(p.Bytes))
+	k.aq.give(c, page, uint32(p.Bytes))
 }
 
 // pageRead clears what reading a page clears, and unmasks its event.
@@ -44,7 +44,7 @@ func (k *controller) pageRead(l LID) {
 
 // pagesIO and pagesDiscovery are the pages that a controller has, by its type.
 var (
-	pagesIO        = []LID{LIDSupported, LIDError, LIDHealth, LIDFirmware, LIDChanged, LIDEffects, LIDANA, LIDFeatures}
+	pagesIO        = []LID{LIDSupported, LIDError, LIDHealth, LIDFirmware, LIDChanged, LIDEffects, LIDANA, LIDFeatures, LIDReservation}
 	pagesDiscovery = []LID{LIDSupported, LIDError, LIDFeatures, LIDDiscovery}
 )
 
@@ -82,6 +82,8 @@ func (k *controller) page(p LogPage) ([]byte, Status) {
 		return k.anaPage(p.LSP&LSPANAGroupsOnly != 0)
 	case LIDFeatures:
 		return AppendFeatures(nil, featureEffects), StatusSuccess
+	case LIDReservation:
+		return k.reservationPage(p.RAE), StatusSuccess
 	case LIDDiscovery:
 		return k.share.pg.target.discoveryPage(k), StatusSuccess
 	}
@@ -158,6 +160,8 @@ var ioEffects = []IOEffects{
 	{IOFlush, EffectsSupported | EffectsContent}, {IOWrite, EffectsSupported | EffectsContent}, {IORead, EffectsSupported},
 	{IOCompare, EffectsSupported}, {IOWriteZeroes, EffectsSupported | EffectsContent},
 	{IODatasetManagement, EffectsSupported | EffectsContent}, {IOVerify, EffectsSupported},
+	{IOReservationRegister, EffectsSupported}, {IOReservationReport, EffectsSupported}, {IOReservationAcquire, EffectsSupported},
+	{IOReservationRelease, EffectsSupported},
 }
 
 var featureEffects = []FeatureEffects{
@@ -166,5 +170,6 @@ var featureEffects = []FeatureEffects{
 	{FIDQueues, EffectsSupported | ScopeController}, {FIDAtomicity, EffectsSupported | ScopeController},
 	{FIDEvents, EffectsSupported | ScopeController}, {FIDTimestamp, EffectsSupported | ScopeController},
 	{FIDKeepAlive, EffectsSupported | ScopeController}, {FIDHostBehavior, EffectsSupported | ScopeController},
-	{FIDHostID, EffectsSupported | ScopeController},
+	{FIDHostID, EffectsSupported | ScopeController}, {FIDReservationMask, EffectsSupported | ScopeNamespace},
+	{FIDReservationPTPL, EffectsSupported | ScopeNamespace},
 }

@@ -87,6 +87,8 @@ type queueNamespace struct {
 	ns    *namespaceShare // nil where there is none for this host
 	ana   ANAState
 	group uint32
+
+	denyRead, denyWrite bool // by another host's reservation
 }
 
 type commandState uint8
@@ -108,6 +110,8 @@ type command struct {
 	chain   int32    // next in the queue's byCID chain, -1 at its end
 	nextOf  *command // next free one
 	aborted bool
+
+	preempted bool // ends as such, whatever it comes to
 
 	place    DataPlace
 	transfer uint32 // bytes that the host sends
@@ -166,7 +170,8 @@ func (q *queue) acquire(sqe *SQE) (c *command, overrun, conflict bool) {
 	c.sqe, c.cid = *sqe, sqe.CID()
 	invariant.Check(c.state == commandFree && c.data == nil, "nvmf: free command that is not")
 	c.state = commandFetching
-	c.nextOf, c.ns, c.place, c.transfer, c.send, c.dw0, c.dw1, c.status, c.step, c.aborted = nil, nil, DataNone, 0, 0, 0, 0, 0, 0, false
+	c.nextOf, c.ns, c.place, c.transfer, c.send, c.dw0, c.dw1, c.status, c.step = nil, nil, DataNone, 0, 0, 0, 0, 0, 0
+	c.aborted, c.preempted = false, false
 	c.at = q.r.Now()
 	if q.sqhd++; uint32(q.sqhd) == q.entries {
 		q.sqhd = 0
@@ -325,6 +330,9 @@ func (q *queue) executeAgain(c *command) {
 // respond answers a command. After a success c.send bytes of c.data go with it.
 func (q *queue) respond(c *command, s Status) {
 	invariant.Check(c.state == commandFetching || c.state == commandExecuting, "nvmf: command answered twice")
+	if c.preempted {
+		s = StatusPreempted
+	}
 	c.status = s
 	if c.ns != nil {
 		c.ns.leave(s)
@@ -348,6 +356,36 @@ func (q *queue) respond(c *command, s Status) {
 		return
 	}
 	q.t.respond(c)
+}
+
+// give answers a command with page, of which at most want bytes go to the host. Such commands are few and their pages small, so
+// they are built anew for each.
+func (q *queue) give(c *command, page []byte, want uint32) {
+	n := min(want, uint32(len(page)))
+	if n == 0 {
+		q.respond(c, StatusSuccess)
+		return
+	}
+	place, bytes, s := c.sqe.TCPData(0)
+	switch {
+	case !s.OK():
+		q.respond(c, s)
+		return
+	case place != DataTransfer || bytes < want:
+		q.respond(c, StatusSGLLength|DNR)
+		return
+	case bytes > q.pg.target.limits.Load().MaxIOBytes:
+		q.respond(c, StatusInvalidField|DNR)
+		return
+	}
+	// The host's buffer is filled whole: newer Linux resets a controller after a short read.
+	if c.data = q.r.Memory().Get(int(bytes)); c.data == nil {
+		q.awaitMemory(c, c)
+		return
+	}
+	clear(c.data[copy(c.data, page[:n]):])
+	c.send = bytes
+	q.respond(c, StatusSuccess)
 }
 
 // release makes the slot of a command free, whose response has left or will never leave.

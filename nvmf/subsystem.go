@@ -83,6 +83,8 @@ type Namespace struct {
 	group  uint32 // ANA group
 	hidden bool   // only hosts in hosts see it
 	hosts  map[string]bool
+
+	reservations *reservations // replaced, never altered
 }
 
 // Host is a host that may connect.
@@ -121,6 +123,8 @@ type namespaceView struct {
 	group  uint32
 	hidden bool
 	hosts  map[string]bool
+
+	reservations *reservations
 }
 
 type listenerView struct {
@@ -249,7 +253,8 @@ func (s *subsystemShare) resolve(q *queue) (changed []NSID, ana bool) {
 		var now queueNamespace
 		if i < len(s.view.namespaces) {
 			if v := &s.view.namespaces[i]; v.visible(q.host.nqn) {
-				now = queueNamespace{s.ns[i], l.state(v.group), v.group}
+				now = queueNamespace{ns: s.ns[i], ana: l.state(v.group), group: v.group}
+				now.denyRead, now.denyWrite = v.reservations.deny(q.host.id)
 			}
 		}
 		was := q.ns[i]

@@ -149,7 +149,7 @@ func (s *Subsystem) viewNow() *subsystemView {
 	for _, n := range s.namespaces {
 		nv := namespaceView{ns: n}
 		if n != nil {
-			nv.group, nv.hidden, nv.hosts = n.group, n.hidden, map[string]bool{}
+			nv.group, nv.hidden, nv.hosts, nv.reservations = n.group, n.hidden, map[string]bool{}, n.reservations
 			for h := range n.hosts {
 				nv.hosts[h] = true
 			}
@@ -357,9 +357,11 @@ func (t *Target) AddNamespace(nqn string, o NamespaceOptions) (NSID, error) {
 		return fail(err)
 	}
 	newIDs(n, n.handle.Device().UUID())
-	t.mu.Lock()
-	err = s.place(n, o)
-	t.mu.Unlock()
+	if err = n.restore(); err == nil {
+		t.mu.Lock()
+		err = s.place(n, o)
+		t.mu.Unlock()
+	}
 	if err == nil {
 		err = t.publish(s, false)
 	}
