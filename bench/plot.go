@@ -30,6 +30,7 @@ func Plot(title string, rows []Row) ([]byte, error) {
 	lines := 0
 	low, high := math.Inf(1), 0.0
 	for i := range rows {
+		named := false
 		for j := range rows[i].Runs {
 			pts := curvePoints(rows[i].Runs[j].Total.Curve)
 			if len(pts) < 2 {
@@ -46,7 +47,8 @@ func Plot(title string, rows []Row) ([]byte, error) {
 			l.Width = vg.Points(1.5)
 			l.Dashes = plotDashes[i/len(plotColors)%len(plotDashes)]
 			p.Add(l)
-			if j == 0 {
+			if !named {
+				named = true
 				p.Legend.Add(rows[i].Name, l)
 			}
 			lines++

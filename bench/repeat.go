@@ -45,15 +45,17 @@ func newSpan(a, b []float64) Span {
 	return Span{Median: st.Median, Low: st.Worst, High: high, Pairs: len(x)}
 }
 
-// Repeat runs w on t n times.
+// Repeat runs w on t n times. A run that failed ends it; its figures, if there are any, are the row's last.
 func Repeat(ctx context.Context, t Target, w Workload, n int, o Options) (Row, error) {
 	var runs []Run
 	for i := range n {
 		run, err := t.Run(ctx, w, labelled(o, t, &w, i, n))
-		if err != nil {
-			return Row{}, err
+		if run != nil {
+			runs = append(runs, *run)
 		}
-		runs = append(runs, *run)
+		if err != nil {
+			return NewRow(t, w, runs), err
+		}
 	}
 	return NewRow(t, w, runs), nil
 }

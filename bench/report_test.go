@@ -343,11 +343,20 @@ func TestTargets(t *testing.T) {
 		"uring:/a:b?c":          {Kind: "uring", Path: "/a:b?c"},
 		"raw:/dev/x?block=4096": {Kind: "raw", Path: "/dev/x", BlockSize: 4096},
 	} {
-		if got, err := ParseTarget(s); err != nil || got != want {
-			t.Errorf("%s: %+v, %v", s, got, err)
+		got, err := ParseTarget(s)
+		if d := cmp.Diff(want, got); err != nil || d != "" {
+			t.Errorf("%s: %v\n%s", s, err, d)
 		}
 	}
-	for _, s := range []string{"", "mem", "mem:", "mem:x", "disk:/a", "mem:1G?block=1000"} {
+	const remote = "tcp://[::1]:4420/nqn.2026-01.io.pollux:a"
+	got, err := ParseTarget(remote + "?nsid=3&hdgst=1&hostnqn=nqn.2026-01.io.pollux:h&queues=2")
+	if o := got.Remote; err != nil || got.NSID != 3 || o.TrAddr != "::1" || o.TrSvcID != "4420" || o.SubNQN != "nqn.2026-01.io.pollux:a" ||
+		!o.HeaderDigest || o.DataDigest || o.HostNQN != "nqn.2026-01.io.pollux:h" || o.QueuesPerReactor != 2 || got.String() != remote {
+		t.Errorf("%+v, %v", got, err)
+	}
+	for _, s := range []string{
+		"", "mem", "mem:", "mem:x", "disk:/a", "mem:1G?block=1000", "tcp://127.0.0.1:4420", "tcp:///nqn", "tcp://h/nqn?nsid=0", "tcp://h/nqn?digest=1", "tcp://h/nqn?queues=x",
+	} {
 		if got, err := ParseTarget(s); err == nil {
 			t.Errorf("%q was taken for %+v", s, got)
 		}

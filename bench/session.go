@@ -133,6 +133,10 @@ func (s *Session) prepare(w Workload, o Options) (*run, error) {
 		})
 		return yes
 	}
+	if o.VerifyOnly && o.State != nil { // the state says where; the load does not matter
+		w.Offset, w.Size = o.State.Region()
+		w.BlockBytes = uint64(o.State.blockSize)
+	}
 	var err error
 	if r.p, err = w.fit(&g, supports); err != nil {
 		return nil, err

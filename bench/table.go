@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/pollux-storage/pollux/reactor"
 )
 
 // table is cells that can be shown in a terminal or in Markdown. The first column is text, the others are numbers.
@@ -86,6 +88,19 @@ func rowsTable(rows []Row) *table {
 	return t
 }
 
+// sharedCore says so when something else used the core of a reactor that polls: then throughput and latency are those of a
+// part of the core, and only the processor time of a request can be trusted.
+func (r *Row) sharedCore() string {
+	for _, run := range r.Runs {
+		for _, x := range run.Reactors {
+			if r.Device.Idle == reactor.Poll.String() && x.CPUPercent < 90 {
+				return fmt.Sprintf("the reactor on core %d had only %.0f %% of it, others took the rest: IOPS and latency say little", x.Core, x.CPUPercent)
+			}
+		}
+	}
+	return ""
+}
+
 func ratiosTable(ratios []Ratio) *table {
 	t := &table{head: []string{"ratio of pairs", "IOPS", "lowest–highest", "p50", "p99", "CPU/IO", "a difference?"}}
 	for i := range ratios {
@@ -133,13 +148,24 @@ func idleTable(rows []IdleRow) *table {
 
 // WriteTable shows the report to a person.
 func (r *Report) WriteTable(w io.Writer) error {
-	if len(r.Rows) > 0 {
-		if err := rowsTable(r.Rows).text(w); err != nil {
+	var loaded []Row
+	for _, row := range r.Rows {
+		if row.Summary.IOPS.Median > 0 {
+			loaded = append(loaded, row)
+		}
+	}
+	if len(loaded) > 0 {
+		if err := rowsTable(loaded).text(w); err != nil {
 			return err
 		}
 		fmt.Fprintln(w)
-		if err := reactorsTable(r.Rows).text(w); err != nil {
+		if err := reactorsTable(loaded).text(w); err != nil {
 			return err
+		}
+	}
+	for i := range r.Rows {
+		if note := r.Rows[i].sharedCore(); note != "" {
+			fmt.Fprintf(w, "\n%s: %s\n", r.Rows[i].Name, note)
 		}
 	}
 	for _, row := range r.Rows {

@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/pollux-storage/pollux/bdev"
+	"github.com/pollux-storage/pollux/nvmf/initiator"
 	"github.com/pollux-storage/pollux/reactor"
 )
 
@@ -30,19 +31,31 @@ type Target interface {
 //	null:1G             a device that forgets
 //	uring:PATH          a file or block device through the engine's own bdev
 //	raw:PATH            a file or block device by fio
+//	tcp://HOST:PORT/NQN a namespace of an NVMe/TCP target, through the engine's own initiator
 //
-// with ?block=512 or ?block=4096 behind it where the block size matters.
+// with ?block=512 or ?block=4096 behind a local one where the block size matters, and ?nsid=2&hostnqn=…&hdgst=1&ddgst=1 behind a
+// remote one.
 type TargetSpec struct {
 	Kind      string
 	Path      string // uring, raw
 	Bytes     uint64 // mem, null
 	BlockSize uint32 // 0: the kind's default
+
+	Remote initiator.Options // tcp
+	NSID   uint64            // tcp
 }
 
 // ParseTarget reads a target.
 func ParseTarget(s string) (TargetSpec, error) {
 	bad := func(why string) (TargetSpec, error) {
-		return TargetSpec{}, fmt.Errorf("target %q: %s; write mem:1G, null:1G, uring:PATH or raw:PATH, with ?block=512 behind it if need be", s, why)
+		return TargetSpec{}, fmt.Errorf("target %q: %s; write mem:1G, null:1G, uring:PATH, raw:PATH or tcp://127.0.0.1:4420/NQN", s, why)
+	}
+	if strings.HasPrefix(s, "tcp:") {
+		t, err := parseRemote(s)
+		if err != nil {
+			return bad(err.Error())
+		}
+		return t, nil
 	}
 	kind, rest, ok := strings.Cut(s, ":")
 	if !ok || rest == "" {
@@ -84,8 +97,15 @@ type RigConfig struct {
 type Rig struct {
 	*Session
 	spec  TargetSpec
+	idle  reactor.Idle // while it is measured; between runs the reactors sleep, and leave their cores to others
 	group *reactor.Group
 	reg   *bdev.Registry
+	hosts *initiator.Initiator // tcp
+
+	// As names the target in reports; the kind without it.
+	As string
+	// Serves describes what serves a remote device.
+	Serves string
 }
 
 // MemoryFor is the memory that each of n reactors needs for w.
@@ -104,18 +124,19 @@ func OpenRig(t TargetSpec, cfg RigConfig) (*Rig, error) {
 	if t.Kind == "raw" {
 		return nil, fmt.Errorf("target raw:%s: fio measures it, not this program's reactors", t.Path)
 	}
-	g, err := reactor.Start(reactor.Config{Cores: cfg.Cores, Idle: cfg.Idle, MemoryBytes: cfg.MemoryBytes})
+	g, err := reactor.Start(reactor.Config{Cores: cfg.Cores, Idle: reactor.Interrupt, MemoryBytes: cfg.MemoryBytes})
 	if err != nil {
 		return nil, err
 	}
-	r := &Rig{spec: t, group: g, reg: bdev.NewRegistry(g)}
+	r := &Rig{spec: t, idle: cfg.Idle, group: g, reg: bdev.NewRegistry(g)}
 	name, err := r.create()
 	if err == nil {
 		var h *bdev.Handle
-		if h, err = r.reg.Open(name, bdev.OpenOptions{Who: "bench", Claim: true}); err == nil {
+		if h, err = r.reg.Open(name, bdev.OpenOptions{Who: "bench"}); err == nil {
 			r.Session = NewSession(h, g.Reactors()...)
 			return r, nil
 		}
+		_ = r.remove(name)
 	}
 	_ = g.Stop(context.Background())
 	return nil, err
@@ -124,6 +145,8 @@ func OpenRig(t TargetSpec, cfg RigConfig) (*Rig, error) {
 func (r *Rig) create() (name string, err error) {
 	t := &r.spec
 	switch t.Kind {
+	case "tcp":
+		return r.attach()
 	case "mem":
 		name = "Malloc0"
 		_, err = bdev.NewMem(r.reg, name, uuid.New(), t.BlockSize, t.Bytes/uint64(t.BlockSize))
@@ -140,20 +163,32 @@ func (r *Rig) create() (name string, err error) {
 	return name, err
 }
 
-// Name is the kind.
-func (r *Rig) Name() string { return r.spec.Kind }
+// Name is the kind, unless As says otherwise.
+func (r *Rig) Name() string {
+	if r.As != "" {
+		return r.As
+	}
+	return r.spec.Kind
+}
+
+// Run carries w out with the reactors in the policy that was asked for.
+func (r *Rig) Run(ctx context.Context, w Workload, o Options) (*Run, error) {
+	r.group.SetIdle(r.idle)
+	defer r.group.SetIdle(reactor.Interrupt)
+	return r.Session.Run(ctx, w, o)
+}
 
 // Geometry is the device's shape.
 func (r *Rig) Geometry() bdev.Geometry { return r.handle.Device().Geometry() }
-
-// SetIdle changes the idle policy of the reactors.
-func (r *Rig) SetIdle(i reactor.Idle) { r.group.SetIdle(i) }
 
 // Describe tells what the device is.
 func (r *Rig) Describe() DeviceConditions {
 	g := r.Geometry()
 	d := DeviceConditions{
-		Target: r.spec.Kind, SizeBytes: g.Bytes(), BlockSize: g.BlockSize, Idle: r.group.Reactor(0).Idle().String(), WriteCache: "none",
+		Target: r.Name(), SizeBytes: g.Bytes(), BlockSize: g.BlockSize, Idle: r.idle.String(), WriteCache: "none", Remote: r.Serves,
+	}
+	if r.spec.Kind == "tcp" && d.Remote == "" {
+		d.Remote = r.spec.String()
 	}
 	if g.Volatile {
 		d.WriteCache = "volatile"
@@ -173,9 +208,18 @@ func (r *Rig) Close() error {
 	defer cancel()
 	name := r.handle.Device().Name()
 	r.handle.Close()
-	err := r.reg.Unregister(ctx, name)
+	err := r.remove(name)
 	if serr := r.group.Stop(ctx); err == nil {
 		err = serr
 	}
 	return err
+}
+
+func (r *Rig) remove(name string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	if r.hosts != nil {
+		return r.hosts.Detach(ctx, controllerName)
+	}
+	return r.reg.Unregister(ctx, name)
 }

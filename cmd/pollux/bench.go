@@ -1,0 +1,262 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strconv"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pollux-storage/pollux/bench"
+	"github.com/pollux-storage/pollux/reactor"
+)
+
+type benchCmd struct {
+	Run benchRunCmd `cmd:"" default:"withargs" help:"Put a load on one device and measure it, or compare two reports. The word run may be left out; bench run --help explains the load."`
+}
+
+// byteSize is a size on the command line.
+type byteSize uint64
+
+// UnmarshalText reads 4k, 1G and such.
+func (b *byteSize) UnmarshalText(t []byte) error {
+	n, err := bench.ParseBytes(string(t))
+	*b = byteSize(n)
+	return err
+}
+
+// span is a time on the command line; a bare number is seconds, as fio has it.
+type span time.Duration
+
+// UnmarshalText reads 30, 30s, 500ms and such.
+func (s *span) UnmarshalText(t []byte) error {
+	if n, err := strconv.ParseFloat(string(t), 64); err == nil {
+		*s = span(n * float64(time.Second))
+		return nil
+	}
+	d, err := time.ParseDuration(string(t))
+	*s = span(d)
+	return err
+}
+
+func (s span) seconds() float64 { return time.Duration(s).Seconds() }
+
+type benchRunCmd struct {
+	Bdev    string `group:"target" default:"mem:1G" placeholder:"TARGET" help:"Device to measure: mem:1G, null:1G, uring:PATH (a file or block device), or raw:PATH for the same by fio; ?block=512 behind it sets the block size (${default})."`
+	Connect string `group:"target" placeholder:"URL" help:"In its place a namespace of an NVMe/TCP target: tcp://127.0.0.1:4420/NQN, with ?nsid=2, hostnqn=, hdgst=1, ddgst=1 or queues=2 (connections for each core)."`
+	Against string `group:"target" placeholder:"TARGET" help:"A second device, measured in turns with the first: gives ratios."`
+
+	RW            string   `group:"load" default:"randread" help:"read, write, trim or rw in sequence; randread, randwrite, randtrim or randrw at random places (${default})."`
+	RWMixRead     int      `group:"load" name:"rwmixread" default:"50" placeholder:"PERCENT" help:"Reads in rw and randrw (${default})."`
+	TrimMix       int      `group:"load" name:"trim-percentage" placeholder:"PERCENT" help:"Trims among all requests, in place of writes."`
+	BS            byteSize `group:"load" name:"bs" default:"4k" help:"Size of each request (${default})."`
+	IODepth       int      `group:"load" name:"iodepth" default:"32" help:"Requests in flight, each job (${default})."`
+	NumJobs       int      `group:"load" name:"numjobs" default:"1" help:"Jobs, spread over the cores (${default})."`
+	Offset        byteSize `group:"load" placeholder:"SIZE" help:"Where the region begins."`
+	Size          byteSize `group:"load" placeholder:"SIZE" help:"Size of the region; up to the end of the device without it."`
+	Zipf          float64  `group:"load" placeholder:"THETA" help:"Skew random places: 0.99 is common, 0 uniform."`
+	Seed          uint64   `group:"load" default:"1" help:"Of random places; the same seed gives the same requests (${default})."`
+	Fsync         int      `group:"load" placeholder:"N" help:"A flush after every N completed writes, each job."`
+	FUA           int      `group:"load" name:"fua" placeholder:"N" help:"Every N-th write is durable when it completes."`
+	RateIOPS      int      `group:"load" name:"rate-iops" placeholder:"N" help:"At most N requests a second, each job."`
+	Runtime       span     `group:"load" placeholder:"TIME" help:"How long to measure (10s, where nothing else ends the run)."`
+	RampTime      span     `group:"load" name:"ramp-time" placeholder:"TIME" help:"Load before it that is not counted."`
+	NumberIOs     uint64   `group:"load" name:"number-ios" placeholder:"N" help:"End after N requests, each job."`
+	IOSize        byteSize `group:"load" name:"io-size" placeholder:"SIZE" help:"End after so many bytes, each job."`
+	ContinueOnErr bool     `group:"load" name:"continue-on-error" help:"Count errors and go on."`
+	GtodReduce    bool     `group:"load" name:"gtod-reduce" help:"Measure no latencies: reads no clock at each request."`
+
+	Verify       bool   `group:"verify" help:"Write a header and checksums into every block, check them at each read, and read everything back at the end."`
+	VerifyState  string `group:"verify" name:"verify-state" placeholder:"FILE" help:"Keep there what was written, for another process to verify."`
+	VerifyOnly   bool   `group:"verify" name:"verify-only" help:"Put on no load: read back what the state file says."`
+	VerifyResume bool   `group:"verify" name:"verify-resume" help:"Go on writing from the state file."`
+
+	Cores string `group:"machine" placeholder:"LIST" help:"Cores for the reactors that put the load on, such as 0 or 2-5; the last one without it."`
+	Idle  string `group:"machine" enum:"poll,adaptive,interrupt" default:"poll" help:"What the reactors do without work: poll, adaptive, interrupt (${default})."`
+
+	Runs   int    `group:"result" default:"1" help:"Repeat so many times; ${default}, and 3 at least for claims."`
+	Output string `group:"result" enum:"table,json" default:"table" help:"table or json (${default})."`
+	Save   string `group:"result" placeholder:"FILE" help:"Write the report there too, as JSON."`
+	Plot   string `group:"result" placeholder:"FILE" help:"Draw the latencies there, as PNG."`
+	Quiet  bool   `group:"result" help:"Show no progress."`
+
+	Compare string `group:"compare" placeholder:"A.json" help:"Measure nothing: set report B.json against A.json, and say which differences are claims."`
+	With    string `arg:"" optional:"" name:"B.json" help:"With --compare: the later report."`
+	Limits  bool   `group:"compare" help:"With --compare: end with status 1 when IOPS fell by more than 5 % or the 99th percentile rose by more than 10 %, beyond the spread."`
+}
+
+// workload is what the flags ask for.
+func (c *benchRunCmd) workload() bench.Workload {
+	w := bench.Workload{
+		RW: c.RW, ReadPercent: c.RWMixRead, TrimPercent: c.TrimMix, BlockBytes: uint64(c.BS), Depth: c.IODepth, Jobs: c.NumJobs,
+		Offset: uint64(c.Offset), Size: uint64(c.Size), Zipf: c.Zipf, Seed: c.Seed, FsyncEvery: c.Fsync, FUAEvery: c.FUA, RateIOPS: c.RateIOPS,
+		RuntimeSeconds: c.Runtime.seconds(), RampSeconds: c.RampTime.seconds(), Number: c.NumberIOs, IOBytes: uint64(c.IOSize),
+		Verify: c.Verify || c.VerifyOnly || c.VerifyResume || c.VerifyState != "", ContinueOnError: c.ContinueOnErr, NoLatency: c.GtodReduce,
+	}
+	if w.RuntimeSeconds == 0 && w.Number == 0 && w.IOBytes == 0 && !w.Verify {
+		w.RuntimeSeconds = 10
+	}
+	return w
+}
+
+// Run measures.
+func (c *benchRunCmd) Run() error {
+	if c.Compare != "" && c.With != "" {
+		return compareReports(os.Stdout, c.Compare, c.With, c.Limits)
+	}
+	if c.Compare != "" || c.With != "" {
+		return fmt.Errorf("comparing takes two reports: pollux bench --compare A.json B.json")
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	w := c.workload()
+	if c.VerifyState == "" && (c.VerifyOnly || c.VerifyResume) {
+		return fmt.Errorf("--verify-only and --verify-resume need --verify-state FILE: what the writing run kept")
+	}
+	if c.Runs < 1 {
+		return fmt.Errorf("--runs %d: at least 1", c.Runs)
+	}
+	if w.Verify && (c.Runs > 1 || c.Against != "") {
+		return fmt.Errorf("--verify goes with one run on one device: measure first, verify then")
+	}
+	o := bench.Options{VerifyOnly: c.VerifyOnly}
+	if c.VerifyOnly || c.VerifyResume {
+		state, err := bench.LoadState(c.VerifyState)
+		if err != nil {
+			return err
+		}
+		o.State = state
+		w.Offset, w.Size = state.Region()
+	}
+	if !c.Quiet {
+		o.Reporter = bench.NewReporter(os.Stderr, isTerminal(os.Stderr))
+	}
+	name := c.Bdev
+	if c.Connect != "" {
+		name = c.Connect
+	}
+	target, err := c.open(name, &w)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = target.Close() }()
+	report := bench.NewReport()
+	if c.Against != "" {
+		err = c.pair(ctx, report, target, w, o)
+	} else {
+		err = c.repeat(ctx, report, target, w, o)
+	}
+	if len(report.Rows) == 0 {
+		return err
+	}
+	if e := c.show(report); err == nil {
+		err = e
+	}
+	return err
+}
+
+func (c *benchRunCmd) repeat(ctx context.Context, report *bench.Report, t bench.Target, w bench.Workload, o bench.Options) error {
+	row, err := bench.Repeat(ctx, t, w, c.Runs, o)
+	if len(row.Runs) > 0 {
+		report.Rows = append(report.Rows, row)
+	}
+	if c.VerifyState != "" && !c.VerifyOnly && len(row.Runs) > 0 {
+		if s := row.Runs[0].State(); s != nil {
+			if e := s.Save(c.VerifyState); err == nil {
+				err = e
+			}
+		}
+	}
+	return err
+}
+
+func (c *benchRunCmd) pair(ctx context.Context, report *bench.Report, t bench.Target, w bench.Workload, o bench.Options) error {
+	against, err := c.open(c.Against, &w)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = against.Close() }()
+	rows, ratio, err := bench.Pair(ctx, t, against, w, c.Runs, o, o)
+	if err == nil {
+		report.Rows, report.Ratios = rows[:], []bench.Ratio{ratio}
+	}
+	return err
+}
+
+// open opens a target by its name.
+func (c *benchRunCmd) open(name string, w *bench.Workload) (bench.Target, error) {
+	spec, err := bench.ParseTarget(name)
+	if err != nil {
+		return nil, err
+	}
+	cores, err := parseCores(c.Cores)
+	if err != nil {
+		return nil, err
+	}
+	if cores == nil {
+		cores = reactor.DefaultCores()
+	}
+	if spec.Kind == "raw" {
+		return bench.OpenFio(spec, cores[0])
+	}
+	idle, err := reactor.ParseIdle(c.Idle)
+	if err != nil {
+		return nil, err
+	}
+	reactor.TuneRuntime(len(cores), 1<<30, os.Getenv)
+	return bench.OpenRig(spec, bench.RigConfig{Cores: cores, Idle: idle, MemoryBytes: bench.MemoryFor(w, len(cores))})
+}
+
+// show prints and keeps the report.
+func (c *benchRunCmd) show(report *bench.Report) error {
+	b, err := report.Encode()
+	if err != nil {
+		return err
+	}
+	if c.Output == "json" {
+		_, err = os.Stdout.Write(b)
+	} else {
+		err = report.WriteTable(os.Stdout)
+	}
+	if err == nil && c.Save != "" {
+		err = os.WriteFile(c.Save, b, 0o644)
+	}
+	if err != nil || c.Plot == "" {
+		return err
+	}
+	picture, err := bench.Plot(report.Rows[0].Workload.Name(), report.Rows)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(c.Plot, picture, 0o644)
+}
+
+// compareReports sets two reports side by side.
+func compareReports(w io.Writer, a, b string, limits bool) error {
+	before, err := bench.LoadReport(a)
+	if err != nil {
+		return err
+	}
+	after, err := bench.LoadReport(b)
+	if err != nil {
+		return err
+	}
+	x := bench.Compare(before, after)
+	if err := x.WriteTable(w); err != nil {
+		return err
+	}
+	if bad := x.Regressions(); limits && len(bad) > 0 {
+		return fmt.Errorf("%d figures of %s are worse than those of %s by more than the limits; the first is %s of %s: %.3f", len(bad), b, a, bad[0].Figure, bad[0].Row, bad[0].Ratio)
+	}
+	return nil
+}
+
+func isTerminal(f *os.File) bool {
+	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
+	return err == nil
+}
