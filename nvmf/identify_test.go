@@ -284,7 +284,7 @@ func TestFormatOfNamespace(t *testing.T) {
 		n.LBAF[i].LBADS = uint8(i)
 	}
 	for _, c := range []struct{ nlbaf, flbas, want uint8 }{
-		{0, 0, 0}, {15, 0x0F, 15}, {15, 0x6F, 15}, {15, 0x13, 3}, {63, 0x6F, 63}, {63, 0x25, 21}, {63, 0x4A, 42},
+		{0, 0, 0}, {15, 0x0F, 15}, {15, 0x6F, 15}, {15, 0x13, 3}, {63, 0x6F, 63}, {63, 0x25, 21}, {16, 0x20, 16}, {63, 0x4A, 42},
 	} {
 		n.NLBAF, n.FLBAS = c.nlbaf, c.flbas
 		if got := n.Format().LBADS; got != c.want {
@@ -386,6 +386,19 @@ func TestNamespaceIDs(t *testing.T) {
 	}
 	if _, ok := DecodeNamespaceIDs(want); ok {
 		t.Error("a descriptor that runs out of the list is taken")
+	}
+	clear(want[4092:]) // so many unknown ones that 4 bytes are left
+	for i := 0; i < 4092; {
+		n := min(200, 4092-i-4)
+		want[i], want[i+1] = 9, byte(n)
+		i += 4 + n
+	}
+	if _, ok := DecodeNamespaceIDs(want); !ok {
+		t.Error("a full list is refused")
+	}
+	want[4092], want[4093] = nidtCSI, 1
+	if _, ok := DecodeNamespaceIDs(want); ok {
+		t.Error("a descriptor without room for its identifier is taken")
 	}
 	if _, ok := DecodeNamespaceIDs(b[:4095]); ok {
 		t.Error("a short list is taken")

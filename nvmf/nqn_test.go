@@ -12,6 +12,7 @@ func TestCheckNQN(t *testing.T) {
 		"nqn.2014-08.org.nvmexpress:NVMf:uuid:f81d4fae-7dec-11d0-a765-00a0c91e6bf6",
 		"nqn.2019-08.org.qemu:disk 1", "nqn.2026-12.io:x", "nqn.2000-01.com.3par:ü:ö", "nqn.2016-06.io.spdk:cnode1",
 		"nqn.2026-01.io.pollux:" + strings.Repeat("x", 223-22), "nqn.2026-01.io." + strings.Repeat("a", 63) + ":x",
+		"nqn.2026-09.a0b9-azAZ:x", "nqn.2026-10.io:x",
 	} {
 		if err := CheckNQN(nqn); err != nil {
 			t.Errorf("%q: %v", nqn, err)

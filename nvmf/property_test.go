@@ -31,6 +31,9 @@ func TestProperties(t *testing.T) {
 	if got := (CAP(1) << 48).PageBytesMin(); got != 8192 {
 		t.Errorf("MPSMIN 1 is %d bytes", got)
 	}
+	if got := (CAP(0x1F) << 48).PageBytesMin(); got != 1<<27 { // bit 52 is MPSMAX
+		t.Errorf("MPSMIN 15 is %d bytes", got)
+	}
 
 	cc := CCEnable.WithSHN(SHNAbrupt)
 	if !cc.EN() || cc.SHN() != SHNAbrupt || cc.IOSQES() != 6 || cc.IOCQES() != 4 || cc.CSS() != 0 || cc.MPS() != 0 || cc.AMS() != 0 {
