@@ -34,12 +34,44 @@ type Geometry struct {
 	OptimalBlocks     uint32 // requests should not cross multiples of it; 0 if it makes no difference
 	MaxBlocks         uint32 // largest Read, Write, Compare; 0 is what BufferMax holds
 	AtomicBlocks      uint32 // written wholly or not at all over a power failure; 0 is one
+	MemoryAlign       uint32 // what addresses of memory must be multiples of, a power of two; other memory is copied. 0 is 1
 
 	Native      KindSet // what the driver does itself; the channel emulates or refuses the rest
-	NativeFUA   bool    // the driver honours FUA on writes; otherwise the channel flushes after them
+	NativeFUA   KindSet // those of which the driver honours FUA itself (others do not count); for the rest the channel flushes
 	Volatile    bool    // a completed write may be lost by a power failure until it is flushed
 	UnmapZeroes bool    // unmapped blocks read as zeros
 	ReadOnly    bool
+}
+
+// Supports reports whether requests of kind k are served, by the driver or by emulation.
+func (g *Geometry) Supports(k Kind) bool {
+	if g.Native.Has(k) {
+		return true
+	}
+	switch k {
+	case Reset:
+		return true
+	case Flush:
+		return !g.Volatile
+	case WriteZeroes:
+		return g.Native.Has(Write)
+	case Compare:
+		return g.Native.Has(Read)
+	case CompareAndWrite, Copy:
+		return g.Native.Has(Read) && g.Native.Has(Write)
+	}
+	return false // Unmap: zeros written in its place would take the room that the host wants to give back
+}
+
+// Supported is the set of what the device serves.
+func (g *Geometry) Supported() KindSet {
+	var s KindSet
+	for k := Read; k < kindEnd; k++ {
+		if g.Supports(k) {
+			s |= 1 << k
+		}
+	}
+	return s
 }
 
 // KindSet is a set of Kinds.
@@ -79,6 +111,15 @@ func (g *Geometry) check() error {
 	if m := g.MaxBlocks; m == 0 || uint64(m)<<g.Shift() > reactor.BufferMax {
 		g.MaxBlocks = reactor.BufferMax >> g.Shift()
 	}
+	if g.Volatile && !g.Native.Has(Flush) {
+		return fmt.Errorf("a volatile cache and no flush: nothing could be made durable")
+	}
+	if g.MemoryAlign == 0 {
+		g.MemoryAlign = 1
+	}
+	if g.MemoryAlign&(g.MemoryAlign-1) != 0 || g.MemoryAlign > reactor.PageBytes {
+		return fmt.Errorf("memory aligned to %d bytes: it must be a power of two and at most a page", g.MemoryAlign)
+	}
 	if g.PhysicalBlockSize == 0 {
 		g.PhysicalBlockSize = g.BlockSize
 	}
@@ -100,8 +141,9 @@ type Driver interface {
 
 // Queue is the driver's side of a channel. It lives on one reactor.
 type Queue interface {
-	// Submit starts a request that was checked, of a kind in Geometry.Native. It ends it by Request.Complete from a later
-	// event, by Request.CompleteLater inside Submit, or by passing it on to another channel.
+	// Submit starts a request that was checked, of a kind in Geometry.Native, with FUA only if the kind is in NativeFUA or
+	// nothing is volatile. It ends it by Request.Complete from a later event, by Request.CompleteLater inside Submit, or by
+	// passing it on to another channel; before that it may change LBA, LBA2 and Blocks.
 	Submit(q *Request)
 	// Close is called when nothing is in flight.
 	Close()
@@ -113,7 +155,8 @@ type Finisher interface {
 	Finish(q *Request) bool
 }
 
-// Aborter is a Queue that can end a request early which it still holds, as Aborted.
+// Aborter is a Queue that can end a request early which it still holds: it lets go of it, calls CompleteLater with
+// StatusAborted and reports true; or it reports false and nothing has changed.
 type Aborter interface {
 	Abort(q *Request) bool
 }
@@ -127,67 +170,4 @@ type Config struct {
 	Layers  int // devices below it; 0 for one that stands on none
 	Geometry
 	Driver Driver
-}
-
-// Device is a named array of blocks.
-type Device struct {
-	name    string
-	product string
-	uuid    uuid.UUID
-	aliases []string
-	layers  int
-	driver  Driver
-
-	// geometry is what control goroutines see, under the registry's lock; each channel has its own copy.
-	geometry Geometry
-	channels []*Channel // by reactor; each place belongs to its reactor
-
-	registry *Registry
-	handles  map[*Handle]struct{} // under the registry's lock
-	writer   *Handle              // the one that claimed it
-	removing bool
-	gone     chan struct{} // closed when the last handle went, after removing was set
-}
-
-// layersMax bounds a stack of devices; it is the number of frames in a request.
-const layersMax = 8
-
-// Name is the device's name, unique in its registry.
-func (d *Device) Name() string { return d.name }
-
-// Product names the kind of device.
-func (d *Device) Product() string { return d.product }
-
-// UUID identifies the device for its life.
-func (d *Device) UUID() uuid.UUID { return d.uuid }
-
-// Aliases are further names.
-func (d *Device) Aliases() []string { return d.aliases }
-
-// Layers is the number of devices it stands on.
-func (d *Device) Layers() int { return d.layers }
-
-// Driver gives the driver, for what only its kind has.
-func (d *Device) Driver() Driver { return d.driver }
-
-// Geometry gives the shape as it is now. It is for control goroutines; on a reactor ask the Channel.
-func (d *Device) Geometry() Geometry {
-	d.registry.mu.Lock()
-	defer d.registry.mu.Unlock()
-	return d.geometry
-}
-
-// open gives the device's channel on reactor r, made when it is the first use there. It runs on r.
-func (d *Device) open(r *reactor.Reactor, g Geometry) (*Channel, error) {
-	if c := d.channels[r.Index()]; c != nil {
-		c.refs++
-		return c, nil
-	}
-	q, err := d.driver.Open(r)
-	if err != nil {
-		return nil, fmt.Errorf("opening %s on reactor %d: %w", d.name, r.Index(), err)
-	}
-	c := newChannel(d, r, q, g)
-	d.channels[r.Index()] = c
-	return c, nil
 }

@@ -1,7 +1,6 @@
 package bdev
 
 import (
-	"bytes"
 	"fmt"
 
 	"github.com/google/uuid"
@@ -23,7 +22,7 @@ func NewMem(g *Registry, name string, id uuid.UUID, blockSize uint32, blocks uin
 		Name: name, Product: "Malloc disk", UUID: id, Driver: m,
 		Geometry: Geometry{
 			BlockSize: blockSize, Blocks: blocks, AtomicBlocks: 1,
-			Native: SetOf(Read, Write, Flush, Unmap, WriteZeroes, Compare), NativeFUA: true, UnmapZeroes: true,
+			Native: SetOf(Read, Write, Flush, Unmap, WriteZeroes, Compare), UnmapZeroes: true,
 		},
 	}
 	if err := cfg.Geometry.check(); err != nil {
@@ -74,7 +73,7 @@ func (c *memQueue) Submit(q *Request) {
 	case Unmap, WriteZeroes:
 		c.zero(mem[:q.Blocks<<c.m.shift])
 	case Compare:
-		if at := miscompare(mem, q.Data); at >= 0 {
+		if at := miscompare(mem[:q.Blocks<<c.m.shift], q.Data, 0); at >= 0 {
 			q.Detail, s = uint32(at), StatusMiscompare
 		}
 	}
@@ -89,21 +88,4 @@ func (c *memQueue) zero(mem []byte) {
 		return
 	}
 	clear(mem)
-}
-
-// miscompare gives the offset of the first byte in which the pieces of vec differ from mem, -1 if none does.
-func miscompare(mem []byte, vec [][]byte) int {
-	at := 0
-	for _, b := range vec {
-		if !bytes.Equal(mem[:len(b)], b) {
-			for i := range b {
-				if mem[i] != b[i] {
-					return at + i
-				}
-			}
-		}
-		mem = mem[len(b):]
-		at += len(b)
-	}
-	return -1
 }

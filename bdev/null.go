@@ -17,7 +17,7 @@ func NewNull(g *Registry, name string, id uuid.UUID, blockSize uint32, blocks ui
 		Name: name, Product: "Null disk", UUID: id, Driver: Null{},
 		Geometry: Geometry{
 			BlockSize: blockSize, Blocks: blocks,
-			Native: SetOf(Read, Write, Flush, Unmap, WriteZeroes), NativeFUA: true,
+			Native: SetOf(Read, Write, Flush, Unmap, WriteZeroes, Compare, CompareAndWrite, Copy),
 		},
 	})
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sort"
 	"sync"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -46,12 +47,17 @@ type Registry struct {
 	devices  map[string]*Device
 	names    map[string]*Device // aliases and UUIDs too
 	watchers []func(Event)
-	retired  map[*Device]Stats // counters of channels that closed
+
+	reserves []reserves    // by reactor; each place belongs to its reactor
+	grace    time.Duration // see removalGrace
 }
 
 // NewRegistry makes an empty registry for the reactors of g.
 func NewRegistry(g *reactor.Group) *Registry {
-	return &Registry{group: g, devices: map[string]*Device{}, names: map[string]*Device{}, retired: map[*Device]Stats{}}
+	return &Registry{
+		group: g, devices: map[string]*Device{}, names: map[string]*Device{},
+		reserves: make([]reserves, g.Len()), grace: removalGrace,
+	}
 }
 
 // Group is the reactors on which devices are opened.
@@ -89,8 +95,8 @@ func (g *Registry) Register(cfg Config) (*Device, error) {
 	}
 	d := &Device{
 		name: cfg.Name, product: cfg.Product, uuid: cfg.UUID, aliases: cfg.Aliases, layers: cfg.Layers, driver: cfg.Driver,
-		geometry: cfg.Geometry, channels: make([]*Channel, g.group.Len()), registry: g, handles: map[*Handle]struct{}{},
-		gone: make(chan struct{}),
+		geometry: cfg.Geometry, registry: g, handles: map[*Handle]struct{}{}, gone: make(chan struct{}), removed: make(chan struct{}),
+		before: new(Stats), closed: new(Stats), here: make([]here, g.group.Len()),
 	}
 	g.mu.Lock()
 	names := append([]string{d.name, d.uuid.String()}, d.aliases...)
@@ -131,142 +137,51 @@ func (g *Registry) Devices() []*Device {
 	return out
 }
 
-// Handle is the right to use a device.
-type Handle struct {
-	d     *Device
-	who   string
-	event func(Event)
-	open  bool
-}
-
-// OpenOptions say how a device is to be used.
-type OpenOptions struct {
-	Who   string      // who opens it, for messages: "subsystem nqn…", "part Malloc0p0"
-	Claim bool        // nobody else may claim it: for those who write to it by their own layout
-	Event func(Event) // hears Removing and Resized; on Removing it must close the handle soon
-}
-
-// Open gives the right to use a device.
-func (g *Registry) Open(name string, o OpenOptions) (*Handle, error) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	d := g.names[name]
-	if d == nil || d.removing {
-		return nil, fmt.Errorf("opening device %q for %s: %w", name, o.Who, ErrNotFound)
-	}
-	if o.Claim && d.writer != nil {
-		return nil, fmt.Errorf("opening device %q for %s: %w: %s", name, o.Who, ErrClaimed, d.writer.who)
-	}
-	h := &Handle{d: d, who: o.Who, event: o.Event, open: true}
-	d.handles[h] = struct{}{}
-	if o.Claim {
-		d.writer = h
-	}
-	return h, nil
-}
-
-// Device is what the handle opens.
-func (h *Handle) Device() *Device { return h.d }
-
-// Channel gives the device's channel on r. It runs on r.
-func (h *Handle) Channel(r *reactor.Reactor) (*Channel, error) {
-	return h.d.open(r, h.d.Geometry())
-}
-
-// Channels gives the device's channel on every reactor. It runs on a control goroutine.
-func (h *Handle) Channels() ([]*Channel, error) {
-	g := h.d.registry.group
-	out := make([]*Channel, g.Len())
-	var failed error
-	err := g.Each(func(r *reactor.Reactor) {
-		if failed == nil {
-			out[r.Index()], failed = h.d.open(r, h.d.Geometry())
-		}
-	})
-	if err = errors.Join(err, failed); err != nil {
-		CloseChannels(out)
-		return nil, err
-	}
-	return out, nil
-}
-
-// CloseChannels gives channels back, each on its reactor; nil ones are passed over.
-func CloseChannels(cs []*Channel) {
-	for _, c := range cs {
-		if c != nil {
-			_ = c.r.Call(c.Close)
-		}
-	}
-}
-
-// Close gives the handle back. The channels taken through it were closed before.
-func (h *Handle) Close() {
-	g := h.d.registry
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if !h.open {
-		return
-	}
-	h.open = false
-	delete(h.d.handles, h)
-	if h.d.writer == h {
-		h.d.writer = nil
-	}
-	if h.d.removing && len(h.d.handles) == 0 {
-		close(h.d.gone)
-	}
-}
-
-// Claim tells who claimed the device, "" if nobody.
-func (d *Device) Claim() string {
-	d.registry.mu.Lock()
-	defer d.registry.mu.Unlock()
-	if d.writer == nil {
-		return ""
-	}
-	return d.writer.who
-}
-
-// Users lists who has the device open.
-func (d *Device) Users() []string {
-	d.registry.mu.Lock()
-	defer d.registry.mu.Unlock()
-	var out []string
-	for h := range d.handles {
-		out = append(out, h.who)
-	}
-	sort.Strings(out)
-	return out
-}
-
-// Unregister removes a device: no one can open it any more, those who did are told and waited for, then its driver is closed.
+// Unregister removes a device: no one can open it any more, those who did are told and waited for, then its driver is
+// closed. Those who have not closed it within a grace find their requests refused with StatusGone. When ctx ends first, the
+// removal goes on without the caller; calling again waits for it again.
 func (g *Registry) Unregister(ctx context.Context, name string) error {
 	g.mu.Lock()
 	d := g.names[name]
-	if d == nil || d.removing {
+	if d == nil {
 		g.mu.Unlock()
 		return fmt.Errorf("removing device %q: %w", name, ErrNotFound)
 	}
-	d.removing = true
-	var tell []func(Event)
-	for h := range d.handles {
-		if h.event != nil {
-			tell = append(tell, h.event)
+	if !d.removing {
+		d.removing = true
+		if len(d.handles) == 0 {
+			close(d.gone)
 		}
-	}
-	if len(d.handles) == 0 {
-		close(d.gone)
+		go d.remove(d.listeners())
 	}
 	g.mu.Unlock()
-	for _, f := range tell {
-		f(Event{Removing, d})
-	}
 	select {
-	case <-d.gone:
+	case <-d.removed:
+		return d.failure
 	case <-ctx.Done():
 		return fmt.Errorf("removing device %q: %w by %v: %w", name, ErrBusy, d.Users(), ctx.Err())
 	}
-	err := d.driver.Close()
+}
+
+// remove does it, in the order: tell, wait, refuse, wait, close the driver, forget the name.
+func (d *Device) remove(tell []func(Event)) {
+	g := d.registry
+	for _, f := range tell {
+		f(Event{Removing, d})
+	}
+	g.mu.Lock()
+	grace := time.NewTimer(g.grace)
+	g.mu.Unlock()
+	defer grace.Stop()
+	select {
+	case <-d.gone:
+	case <-grace.C:
+		_ = d.fail()
+		<-d.gone
+	}
+	if err := d.driver.Close(); err != nil {
+		d.failure = fmt.Errorf("removing device %q: closing it: %w", d.name, err)
+	}
 	g.mu.Lock()
 	delete(g.devices, d.name)
 	for n, o := range g.names {
@@ -274,71 +189,14 @@ func (g *Registry) Unregister(ctx context.Context, name string) error {
 			delete(g.names, n)
 		}
 	}
-	delete(g.retired, d)
 	g.mu.Unlock()
 	g.tell(Event{Unregistered, d})
-	if err != nil {
-		return fmt.Errorf("removing device %q: closing it: %w", name, err)
-	}
-	return nil
+	close(d.removed)
 }
 
-// Resize changes the number of blocks, on every reactor, and tells those who opened the device.
-func (d *Device) Resize(blocks uint64) error {
-	g := d.registry
-	g.mu.Lock()
-	if d.geometry.Blocks == blocks {
-		g.mu.Unlock()
-		return nil
-	}
-	next := d.geometry
-	next.Blocks = blocks
-	if err := next.check(); err != nil {
-		g.mu.Unlock()
-		return fmt.Errorf("resizing %s: %w: %w", d.name, ErrInvalid, err)
-	}
-	d.geometry = next
-	var tell []func(Event)
-	for h := range d.handles {
-		if h.event != nil {
-			tell = append(tell, h.event)
-		}
-	}
-	g.mu.Unlock()
-	err := g.group.Each(func(r *reactor.Reactor) {
-		if c := d.channels[r.Index()]; c != nil {
-			c.g, c.blocks = next, next.Blocks
-		}
-	})
-	for _, f := range tell {
-		f(Event{Resized, d})
-	}
-	g.tell(Event{Resized, d})
-	return err
-}
-
-// retire keeps the counters of a channel that closes, so that the device's totals never fall.
-func (d *Device) retire(c *Channel) {
-	g := d.registry
+// SetGrace sets how long those who have a device open may go on using it when it is removed.
+func (g *Registry) SetGrace(t time.Duration) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	s := g.retired[d]
-	s.Add(&c.stats)
-	g.retired[d] = s
-}
-
-// Stats adds up the counters of all channels, open and closed. It runs on a control goroutine.
-func (d *Device) Stats() Stats {
-	g := d.registry
-	var sum Stats
-	_ = g.group.Each(func(r *reactor.Reactor) {
-		if c := d.channels[r.Index()]; c != nil {
-			sum.Add(&c.stats)
-		}
-	})
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	s := g.retired[d]
-	sum.Add(&s)
-	return sum
+	g.grace = t
 }

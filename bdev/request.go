@@ -8,27 +8,30 @@ import (
 // Request is one request to a device. Its owner makes it once, when a queue opens, and uses it again and again.
 //
 //	kind              uses                               rule
-//	Read              LBA Blocks Data                    Data is filled
+//	Read              LBA Blocks Data FUA                Data is filled; with FUA from what is durable
 //	Write             LBA Blocks Data FUA
 //	Flush                                                writes completed before it are durable
 //	Unmap             LBA Blocks FUA                     a hint, but for devices with UnmapZeroes
-//	WriteZeroes       LBA Blocks FUA                     Unmap in place of zeros is allowed where UnmapZeroes
-//	Compare           LBA Blocks Data                    Miscompare gives the byte in Detail
+//	WriteZeroes       LBA Blocks FUA                     the blocks stay allocated where the medium knows the difference
+//	Compare           LBA Blocks Data FUA                Miscompare gives the byte in Detail
 //	CompareAndWrite   LBA Blocks Data Data2 FUA          atomic against all other requests of the device
-//	Copy              LBA Blocks LBA2 FUA                from LBA2 to LBA; ranges may not overlap
-//	Reset                                                completes when what was in flight on the channel has ended
+//	Copy              LBA Blocks LBA2 FUA                from LBA2 to LBA; they may overlap
+//	Reset                                                what is in flight on the channel is aborted or ends, then it
+//	                                                     completes; what comes meanwhile waits
+//
+// Unmap, WriteZeroes and Copy may be as long as the device, the others MaxBlocks.
 type Request struct {
 	Kind   Kind
 	FUA    bool   // durable before it completes
 	LBA    uint64 // first block
 	Blocks uint64
 	LBA2   uint64   // Copy: the first source block
-	Data   [][]byte // pieces whose lengths are multiples of the block size, at page-aligned addresses
+	Data   [][]byte // pieces whose lengths are multiples of the block size; page-aligned ones are never copied
 	Data2  [][]byte // CompareAndWrite: what is written
 	Done   Done     // hears the end
 
 	Status Status // the result
-	Detail uint32 // Miscompare: byte offset of the first difference
+	Detail uint32 // Miscompare: byte offset of the first difference; IO: the NVMe status behind it, SCT<<8 | SC, if there is one
 
 	one     [1][]byte
 	r       *reactor.Reactor
@@ -52,17 +55,34 @@ type OpHandler interface {
 
 // frame is what one layer keeps of a request while it is below.
 type frame struct {
-	c        *Channel
-	at       reactor.Ticks // when it came
-	lba      uint64
-	blocks   uint64
-	lba2     uint64
-	kind     Kind
-	fua      bool
-	finished bool   // the queue's Finish was asked
-	held     bool   // by a range lock of the channel
-	Tag      uint64 // the queue's own
+	c       *Channel
+	at      reactor.Ticks // when it came
+	lba     uint64
+	blocks  uint64
+	lba2    uint64
+	kind    Kind
+	fua     bool
+	oddly   bool // its memory is not aligned as the device needs it
+	stage   stage
+	held    hold
+	more    *emulation // what the stages need
+	request *Request
+	prev    *frame // the channel's frames in flight are a ring
+	next    *frame
+	Tag     uint64 // the queue's own
 }
+
+// hold says for what a request waits in its channel, before it begins.
+type hold uint8
+
+const (
+	holdNone hold = iota
+	holdMemory
+	holdReset // from here on it has not passed the range locks
+	holdQoS
+	holdLock  // another's range lock
+	holdGrant // its own
+)
 
 // SetData makes b the request's only piece of memory, without allocating.
 func (q *Request) SetData(b []byte) {
@@ -72,14 +92,6 @@ func (q *Request) SetData(b []byte) {
 
 // Bytes is the number of bytes in Data.
 func (q *Request) Bytes() int { return bytesOf(q.Data) }
-
-func bytesOf(vec [][]byte) int {
-	n := 0
-	for _, b := range vec {
-		n += len(b)
-	}
-	return n
-}
 
 // InFlight reports whether a device has it.
 func (q *Request) InFlight() bool { return q.top > 0 }
@@ -117,17 +129,15 @@ func (q *Request) Release() {
 // Complete ends the request at the layer that has it, and passes it up through those above. It is not called inside Submit.
 func (q *Request) Complete(s Status) {
 	q.Status = s
-	for q.top > 0 {
+	for passed := false; q.top > 0; passed = true {
 		f := &q.frames[q.top-1]
-		if f.c.finisher != nil && !f.finished {
-			f.finished = true
-			if !f.c.finisher.Finish(q) {
-				return
-			}
-		}
-		if !f.c.returns(q, f) {
+		if passed && f.c.finisher != nil && !f.c.finisher.Finish(q) {
 			return
 		}
+		if f.stage != stageNone && !f.c.step(q, f) {
+			return
+		}
+		f.c.end(q, f)
 		q.top--
 	}
 	q.Done.RequestDone(q)

@@ -4,25 +4,40 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/google/uuid"
 	"golang.org/x/sys/unix"
-
-	"github.com/pollux-storage/pollux/reactor"
 )
 
 // Uring is a file or a block device of the system, reached through the reactors' rings, with O_DIRECT where it is possible.
 //
 // What makes a write durable: FUA is RWF_DSYNC on the write itself; Flush is fdatasync, which for a block device flushes its
-// cache. Both reach the medium as far as the kernel can tell.
+// cache. Both reach the medium as far as the kernel can tell. Fallocate has no such flag: zeroes and unmaps with FUA are
+// flushed by the channel.
+//
+//	            file                                  block device
+//	Unmap       PUNCH_HOLE: reads as zeros            PUNCH_HOLE where the device zeroes without writing, and then it reads
+//	                                                  as zeros; else a discard (Linux 6.12) that promises nothing
+//	WriteZeroes ZERO_RANGE: stays allocated;          ZERO_RANGE: the kernel lets the device do it, or writes
+//	            or PUNCH_HOLE and allocate again;
+//	            or zeros are written
+//
+// Fallocate serves block devices too since Linux 4.9, and goes through the ring, which the BLKDISCARD and BLKZEROOUT ioctls
+// do not. Its PUNCH_HOLE never falls back to writing zeros (blkdev_fallocate, BLKDEV_ZERO_NOFALLBACK), so it is an unmap.
 type Uring struct {
 	path     string
 	file     *os.File
-	block    bool
 	direct   bool
+	block    bool
+	discard  bool // a block device that can only discard
 	readOnly bool
 	shift    uint
+
+	// shrunk is set when a request met an end before the device's. A file would grow again by a write past its end, and what
+	// it has lost would read as zeros: so no write is taken until Rescan has accepted the new size.
+	shrunk atomic.Bool
 }
 
 // UringOptions say how a file is opened.
@@ -48,23 +63,39 @@ func NewUring(g *Registry, name, path string, o UringOptions) (*Device, error) {
 }
 
 func (u *Uring) open(o UringOptions) (Geometry, error) {
-	mode := os.O_RDWR
-	if o.ReadOnly {
-		mode = os.O_RDONLY
+	st, err := os.Stat(u.path)
+	if err != nil {
+		return Geometry{}, err
 	}
-	var err error
+	mode := os.O_RDWR | unix.O_CLOEXEC
+	if o.ReadOnly {
+		mode = os.O_RDONLY | unix.O_CLOEXEC
+	}
+	switch m := st.Mode(); {
+	case m.IsRegular():
+	case m&os.ModeDevice != 0 && m&os.ModeCharDevice == 0:
+		u.block = true
+		if !o.ReadOnly {
+			mode |= os.O_EXCL // on a block device: not while it is mounted, or part of something, or opened so by another
+		}
+	default:
+		return Geometry{}, fmt.Errorf("%w: it is neither a file nor a block device but %v", ErrInvalid, m)
+	}
 	u.direct = true
-	u.file, err = os.OpenFile(u.path, mode|unix.O_DIRECT|unix.O_CLOEXEC, 0)
-	if errors.Is(err, syscall.EINVAL) { // tmpfs before Linux 6.6 and others have no direct I/O
+	u.file, err = os.OpenFile(u.path, mode|unix.O_DIRECT, 0)
+	if errors.Is(err, syscall.EINVAL) { // a file system without direct I/O
 		u.direct = false
-		u.file, err = os.OpenFile(u.path, mode|unix.O_CLOEXEC, 0)
+		u.file, err = os.OpenFile(u.path, mode, 0)
+	}
+	if errors.Is(err, syscall.EBUSY) {
+		return Geometry{}, fmt.Errorf("%w by the system (mounted, swap, or part of a RAID or volume group) or by another engine: release it first, or choose another device", ErrBusy)
 	}
 	if err != nil {
 		return Geometry{}, err
 	}
-	g, err := u.geometry(o)
-	if err == nil {
-		err = u.lock()
+	var g Geometry
+	if err = u.lock(); err == nil {
+		g, err = u.geometry(o)
 	}
 	if err != nil {
 		_ = u.file.Close()
@@ -74,7 +105,7 @@ func (u *Uring) open(o UringOptions) (Geometry, error) {
 	return g, nil
 }
 
-// lock keeps two engines from one device: the lock is advisory, but every engine asks for it.
+// lock keeps two engines, and two devices of one engine, from one file: the lock is advisory, but every engine asks for it.
 func (u *Uring) lock() error {
 	how := unix.LOCK_EX
 	if u.readOnly {
@@ -82,48 +113,47 @@ func (u *Uring) lock() error {
 	}
 	err := unix.Flock(int(u.file.Fd()), how|unix.LOCK_NB)
 	if errors.Is(err, unix.EWOULDBLOCK) {
-		return fmt.Errorf("%w by another process: stop that one, or give this device another file", ErrBusy)
+		return fmt.Errorf("%w by another device or engine%s: stop that one, or give this device another file", ErrBusy, u.lockHolder())
 	}
-	return err
+	if err != nil {
+		return fmt.Errorf("locking it: %w", err)
+	}
+	return nil
+}
+
+// lockHolder names the process that has the lock, as far as /proc/locks tells.
+func (u *Uring) lockHolder() string {
+	var st unix.Stat_t
+	if unix.Fstat(int(u.file.Fd()), &st) != nil {
+		return ""
+	}
+	text, err := os.ReadFile("/proc/locks")
+	if err != nil {
+		return ""
+	}
+	if pid := flockHolder(string(text), unix.Major(st.Dev), unix.Minor(st.Dev), st.Ino); pid > 0 {
+		return fmt.Sprintf(" (process %d)", pid)
+	}
+	return ""
 }
 
 func (u *Uring) geometry(o UringOptions) (Geometry, error) {
-	st, err := u.file.Stat()
-	if err != nil {
-		return Geometry{}, err
-	}
 	g := Geometry{
-		BlockSize: o.BlockSize, ReadOnly: o.ReadOnly,
-		Native: SetOf(Read, Write, Flush, Unmap, WriteZeroes), NativeFUA: true, Volatile: true, UnmapZeroes: true,
+		BlockSize: o.BlockSize, ReadOnly: o.ReadOnly, Volatile: true,
+		Native: SetOf(Read, Write, Flush, WriteZeroes), NativeFUA: SetOf(Write),
 	}
 	logical := uint32(512)
-	switch {
-	case st.Mode().IsRegular():
-		if logical, err = u.directAlignment(); err != nil {
-			return g, err
-		}
-		if g.BlockSize == 0 {
-			g.BlockSize = 4096
-		}
-	case st.Mode()&os.ModeDevice != 0 && st.Mode()&os.ModeCharDevice == 0:
-		u.block = true
-		n, err := unix.IoctlGetInt(int(u.file.Fd()), unix.BLKSSZGET)
-		if err != nil {
-			return g, fmt.Errorf("asking for its block size: %w", err)
-		}
-		logical = uint32(n)
-		if g.BlockSize == 0 {
-			g.BlockSize = logical
-		}
-		if n, err := unix.IoctlGetInt(int(u.file.Fd()), unix.BLKPBSZGET); err == nil && n >= int(g.BlockSize) {
-			g.PhysicalBlockSize = uint32(n)
-		}
-		g.Native = SetOf(Read, Write, Flush, Unmap, WriteZeroes)
-	default:
-		return g, fmt.Errorf("it is neither a file nor a block device but %v", st.Mode())
+	var err error
+	if u.block {
+		logical, err = u.blockGeometry(&g)
+	} else {
+		logical, err = u.fileGeometry(&g)
+	}
+	if err != nil {
+		return g, err
 	}
 	if g.BlockSize < logical {
-		return g, fmt.Errorf("block size %d: direct I/O there needs multiples of %d", g.BlockSize, logical)
+		return g, fmt.Errorf("%w: block size %d: direct I/O there needs multiples of %d", ErrInvalid, g.BlockSize, logical)
 	}
 	bytes, err := u.size()
 	if err != nil {
@@ -131,25 +161,82 @@ func (u *Uring) geometry(o UringOptions) (Geometry, error) {
 	}
 	g.Blocks = bytes / uint64(g.BlockSize)
 	if g.Blocks == 0 {
-		return g, fmt.Errorf("it holds %d bytes, less than a block: make it larger first, for example truncate -s 1G %s", bytes, u.path)
+		return g, fmt.Errorf("%w: it holds %d bytes, less than a block: make it larger first, for example truncate -s 1G %s", ErrInvalid, bytes, u.path)
 	}
 	return g, nil
 }
 
-// directAlignment is the multiple that direct I/O on the file needs.
-func (u *Uring) directAlignment() (uint32, error) {
+// fileGeometry asks the file system. It gives the multiple that offsets must be of.
+func (u *Uring) fileGeometry(g *Geometry) (logical uint32, err error) {
+	logical, g.MemoryAlign = u.directAlignment(512)
+	if g.BlockSize == 0 {
+		g.BlockSize = 4096
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(int(u.file.Fd()), &st); err != nil {
+		return 0, err
+	}
+	if n := uint32(st.Blksize); n&(n-1) == 0 && n > g.BlockSize && n <= 64<<10 {
+		g.PhysicalBlockSize = n
+	}
+	// A hole past the end changes nothing, and tells whether there can be holes.
+	if size, err := u.size(); err == nil && !u.readOnly {
+		past := int64(size+0xffff) &^ 0xffff
+		if unix.Fallocate(int(u.file.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, past, 4096) == nil {
+			g.Native |= SetOf(Unmap)
+			g.UnmapZeroes = true
+		}
+	}
+	return logical, nil
+}
+
+// blockGeometry asks the block layer.
+func (u *Uring) blockGeometry(g *Geometry) (logical uint32, err error) {
+	fd := int(u.file.Fd())
+	n, err := unix.IoctlGetInt(fd, unix.BLKSSZGET)
+	if err != nil {
+		return 0, fmt.Errorf("asking for its block size: %w", err)
+	}
+	logical = uint32(n)
+	_, g.MemoryAlign = u.directAlignment(logical)
+	if g.BlockSize == 0 {
+		g.BlockSize = logical
+	}
+	if n, err := unix.IoctlGetInt(fd, unix.BLKPBSZGET); err == nil && n >= int(g.BlockSize) {
+		g.PhysicalBlockSize = uint32(n)
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return 0, err
+	}
+	q := blockQueue(unix.Major(st.Rdev), unix.Minor(st.Rdev))
+	switch {
+	case u.readOnly:
+	case q.limit("write_zeroes_unmap_max_bytes", "write_zeroes_max_bytes") > 0:
+		g.Native |= SetOf(Unmap)
+		g.UnmapZeroes = true
+	case q.limit("discard_max_bytes") > 0 && kernelAtLeast(6, 12):
+		u.discard = true
+		g.Native |= SetOf(Unmap)
+	}
+	return logical, nil
+}
+
+// directAlignment is what offsets and memory of direct I/O must be multiples of; otherwise is for kernels that do not tell.
+func (u *Uring) directAlignment(otherwise uint32) (offset, memory uint32) {
 	if !u.direct {
-		return 512, nil
+		return 512, 1
 	}
 	var st unix.Statx_t
 	if err := unix.Statx(int(u.file.Fd()), "", unix.AT_EMPTY_PATH, unix.STATX_DIOALIGN, &st); err == nil && st.Mask&unix.STATX_DIOALIGN != 0 && st.Dio_offset_align != 0 {
-		return st.Dio_offset_align, nil
+		return st.Dio_offset_align, st.Dio_mem_align
 	}
-	return 512, nil
+	return otherwise, otherwise
 }
 
+// size is the number of bytes it has now. It asks the inode, and so neither blocks nor does I/O.
 func (u *Uring) size() (uint64, error) {
-	n, err := u.file.Seek(0, 2)
+	n, err := unix.Seek(int(u.file.Fd()), 0, unix.SEEK_END)
 	if err != nil {
 		return 0, fmt.Errorf("asking for its size: %w", err)
 	}
@@ -167,105 +254,15 @@ func (u *Uring) Describe() any {
 // Rescan takes over the file's present size and resizes the device by it.
 func (u *Uring) Rescan(d *Device) error {
 	bytes, err := u.size()
+	if err == nil {
+		err = d.Resize(bytes >> u.shift)
+	}
 	if err != nil {
 		return fmt.Errorf("rescanning %s on %s: %w", d.Name(), u.path, err)
 	}
-	return d.Resize(bytes >> u.shift)
+	u.shrunk.Store(false)
+	return nil
 }
 
 // Close closes the file.
 func (u *Uring) Close() error { return u.file.Close() }
-
-// Open gives the queue of one reactor.
-func (u *Uring) Open(r *reactor.Reactor) (Queue, error) {
-	return &uringQueue{u: u, file: r.NewFile(int(u.file.Fd()))}, nil
-}
-
-// uringQueue is the file on one reactor.
-type uringQueue struct {
-	u    *Uring
-	file *reactor.File
-	iovs [][]unix.Iovec // vectors for requests in several pieces, lent by index
-	free []int32
-}
-
-func (c *uringQueue) Close() { c.file.Close() }
-
-func (c *uringQueue) Submit(q *Request) {
-	op := q.Op(c)
-	off := q.LBA << c.u.shift
-	var flags uint32
-	if q.FUA {
-		flags = reactor.WriteDsync
-	}
-	switch q.Kind {
-	case Read:
-		if len(q.Data) == 1 {
-			c.file.Read(op, q.Data[0], off)
-		} else {
-			c.file.Readv(op, c.vector(q), off)
-		}
-	case Write:
-		if len(q.Data) == 1 {
-			c.file.Write(op, q.Data[0], off, flags)
-		} else {
-			c.file.Writev(op, c.vector(q), off, flags)
-		}
-	case Flush:
-		c.file.Datasync(op)
-	case Unmap:
-		c.file.Fallocate(op, unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, off, q.Blocks<<c.u.shift)
-	case WriteZeroes:
-		mode := uint32(unix.FALLOC_FL_ZERO_RANGE | unix.FALLOC_FL_KEEP_SIZE)
-		c.file.Fallocate(op, mode, off, q.Blocks<<c.u.shift)
-	}
-}
-
-// vector lends a vector with q's pieces; the frame keeps which.
-func (c *uringQueue) vector(q *Request) []unix.Iovec {
-	if len(c.free) == 0 {
-		c.iovs = append(c.iovs, nil)
-		c.free = append(c.free, int32(len(c.iovs)-1))
-	}
-	i := c.free[len(c.free)-1]
-	c.free = c.free[:len(c.free)-1]
-	iov := c.iovs[i][:0]
-	for _, b := range q.Data {
-		v := unix.Iovec{Base: &b[0]}
-		v.SetLen(len(b))
-		iov = append(iov, v)
-	}
-	c.iovs[i] = iov
-	q.Frame().Tag = uint64(i) + 1
-	return iov
-}
-
-// OpDone hears the end of one operation.
-func (c *uringQueue) OpDone(q *Request, res int32) {
-	if t := q.Frame().Tag; t > 0 {
-		c.free = append(c.free, int32(t-1))
-		q.Frame().Tag = 0
-	}
-	q.Complete(c.status(q, res))
-}
-
-// status judges the result of an operation. A short read or write can only be the file's end moving under the device.
-func (c *uringQueue) status(q *Request, res int32) Status {
-	if res >= 0 {
-		if (q.Kind == Read || q.Kind == Write) && int(res) != q.Bytes() {
-			return StatusIO
-		}
-		return StatusOK
-	}
-	switch syscall.Errno(-res) {
-	case syscall.ENOSPC, syscall.EDQUOT:
-		return StatusNoSpace
-	case syscall.EOPNOTSUPP:
-		return StatusNotSupported
-	case syscall.ENODEV, syscall.ENXIO:
-		return StatusGone
-	case syscall.EROFS, syscall.EPERM:
-		return StatusReadOnly
-	}
-	return StatusIO
-}

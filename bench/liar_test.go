@@ -138,7 +138,7 @@ func (r *testRig) liar(t testing.TB, blocks uint64, l *liar) *Session {
 		Name: "Liar0", Product: "Liar", Driver: liarDriver{l},
 		Geometry: bdev.Geometry{
 			BlockSize: 4096, Blocks: blocks, UnmapZeroes: true, Volatile: true,
-			Native: bdev.SetOf(bdev.Read, bdev.Write, bdev.Flush, bdev.Unmap), NativeFUA: true,
+			Native: bdev.SetOf(bdev.Read, bdev.Write, bdev.Flush, bdev.Unmap), NativeFUA: bdev.SetOf(bdev.Write),
 		},
 	})
 	return r.session(t, d, err)

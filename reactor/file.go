@@ -116,3 +116,11 @@ func (f *File) Fallocate(op *Op, mode uint32, off, n uint64) {
 	ring.PrepFallocate(e, fd, mode, off, n)
 	f.finish(e)
 }
+
+// Discard tells a block device that a range is no longer needed; what it reads as afterwards is the device's choice. Kernels
+// before 6.12 answer EOPNOTSUPP.
+func (f *File) Discard(op *Op, off, n uint64) {
+	e, fd := f.start(op)
+	ring.PrepDiscard(e, fd, off, n)
+	f.finish(e)
+}

@@ -56,7 +56,7 @@ func describe(a *association, id nvmf.NSID, n *nvmf.IdentifyNamespace, ids nvmf.
 	ns.id, ns.shift, ns.volatile = id, uint(f.LBADS), c.VWC&nvmf.VWCPresent != 0
 
 	*g = bdev.Geometry{
-		BlockSize: 1 << f.LBADS, Blocks: n.NSZE, Native: bdev.SetOf(bdev.Read, bdev.Write), NativeFUA: true, Volatile: ns.volatile,
+		BlockSize: 1 << f.LBADS, Blocks: n.NSZE, Native: bdev.SetOf(bdev.Read, bdev.Write), NativeFUA: ^bdev.KindSet(0), Volatile: ns.volatile,
 		ReadOnly: n.NSATTR&nvmf.NSATTRProtected != 0, OptimalBlocks: uint32(n.NOIOB), AtomicBlocks: uint32(c.AWUPF) + 1,
 	}
 	most := min(c.TransferBytesMax(page)>>ns.shift, nlbMax)
