@@ -91,8 +91,13 @@ func (k *conn) release(c *command) {
 func (k *conn) start(c *command) {
 	invariant.Check(k.open && c.state == commandFree, "initiator: a command started twice, or before there is a connection")
 	c.sqe.SetCID(c.cid)
-	c.carried = !c.toHost && c.bytes > 0 && c.bytes <= k.capsuleMax && len(c.data) <= piecesMax
-	// TCP Transport Specification 1.0, "Command Capsules": one descriptor, for data in the capsule or for the transport to move.
+	// TCP Transport Specification 1.0, "Command Capsules": one descriptor, for data in the capsule or for the transport to move. A
+	// Fabrics command may carry 8192 bytes on any queue, whatever IOCCSZ says.
+	most := k.capsuleMax
+	if c.sqe.Opcode() == nvmf.OpcodeFabrics {
+		most = max(most, nvmf.AdminCapsuleBytesMax)
+	}
+	c.carried = !c.toHost && c.bytes > 0 && c.bytes <= most && len(c.data) <= piecesMax
 	if c.carried {
 		c.sqe.SetSGL(nvmf.SGL{Type: nvmf.SGLDataBlock, Subtype: nvmf.SGLOffset, Bytes: c.bytes})
 	} else {
