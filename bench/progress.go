@@ -46,10 +46,10 @@ func (b *barReporter) Report(p Progress) {
 	if of := p.text(); b.bar == nil || b.of != of {
 		b.Done()
 		b.of = of
-		b.bar = progressbar.NewOptions(barSteps, progressbar.OptionSetWriter(b.w), progressbar.OptionSetWidth(30),
-			progressbar.OptionSetPredictTime(true), progressbar.OptionThrottle(50*time.Millisecond), progressbar.OptionSetElapsedTime(false))
+		b.bar = progressbar.NewOptions(barSteps, progressbar.OptionSetWriter(b.w), progressbar.OptionSetWidth(20),
+			progressbar.OptionSetPredictTime(false), progressbar.OptionThrottle(50*time.Millisecond), progressbar.OptionSetElapsedTime(false))
 	}
-	b.bar.Describe(fmt.Sprintf("%-44s %28s", b.of, p.rates()))
+	b.bar.Describe(fmt.Sprintf("%-24s %27s", b.of, p.rates()))
 	_ = b.bar.Set(int(p.Share * barSteps))
 }
 

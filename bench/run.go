@@ -39,7 +39,7 @@ func (r *run) phases(ctx context.Context) error {
 			return err
 		}
 	}
-	if r.p.Verify && r.sound() {
+	if r.p.Verify && !r.o.NoReadBack && r.sound() {
 		r.begin = reactor.Clock()
 		r.each((*job).verify)
 		return r.await(ctx, "verify", nil, nil)

@@ -38,6 +38,7 @@ type Options struct {
 	Reporter   Reporter // hears how far it is; nil for none
 	State      *State   // the workload verifies: go on from here
 	VerifyOnly bool     // of State: read back what was written, and put no load on it
+	NoReadBack bool     // the workload verifies: leave the reading back at the end to a later run, by the state
 	PIDs       []int    // other processes whose processor time is part of the figures
 }
 

@@ -17,7 +17,8 @@ import (
 )
 
 type benchCmd struct {
-	Run benchRunCmd `cmd:"" default:"withargs" help:"Put a load on one device and measure it, or compare two reports. The word run may be left out; bench run --help explains the load."`
+	Run   benchRunCmd   `cmd:"" default:"withargs" help:"Put a load on one device and measure it, or compare two reports. The word run may be left out; bench run --help explains the load."`
+	Check benchCheckCmd `cmd:"" help:"Write to a device, read everything back, and say briefly how fast it is. What was on it is lost."`
 }
 
 // byteSize is a size on the command line.
@@ -259,4 +260,48 @@ func compareReports(w io.Writer, a, b string, limits bool) error {
 func isTerminal(f *os.File) bool {
 	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
 	return err == nil
+}
+
+type benchCheckCmd struct {
+	Bdev    string   `placeholder:"TARGET" xor:"target" required:"" help:"Device: mem:1G, or uring:PATH for a file or block device."`
+	Connect string   `placeholder:"URL" xor:"target" required:"" help:"Or a namespace of an NVMe/TCP target: tcp://127.0.0.1:4420/NQN."`
+	Size    byteSize `placeholder:"SIZE" default:"256M" help:"How much of it to write (${default})."`
+	Runtime span     `placeholder:"TIME" default:"3" help:"Length of each measurement in seconds (${default})."`
+	Cores   string   `placeholder:"LIST" help:"Core that puts the load on; the first one without it, as the engine takes the last."`
+	Quiet   bool     `help:"Show no progress."`
+}
+
+// Run checks.
+func (c *benchCheckCmd) Run() error {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	name := c.Bdev
+	if c.Connect != "" {
+		name = c.Connect
+	}
+	spec, err := bench.ParseTarget(name)
+	if err != nil {
+		return err
+	}
+	cores, err := parseCores(c.Cores)
+	if err != nil {
+		return err
+	}
+	if cores == nil {
+		cores = []int{0}
+	}
+	reactor.TuneRuntime(len(cores), 1<<30, os.Getenv)
+	rig, err := bench.OpenRig(spec, bench.RigConfig{Cores: cores, Idle: reactor.Adaptive, MemoryBytes: bench.CheckMemory()})
+	if err != nil {
+		return err
+	}
+	o := bench.CheckOptions{Size: uint64(c.Size), Seconds: c.Runtime.seconds()}
+	if !c.Quiet {
+		o.Reporter = bench.NewReporter(os.Stderr, isTerminal(os.Stderr))
+	}
+	err = bench.Check(ctx, rig, o, os.Stdout)
+	if e := rig.Close(); err == nil {
+		err = e
+	}
+	return err
 }
