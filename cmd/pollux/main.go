@@ -14,6 +14,9 @@ import (
 type cli struct {
 	Serve      serveCmd      `cmd:"" help:"Start the engine and serve until SIGTERM or SIGINT."`
 	RPC        rpcCmd        `cmd:"" name:"rpc" help:"Call one method of a running engine and print its result as JSON."`
+	Bdev       bdevCmd       `cmd:"" help:"List, make and delete block devices."`
+	NVMF       nvmfCmd       `cmd:"" name:"nvmf" help:"Show block devices to hosts over NVMe/TCP."`
+	Iostat     iostatCmd     `cmd:"" help:"Watch what block devices do."`
 	Bench      benchCmd      `cmd:"" help:"Measure a device: IOPS, latency, processor time; verify what it keeps; compare reports."`
 	Config     configCmd     `cmd:"" help:"Save, load and check configurations."`
 	Completion completionCmd `cmd:"" help:"Print a script that completes commands in your shell."`
