@@ -42,3 +42,6 @@ func (r *Reactor) EndSpin() { r.lastIO -= 1 << 60 }
 
 // Tick is one turn of the loop, inside a call.
 func (r *Reactor) Tick() bool { return r.tick() }
+
+// RegisterNoMore lets the reactor register no more memory or files with its ring.
+func (r *Reactor) RegisterNoMore() { r.tables = false }

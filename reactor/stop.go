@@ -114,7 +114,7 @@ func (r *Reactor) stopForget(answer chan<- quietReport) {
 func (r *Reactor) stopLeft() stopLeft {
 	left := stopLeft{
 		ops:      r.inFlight,
-		waiters:  r.memory.waiters.n,
+		waiters:  r.memory.waiters,
 		timers:   len(r.timers.t),
 		messages: r.hasMessages(), // not calls: those who ask come that way
 		deferred: r.deferred.head != nil || r.flushes.head != nil,

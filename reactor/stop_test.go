@@ -70,9 +70,18 @@ func TestStopSaysWhatIsLeft(t *testing.T) {
 			return func() { r.RemovePoller(&p) }
 		}, `poller "nic" busy`},
 		"someone waits for memory": {func(r *reactor.Reactor) func() {
-			w := new(reactor.Waiter)
-			r.Memory().Await(w, runFunc(func() {}))
-			return func() { r.Memory().Forget(w) }
+			w, m := new(reactor.Waiter), r.Memory()
+			var all [][]byte
+			for b := m.Get(reactor.BufferMax); b != nil; b = m.Get(reactor.BufferMax) {
+				all = append(all, b)
+			}
+			m.Await(w, runFunc(func() {}))
+			return func() {
+				m.Forget(w)
+				for _, b := range all {
+					m.Put(b)
+				}
+			}
 		}, "1 waiting for memory"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -9,6 +9,8 @@ import (
 
 // io_uring_register(2) opcodes.
 const (
+	unregBuffers     = 1
+	unregFiles       = 3
 	regBuffers2      = 15
 	regBuffersUpdate = 16
 	regFiles2        = 13
@@ -56,6 +58,13 @@ func (r *Ring) RegisterSelf() error {
 	}
 	r.enterFD, r.enterFlags = uintptr(u.offset), enterRegisteredRing
 	return nil
+}
+
+// unregister gives back what is registered, at once: closing the descriptor leaves that to a worker of the kernel.
+func (r *Ring) unregister() {
+	_ = r.register(unregBuffers, nil, 0)
+	_ = r.register(unregFiles, nil, 0)
+	r.unregisterSelf()
 }
 
 func (r *Ring) unregisterSelf() {

@@ -126,11 +126,22 @@ func Open(cfg Config) (*Ring, error) {
 			_ = u.Close() // set up, but not mapped
 		}
 		if !errors.Is(err, syscall.EINVAL) {
-			return nil, fmt.Errorf("%w: setting up a ring of %d entries: %w (is io_uring switched off by kernel.io_uring_disabled or a seccomp filter?)", ErrUnsupported, cfg.Entries, err)
+			return nil, fmt.Errorf("%w: setting up a ring of %d entries: %w (%s)", ErrUnsupported, cfg.Entries, err, advice(err))
 		}
 		refused = err
 	}
 	return nil, fmt.Errorf("%w: the kernel takes none of the setups %v: %w (Linux 5.15 or later is needed)", ErrUnsupported, sets, refused)
+}
+
+// advice says what an operator may do about an error of io_uring_setup(2).
+func advice(err error) string {
+	switch {
+	case errors.Is(err, syscall.ENOMEM):
+		return "is the limit of locked memory too low? See ulimit -l, or LimitMEMLOCK= of the service"
+	case errors.Is(err, syscall.ENFILE), errors.Is(err, syscall.EMFILE):
+		return "too many open files: see ulimit -n"
+	}
+	return "is io_uring switched off by kernel.io_uring_disabled or a seccomp filter?"
 }
 
 // withFlags makes a setup option of go-uring's that ors our flags into the kernel's parameters. go-uring exports neither
@@ -176,7 +187,7 @@ func open(u *uring.Ring, set SetupSet, iopoll bool) (*Ring, error) {
 // Close unmaps the ring and closes its descriptor; the kernel cancels what is in flight, so that its buffers must stay
 // until the process knows that nothing was. It is called by the thread that opened the ring.
 func (r *Ring) Close() error {
-	r.unregisterSelf() // the registered index would hold the ring open until the thread ends
+	r.unregister() // the registered index would hold the ring open until the thread ends
 	for i := range r.mapped {
 		if r.mapped[i] != nil {
 			_ = unix.Munmap(r.mapped[i])
