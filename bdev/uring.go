@@ -49,6 +49,9 @@ type UringOptions struct {
 
 // NewUring opens path and registers it as a device.
 func NewUring(g *Registry, name, path string, o UringOptions) (*Device, error) {
+	if o.UUID == uuid.Nil {
+		o.UUID = fileUUID(path)
+	}
 	u := &Uring{path: path, readOnly: o.ReadOnly}
 	geometry, err := u.open(o)
 	if err != nil {
