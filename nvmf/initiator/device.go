@@ -183,11 +183,11 @@ func (q *deviceQueue) Submit(r *bdev.Request) { q.share.submit(r, q.ns) }
 // Close is called when nothing is in flight.
 func (q *deviceQueue) Close() {}
 
-// Abort ends a request that no target has. For one that a target has an Abort is sent, which may end it early too.
+// Abort lets a request complete as aborted, if nothing of it can have been done. Where a target has it that is asked to hurry.
 func (q *deviceQueue) Abort(r *bdev.Request) bool {
-	ended, open := q.share.abort(r)
+	promised, open := q.share.abort(r)
 	if open != nil {
 		q.share.assoc.abort(open.queue.id, open.command.cid)
 	}
-	return ended
+	return promised
 }

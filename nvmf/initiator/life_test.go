@@ -370,7 +370,7 @@ func TestAbort(t *testing.T) {
 	defer d.close()
 	first, second := make(done, 1), make(done, 1)
 	qs := []*bdev.Request{
-		{Kind: bdev.Write, Blocks: 1, Data: [][]byte{make([]byte, 4096)}, Done: first},
+		{Kind: bdev.Read, Blocks: 1, Data: [][]byte{make([]byte, 4096)}, Done: first},
 		{Kind: bdev.Write, Blocks: 1, Data: [][]byte{make([]byte, 4096)}, Done: second},
 	}
 	_ = h.group.Reactor(0).Call(func() {
@@ -388,7 +388,7 @@ func TestAbort(t *testing.T) {
 		waiting = d.channels[0].Abort(qs[1])
 		sent = d.channels[0].Abort(qs[0])
 	})
-	if !waiting || sent {
+	if !waiting || !sent {
 		t.Errorf("the one that waits: %v, the one that was sent: %v", waiting, sent)
 	}
 	if a, b := <-first, <-second; a != bdev.StatusAborted || b != bdev.StatusAborted {
@@ -398,7 +398,22 @@ func TestAbort(t *testing.T) {
 		if d.channels[0].Abort(qs[0]) {
 			t.Error("a request that has ended was aborted")
 		}
+		d.channels[0].Submit(qs[1])
 	})
+	h.await("a write at the target", func() bool {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		return len(f.log) == 2
+	})
+	_ = h.group.Reactor(0).Call(func() {
+		if d.channels[0].Abort(qs[1]) {
+			t.Error("a write that the target may have done was aborted")
+		}
+	})
+	f.set(func() { on.respond(open, nvmf.StatusSuccess, 0) })
+	if s := <-second; s != bdev.StatusOK {
+		t.Error(s)
+	}
 }
 
 // A host that asks for the target's proof does not take one that asks for none.

@@ -88,11 +88,30 @@ func (x *request) build(c *command) {
 		c.sqe.SetDSM(1, true)
 		x.lendList(c, nvmf.DSMRange{NLB: uint32(x.part), SLBA: rw.SLBA}.AppendTo(x.list[:0]))
 	case bdev.Copy:
-		x.part = min(x.part, ns.copyMax)
+		if q.LBA == q.LBA2 { // nothing is copied, and what is there may have to be made durable
+			c.sqe.Init(uint8(nvmf.IOFlush), 0, ns.id)
+			return
+		}
+		at := x.copyPart()
 		c.sqe.Init(uint8(nvmf.IOCopy), 0, ns.id)
-		c.sqe.SetCopy(rw.SLBA, 1, q.FUA)
-		x.lendList(c, nvmf.CopySource{SLBA: q.LBA2 + x.done, NLB: uint32(x.part)}.AppendTo(x.list[:0]))
+		c.sqe.SetCopy(q.LBA+at, 1, q.FUA)
+		x.lendList(c, nvmf.CopySource{SLBA: q.LBA2 + at, NLB: uint32(x.part)}.AppendTo(x.list[:0]))
 	}
+}
+
+// copyPart chooses the next part of a Copy, and gives its offset. Source and destination of one command do not overlap: where those
+// of the request do, it goes in parts as long as they are apart, and backwards if the destination is behind.
+func (x *request) copyPart() (at uint64) {
+	q := x.q
+	x.part = min(x.part, x.ns.copyMax)
+	switch {
+	case q.LBA > q.LBA2 && q.LBA-q.LBA2 < q.Blocks:
+		x.part = min(x.part, q.LBA-q.LBA2)
+		return q.Blocks - x.done - x.part
+	case q.LBA2 > q.LBA && q.LBA2-q.LBA < q.Blocks:
+		x.part = min(x.part, q.LBA2-q.LBA)
+	}
+	return x.done
 }
 
 func (x *request) transfer(c *command, op nvmf.IOOpcode, rw nvmf.RW) {
@@ -134,20 +153,31 @@ func (x *request) answered(cqe nvmf.CQE) {
 	x.queue, x.command = nil, nil
 	s.heard()
 	switch {
+	case x.aborted:
+		s.end(x, bdev.StatusAborted)
 	case st.OK() && x.more():
 		s.again(x)
 	case st.OK():
 		s.end(x, bdev.StatusOK)
-	case passing(st) && !x.aborted && x.retries < retriesMax:
+	case passing(st) && x.retries < retriesMax:
 		x.retries++
 		s.repeat(x, st)
 	default:
-		// Not of the standard: our own target tells in DW0 where a Compare found the difference.
-		if st.Code() == nvmf.StatusCompareFailure && uint64(cqe.DW0) < x.q.Blocks<<x.ns.shift {
-			x.detail = cqe.DW0
-		}
-		s.end(x, st.DeviceStatus())
+		s.end(x, x.judge(cqe))
 	}
+}
+
+// judge says how the request ends whose command failed.
+func (x *request) judge(cqe nvmf.CQE) bdev.Status {
+	st := cqe.Status.DeviceStatus()
+	switch {
+	case st == bdev.StatusIO:
+		x.detail = uint32(cqe.Status.Code())
+	case st == bdev.StatusMiscompare && uint64(cqe.DW0) < x.q.Blocks<<x.ns.shift:
+		// Not of the standard: our own target tells in DW0 where a Compare found the difference.
+		x.detail = cqe.DW0
+	}
+	return st
 }
 
 // passing reports whether an error may be gone at the next try. Where DNR is clear Linux repeats whatever it was; these are the
@@ -171,11 +201,11 @@ func (x *request) lost(sent bool) {
 	x.queue, x.command = nil, nil
 	x.sent = x.sent || sent
 	switch {
-	case !sent && !x.aborted:
-	case x.aborted && (!sent || !x.q.Kind.Writes()):
+	case x.aborted:
 		s.end(x, bdev.StatusAborted)
 		return
-	case x.aborted, !x.again(), x.retries >= retriesMax:
+	case !sent:
+	case !x.again(), x.retries >= retriesMax:
 		s.end(x, bdev.StatusIO)
 		return
 	default:

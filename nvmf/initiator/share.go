@@ -226,18 +226,19 @@ func (s *share) put(x *request) *bdev.Request {
 	return q
 }
 
-// abort ends a request early, if no target has it; otherwise it gives the command to abort.
-func (s *share) abort(q *bdev.Request) (ended bool, open *request) {
+// abort promises, if it can, that a request will complete as aborted: one that waits does so now; one that a target has, when
+// that has answered, which the command that is returned may hurry. A write that a target may have carried out promises nothing:
+// aborted says that nothing was done.
+func (s *share) abort(q *bdev.Request) (promised bool, open *request) {
 	x := s.requests[q.Frame().Tag]
 	switch {
 	case x.q != q, x.away:
 		return false, nil // it has ended, or is with another reactor
+	case q.Kind.Writes() && (x.sent || x.command != nil):
+		return false, nil
 	case x.command != nil:
 		x.aborted = true
-		return false, x
-	case x.sent && q.Kind.Writes():
-		x.aborted = true // it may have taken effect, so it cannot end as one that did not
-		return false, nil
+		return true, x
 	case s.waiting.remove(x), s.kept.remove(x), s.delayed.remove(x):
 		s.endLater(x, bdev.StatusAborted)
 		return true, nil
