@@ -10,6 +10,7 @@ import (
 	"github.com/pollux-storage/pollux/bdev"
 	"github.com/pollux-storage/pollux/ctl/api"
 	"github.com/pollux-storage/pollux/nvmf"
+	"github.com/pollux-storage/pollux/nvmf/initiator"
 	"github.com/pollux-storage/pollux/reactor"
 )
 
@@ -31,10 +32,13 @@ type Engine struct {
 	Health   *Health
 	Keyring  *Keyring
 	Sock     *Sock
+	// Initiator attaches namespaces of other targets.
+	Initiator *initiator.Initiator
 
-	began   time.Time
-	notes   *Notifications
-	devices deviceCalls
+	began            time.Time
+	notes            *Notifications
+	devices          deviceCalls
+	initiatorOptions initiatorOptions
 }
 
 // NewEngine starts the reactors and registers every method. The engine is in the startup state until Frame.Start.
@@ -58,8 +62,10 @@ func NewEngine(cfg EngineConfig, log *Log) (*Engine, error) {
 	e.Frame.Add(e.Keyring.Subsystem())
 	e.Frame.Add(e.Sock.Subsystem())
 	registerWithoutEffect(e.Methods)
+	e.Initiator = initiator.New(e.Bdevs, log.For("initiator"))
 	e.registerFramework()
 	e.registerDevices()
+	e.registerInitiator()
 	e.registerTarget()
 	e.registerHosts()
 	return e, nil
@@ -115,7 +121,7 @@ func (e *Engine) closeDevices(ctx context.Context) error {
 	for {
 		devices := e.Bdevs.Devices()
 		if len(devices) == 0 {
-			return nil
+			break
 		}
 		top := devices[0]
 		for _, d := range devices {
@@ -123,10 +129,22 @@ func (e *Engine) closeDevices(ctx context.Context) error {
 				top = d
 			}
 		}
-		if err := e.Bdevs.Unregister(ctx, top.Name()); err != nil && !errors.Is(err, bdev.ErrNotFound) {
+		var err error
+		if controller := e.controllerOf(top.Name()); controller != "" {
+			err = e.Initiator.Detach(ctx, controller) // with all its devices
+		} else {
+			err = e.Bdevs.Unregister(ctx, top.Name())
+		}
+		if err != nil && !errors.Is(err, bdev.ErrNotFound) {
 			return err
 		}
 	}
+	for _, c := range e.Initiator.Controllers() { // those without a namespace
+		if err := e.Initiator.Detach(ctx, c.Name); err != nil && !errors.Is(err, bdev.ErrNotFound) {
+			return err
+		}
+	}
+	return nil
 }
 
 // codeOf gives an error of the engine's parts the code that SPDK's tools expect.

@@ -109,7 +109,9 @@ func (e *Engine) registerDevices() {
 		g := d.Geometry()
 		return codeOf(d.Resize(p.NewSize << 20 >> g.Shift()))
 	})
-	e.Frame.Add(Subsystem{Name: "bdev", DependsOn: []string{"keyring", "sock"}, Config: func(context.Context) ([]api.ConfigCall, error) { return e.devices.list(), nil }})
+	e.Frame.Add(Subsystem{Name: "bdev", DependsOn: []string{"keyring", "sock"}, Config: func(context.Context) ([]api.ConfigCall, error) {
+		return append(e.initiatorOptions.config(), e.devices.list()...), nil
+	}})
 }
 
 // refuseMetadata refuses what no device here has.

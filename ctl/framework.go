@@ -80,6 +80,13 @@ func (e *Engine) registerFramework() {
 		}
 		return out, nil
 	})
+	Register(r, api.IOBufGetStats, func(context.Context, *api.None) ([]api.IOBufStats, error) {
+		var out []api.IOBufStats
+		for _, s := range e.reactorStates() {
+			out = append(out, api.IOBufStats{Module: reactorName(s.r.Index()), LargePool: api.IOBufPool{Cache: s.memory.Takeouts, Retry: s.memory.Retries}})
+		}
+		return out, nil
+	})
 	Register(r, api.EngineGetInfo, func(context.Context, *api.None) (api.EngineInfo, error) { return e.info(), nil })
 	RegisterDo(r, api.EngineSetIdlePolicy, func(_ context.Context, p *api.EngineSetIdlePolicyParams) error {
 		i, err := reactor.ParseIdle(p.Policy)

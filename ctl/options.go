@@ -31,6 +31,7 @@ func registerWithoutEffect(r *Registry) {
 	RegisterDo(r, api.BdevISCSISetOptions, func(context.Context, *api.BdevISCSISetOptionsParams) error { return nil })
 	RegisterDo(r, api.BdevRaidSetOptions, func(context.Context, *api.BdevRaidSetOptionsParams) error { return nil })
 	RegisterDo(r, api.BdevNVMeSetHotplug, func(context.Context, *api.BdevNVMeSetHotplugParams) error { return nil })
+	RegisterDo(r, api.IOBufSetOptions, func(context.Context, *api.IOBufSetOptionsParams) error { return nil })
 	RegisterDo(r, api.FSDevSetOpts, func(context.Context, *api.FSDevSetOptsParams) error { return nil })
 	RegisterDo(r, api.SchedulerSetOptions, func(context.Context, *api.SchedulerSetOptionsParams) error { return nil })
 	RegisterDo(r, api.FrameworkSetScheduler, func(_ context.Context, p *api.SetSchedulerParams) error {

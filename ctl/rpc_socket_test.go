@@ -9,6 +9,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -60,6 +62,39 @@ func TestEngineThatWasKilledLeavesNothingInTheWay(t *testing.T) {
 	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestOneOwnerAtATime: engines that come and go at once never have the path together, though each removes the lock file
+// that another may be opening.
+func TestOneOwnerAtATime(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	var owners, owned atomic.Int32
+	var engines sync.WaitGroup
+	for range 4 {
+		engines.Go(func() {
+			for range 200 {
+				s, err := openSocket(path)
+				if err != nil {
+					continue
+				}
+				if n := owners.Add(1); n != 1 {
+					t.Errorf("%d engines have the socket", n)
+				}
+				owned.Add(1)
+				if _, err := os.Stat(path); err != nil {
+					t.Errorf("its owner does not find it: %v", err)
+				}
+				owners.Add(-1)
+				if err := errors.Join(s.closeListener(), s.unlock()); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	engines.Wait()
+	if owned.Load() == 0 {
+		t.Error("nobody ever had it")
 	}
 }
 

@@ -3,7 +3,7 @@ package api
 // This file holds the methods about what devices and targets draw on: buffers, sockets, accelerators, keys; and about
 // notifications of what became of devices.
 
-// IOBufSetOptionsParams size the buffer pools. Here they are the reactors' own and grow by class.
+// IOBufSetOptionsParams come with every saved configuration. Buffers here are the reactors' own, made as they are needed.
 type IOBufSetOptionsParams struct {
 	SmallPoolCount uint64 `json:"small_pool_count,omitempty" default:"8192" doc:"buffers"`
 	LargePoolCount uint64 `json:"large_pool_count,omitempty" default:"1024" doc:"buffers"`
@@ -12,7 +12,7 @@ type IOBufSetOptionsParams struct {
 	EnableNUMA     bool   `json:"enable_numa,omitempty" default:"false" doc:"a pool for each node"`
 }
 
-// IOBufStats are the buffer pools of one user of them.
+// IOBufStats are the buffers of one reactor. Its pool is one; it stands as the large one.
 type IOBufStats struct {
 	Module    string    `json:"module"`
 	SmallPool IOBufPool `json:"small_pool"`
@@ -140,8 +140,9 @@ type Notification struct {
 }
 
 var (
-	IOBufSetOptions = changes[IOBufSetOptionsParams, bool]("iobuf_set_options", Startup, "Size the buffer pools.")
-	IOBufGetStats   = reads[None, []IOBufStats]("iobuf_get_stats", Runtime, "Give the buffer pools' counters.")
+	IOBufSetOptions = changes[IOBufSetOptionsParams, bool]("iobuf_set_options", Startup,
+		"Take the sizes of a saved configuration; buffers are the reactors' own here, bounded by serve --memory.")
+	IOBufGetStats = reads[None, []IOBufStats]("iobuf_get_stats", Runtime, "Give the buffer pools' counters.")
 
 	SockSetDefaultImpl = changes[SockImplParams, bool]("sock_set_default_impl", Startup,
 		"Choose the kind of socket to use.")

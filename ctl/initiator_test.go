@@ -1,0 +1,167 @@
+package ctl
+
+import (
+	"errors"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/pollux-storage/pollux/ctl/api"
+)
+
+const loopNQN = "nqn.2024-01.com.example:loop"
+
+// exportLoop makes a device and shows it on the loopback; it returns the port.
+func exportLoop(t *testing.T, e testEngine) string {
+	t.Helper()
+	free, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := strconv.Itoa(free.Addr().(*net.TCPAddr).Port)
+	free.Close()
+	text := `{"subsystems": [{"subsystem": "bdev", "config": [
+		{"method": "bdev_malloc_create", "params": {"name": "m0", "num_blocks": 256, "block_size": 512}}]},
+		{"subsystem": "nvmf", "config": [
+		{"method": "nvmf_create_transport", "params": {"trtype": "TCP"}},
+		{"method": "nvmf_create_subsystem", "params": {"nqn": "` + loopNQN + `", "allow_any_host": true}},
+		{"method": "nvmf_subsystem_add_ns", "params": {"nqn": "` + loopNQN + `", "namespace": {"bdev_name": "m0"}}},
+		{"method": "nvmf_subsystem_add_listener", "params": {"nqn": "` + loopNQN + `", "listen_address": {"trtype": "TCP", "traddr": "127.0.0.1", "trsvcid": "` + port + `"}}}]}]}`
+	if err := configureEngine(t, e, "loop.json", text, false); err != nil {
+		t.Fatal(err)
+	}
+	return port
+}
+
+// TestRemoteController attaches one engine to another, by the calls of a script for SPDK.
+func TestRemoteController(t *testing.T) {
+	target, host := startEngine(t), startEngine(t)
+	port := exportLoop(t, target)
+	ctx, m := t.Context(), host.Methods
+	if err := host.Frame.Start(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := api.BdevNVMeSetOptions.Call(ctx, m, api.BdevNVMeSetOptionsParams{CtrlrLossTimeoutSec: -1, ReconnectDelaySec: 1}); err != nil {
+		t.Fatal(err)
+	}
+	attach := api.BdevNVMeAttachControllerParams{Name: "Nvme0", TrType: "tcp", AdrFam: "ipv4", TrAddr: "127.0.0.1", TrSvcID: port, SubNQN: loopNQN}
+	names, err := api.BdevNVMeAttachController.Call(ctx, m, attach)
+	if err != nil || !slices.Equal(names, []string{"Nvme0n1"}) {
+		t.Fatal(names, err)
+	}
+	if _, err := api.BdevNVMeAttachController.Call(ctx, m, attach); !errors.Is(err, syscall.EEXIST) {
+		t.Errorf("attached twice: %v", err)
+	}
+	if _, err := api.BdevNVMeSetOptions.Call(ctx, m, api.BdevNVMeSetOptionsParams{}); !errors.Is(err, syscall.EPERM) {
+		t.Errorf("options under an attached controller: %v", err)
+	}
+	list, err := api.BdevNVMeGetControllers.Call(ctx, m, api.BdevNVMeGetControllersParams{Name: "Nvme0"})
+	if err != nil || len(list) != 1 {
+		t.Fatal(list, err)
+	}
+	peer := list[0].Ctrlrs[0]
+	if peer.State != "enabled" || peer.TrID.TrType != "TCP" || peer.TrID.TrSvcID != port || peer.TrID.SubNQN != loopNQN || peer.Host.NQN == "" {
+		t.Errorf("%+v", peer)
+	}
+	seen, err := api.NVMFSubsystemGetControllers.Call(ctx, target.Methods, api.NVMFSubsystemParams{NQN: loopNQN})
+	if err != nil || len(seen) != 1 || seen[0].HostNQN != peer.Host.NQN || seen[0].CntlID != peer.CntlID {
+		t.Errorf("the target sees %+v, %v", seen, err)
+	}
+	bdevs, err := api.BdevGetBdevs.Call(ctx, m, api.BdevGetBdevsParams{Name: "Nvme0n1"})
+	if err != nil || bdevs[0].NumBlocks != 256 {
+		t.Error(bdevs, err)
+	}
+	if _, err := api.BdevNVMeResetController.Call(ctx, m, api.BdevNVMeControllerParams{Name: "Nvme0"}); err != nil {
+		t.Error(err)
+	}
+	wrong := uint16(65000)
+	if _, err := api.BdevNVMeResetController.Call(ctx, m, api.BdevNVMeControllerParams{Name: "Nvme0", CntlID: &wrong}); !errors.Is(err, syscall.ENODEV) {
+		t.Error(err)
+	}
+	saved, err := api.SaveConfig(ctx, m, "bdev")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var methods []string
+	for _, call := range saved.Subsystems[len(saved.Subsystems)-1].Config {
+		methods = append(methods, call.Method)
+	}
+	if !slices.Equal(methods, []string{"bdev_nvme_set_options", "bdev_nvme_attach_controller"}) {
+		t.Errorf("saved %v", methods)
+	}
+	detach := api.BdevNVMeDetachControllerParams{Name: "Nvme0"}
+	detach.TrSvcID = "1"
+	if _, err := api.BdevNVMeDetachController.Call(ctx, m, detach); !errors.Is(err, syscall.ENODEV) || !strings.Contains(err.Error(), "its trsvcid is") {
+		t.Error(err)
+	}
+	detach.TrSvcID = port
+	if _, err := api.BdevNVMeDetachController.Call(ctx, m, detach); err != nil {
+		t.Fatal(err)
+	}
+	if list, err := api.BdevNVMeGetControllers.Call(ctx, m, api.BdevNVMeGetControllersParams{}); err != nil || len(list) != 0 || len(host.Bdevs.Devices()) != 0 {
+		t.Error(list, err)
+	}
+	if calls := host.devices.list(); len(calls) != 0 {
+		t.Errorf("it would still be saved: %v", calls)
+	}
+}
+
+// TestEngineEndsWithARemoteControllerAttached: nothing of it is left, and nobody waits for ever.
+func TestEngineEndsWithARemoteControllerAttached(t *testing.T) {
+	target, host := startEngine(t), startEngine(t)
+	port := exportLoop(t, target)
+	if err := host.Frame.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	attach := api.BdevNVMeAttachControllerParams{Name: "Nvme0", TrType: "TCP", TrAddr: "127.0.0.1", TrSvcID: port, SubNQN: loopNQN}
+	if _, err := api.BdevNVMeAttachController.Call(t.Context(), host.Methods, attach); err != nil {
+		t.Fatal(err)
+	}
+	host.stop()
+}
+
+func TestAttachSaysWhatItRefuses(t *testing.T) {
+	e := startEngine(t)
+	if err := e.Frame.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	key := filepath.Join(t.TempDir(), "key")
+	if err := os.WriteFile(key, []byte("no key"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := api.KeyringFileAddKey.Call(t.Context(), e.Methods, api.KeyringFileAddKeyParams{Name: "bad", Path: key}); err != nil {
+		t.Fatal(err)
+	}
+	good := api.BdevNVMeAttachControllerParams{Name: "Nvme0", TrType: "TCP", TrAddr: "127.0.0.1", TrSvcID: "1", SubNQN: loopNQN}
+	for _, c := range []struct {
+		name   string
+		change func(p *api.BdevNVMeAttachControllerParams)
+		errno  syscall.Errno
+		want   string
+	}{
+		{"PCIe", func(p *api.BdevNVMeAttachControllerParams) { p.TrType = "PCIe" }, syscall.EINVAL, "TCP is what this build speaks"},
+		{"TLS", func(p *api.BdevNVMeAttachControllerParams) { p.PSK = "k" }, syscall.EINVAL, "psk needs TLS"},
+		{"protection", func(p *api.BdevNVMeAttachControllerParams) { p.PrchkGuard = true }, syscall.EINVAL, "protection information"},
+		{"own address", func(p *api.BdevNVMeAttachControllerParams) { p.HostAddr = "127.0.0.1" }, syscall.EINVAL, "leave hostaddr"},
+		{"unknown key", func(p *api.BdevNVMeAttachControllerParams) { p.DHCHAPKey = "none" }, syscall.ENOKEY, "there is no key none in the keyring"},
+		{"bad key", func(p *api.BdevNVMeAttachControllerParams) { p.DHCHAPKey = "bad" }, syscall.EINVAL, "the key bad: "},
+		{"no delay", func(p *api.BdevNVMeAttachControllerParams) {
+			p.CtrlrLossTimeoutSec, p.ReconnectDelaySec = new(int32(-1)), new(uint32(0))
+		}, syscall.EINVAL, "reconnect_delay_sec 0 with a ctrlr_loss_timeout_sec"},
+	} {
+		p := good
+		c.change(&p)
+		_, err := api.BdevNVMeAttachController.Call(t.Context(), e.Methods, p)
+		if !errors.Is(err, c.errno) || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v", c.name, err)
+		}
+	}
+	if _, err := api.BdevNVMeAttachController.Call(t.Context(), e.Methods, good); err == nil {
+		t.Error("attached to nobody")
+	}
+}
