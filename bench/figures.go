@@ -96,7 +96,7 @@ var kindNames = map[bdev.Kind]string{bdev.Read: "read", bdev.Write: "write", bde
 // curveShares are the percentiles of a curve, closer together towards the tail: 1 - 10^-x for x in steps of 1/8.
 var curveShares = func() (s []float64) {
 	for i := range 49 {
-		s = append(s, 1-math.Pow(10, -float64(i)/8))
+		s = append(s, math.Round(1e8*(1-math.Pow(10, -float64(i)/8)))/1e8)
 	}
 	return s
 }()
@@ -122,9 +122,11 @@ func (c *kindCount) figures(seconds float64) KindFigures {
 		return f
 	}
 	// The middle of a bucket may lie outside of what was seen.
-	at := func(share float64) float64 { return min(max(h.Quantile(share), float64(c.min)), float64(c.max)) }
+	at := func(share float64) float64 {
+		return min(max(math.Round(h.Quantile(share)), float64(c.min)), float64(c.max))
+	}
 	f.Latency = Latency{
-		Min: float64(c.min), Mean: h.Mean(), P50: at(0.5), P90: at(0.9), P99: at(0.99), P999: at(0.999), Max: float64(c.max),
+		Min: float64(c.min), Mean: math.Round(10*h.Mean()) / 10, P50: at(0.5), P90: at(0.9), P99: at(0.99), P999: at(0.999), Max: float64(c.max),
 	}
 	f.Curve = curveOf(h, at, float64(c.max))
 	return f
@@ -139,7 +141,7 @@ func curveOf(h *hist.Histogram, at func(float64) float64, most float64) []Point 
 		}
 		out = append(out, Point{s, at(s)})
 	}
-	return append(out, Point{1 - 1/float64(h.Count+1), most})
+	return append(out, Point{1 - 1/float64(h.Count+1), most}) // the slowest of all
 }
 
 func (u *usage) figures(end *usage, core int) ReactorFigures {

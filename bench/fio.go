@@ -21,6 +21,9 @@ type Fio struct {
 	path string
 	core int // -1: any
 	exe  string
+
+	// Keep hears what fio said, word for word; nil if nobody wants it.
+	Keep func(w *Workload, output []byte) error
 }
 
 // ErrNoFio is returned where fio is missing.
@@ -35,7 +38,7 @@ func OpenFio(t TargetSpec, core int) (*Fio, error) {
 	if _, err := os.Stat(t.Path); err != nil {
 		return nil, fmt.Errorf("target raw:%s: %w", t.Path, err)
 	}
-	return &Fio{t.Path, core, exe}, nil
+	return &Fio{path: t.Path, core: core, exe: exe}, nil
 }
 
 // Version is fio's.
@@ -155,6 +158,11 @@ func (f *Fio) Run(ctx context.Context, w Workload, o Options) (*Run, error) {
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%s on raw:%s: fio %s: %w: %s", w.Name(), f.path, strings.Join(args, " "), err, firstLine(errs.String()+out.String()))
+	}
+	if f.Keep != nil {
+		if err := f.Keep(&w, out.Bytes()); err != nil {
+			return nil, err
+		}
 	}
 	run, err := parseFio(out.Bytes())
 	if err != nil {

@@ -60,24 +60,27 @@ func Repeat(ctx context.Context, t Target, w Workload, n int, o Options) (Row, e
 	return NewRow(t, w, runs), nil
 }
 
-// Pair runs w on a and b in turns, n times each, and gives a row of each and the ratio a/b.
-func Pair(ctx context.Context, a, b Target, w Workload, n int, oa, ob Options) (rows [2]Row, ratio Ratio, err error) {
-	var runs [2][]Run
-	targets, options := [2]Target{a, b}, [2]Options{oa, ob}
-	for i := range 2 * n {
-		// A B, then B A: neither profits from always coming second.
-		k := (i + i/2) % 2
-		t := targets[k]
-		run, err := t.Run(ctx, w, labelled(options[k], t, &w, i/2, n))
-		if err != nil {
-			return rows, ratio, err
+// Turns runs w on each target in turns, n rounds, and gives a row of each. options are the targets'. Every other round goes
+// backwards, so that none profits from always following the same one.
+func Turns(ctx context.Context, targets []Target, w Workload, n int, options []Options) ([]Row, error) {
+	runs := make([][]Run, len(targets))
+	for i := range n {
+		for k := range targets {
+			if i%2 == 1 {
+				k = len(targets) - 1 - k
+			}
+			run, err := targets[k].Run(ctx, w, labelled(options[k], targets[k], &w, i, n))
+			if err != nil {
+				return nil, err
+			}
+			runs[k] = append(runs[k], *run)
 		}
-		runs[k] = append(runs[k], *run)
 	}
+	rows := make([]Row, len(targets))
 	for k, t := range targets {
 		rows[k] = NewRow(t, w, runs[k])
 	}
-	return rows, NewRatio(&rows[0], &rows[1]), nil
+	return rows, nil
 }
 
 // NewRatio is the ratio of two rows of one workload whose runs were made in pairs.

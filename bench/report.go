@@ -3,6 +3,7 @@ package bench
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -23,6 +24,7 @@ type Report struct {
 	Rows       []Row      `json:"rows"`
 	Ratios     []Ratio    `json:"ratios,omitempty"`
 	Idle       []IdleRow  `json:"idle,omitempty"`
+	Allocs     []AllocRow `json:"allocations,omitempty"`
 }
 
 // Row is one workload on one target, measured several times.
@@ -41,6 +43,14 @@ type IdleRow struct {
 	Idle       string  `json:"idle_policy"`
 	Seconds    float64 `json:"seconds"`
 	CPUPercent float64 `json:"cpu_percent"` // of one core, all threads of the process
+}
+
+// AllocRow is what both ends of a connection allocate for a request.
+type AllocRow struct {
+	What   string  `json:"what"`
+	IOs    uint64  `json:"ios"`
+	Client float64 `json:"client_per_io"`
+	Engine float64 `json:"engine_per_io"`
 }
 
 // Summary is the figures of all runs together.
@@ -149,16 +159,41 @@ func (r *Row) MedianRun() *Run {
 	return &r.Runs[best]
 }
 
-// Encode writes the report as JSON.
+// Encode writes the report as JSON, a row on each line, so that two reports can be read beside each other.
 func (r *Report) Encode() ([]byte, error) {
 	var b bytes.Buffer
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
-	e.SetIndent("", "  ")
-	if err := e.Encode(r); err != nil {
-		return nil, fmt.Errorf("writing the report: %w", err)
+	put := func(before string, v any) error {
+		b.WriteString(before)
+		e := json.NewEncoder(&b)
+		e.SetEscapeHTML(false)
+		if err := e.Encode(v); err != nil {
+			return fmt.Errorf("writing the report: %w", err)
+		}
+		b.Truncate(b.Len() - 1) // the line's end
+		return nil
 	}
-	return b.Bytes(), nil
+	var errs []error
+	errs = append(errs, put(`{"schema": `, r.Schema), put(`, "version": `, r.Version), put(",\n\"conditions\": ", r.Conditions))
+	list := func(name string, n int, at func(i int) any) {
+		if n == 0 && name != "rows" {
+			return
+		}
+		b.WriteString(",\n\"" + name + "\": [")
+		for i := range n {
+			sep := ",\n"
+			if i == 0 {
+				sep = "\n"
+			}
+			errs = append(errs, put(sep, at(i)))
+		}
+		b.WriteString("\n]")
+	}
+	list("rows", len(r.Rows), func(i int) any { return &r.Rows[i] })
+	list("ratios", len(r.Ratios), func(i int) any { return &r.Ratios[i] })
+	list("idle", len(r.Idle), func(i int) any { return &r.Idle[i] })
+	list("allocations", len(r.Allocs), func(i int) any { return &r.Allocs[i] })
+	b.WriteString("\n}\n")
+	return b.Bytes(), errors.Join(errs...)
 }
 
 // DecodeReport reads a report, and refuses one of another schema or version.

@@ -90,14 +90,15 @@ func madeReport(t *testing.T, factor float64) *Report {
 	var order []string
 	a := &madeTarget{"mem", []Run{madeRun(100000*factor, 19000/factor), madeRun(110000*factor, 20000/factor), madeRun(105000*factor, 18000/factor)}, &order}
 	b := &madeTarget{"raw", []Run{madeRun(50000, 40000), madeRun(55000, 41000), madeRun(52500, 42000)}, &order}
-	rows, ratio, err := Pair(t.Context(), a, b, madeWorkload, 3, Options{}, Options{})
+	rows, err := Turns(t.Context(), []Target{a, b}, madeWorkload, 3, make([]Options, 2))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if got := strings.Join(order, " "); got != "mem raw raw mem mem raw" {
 		t.Errorf("the pairs were run as %s", got)
 	}
-	r.Rows, r.Ratios = rows[:], []Ratio{ratio}
+	r.Rows, r.Ratios = rows, []Ratio{NewRatio(&rows[0], &rows[1])}
+	r.Allocs = []AllocRow{{"tcp+mem randread 4k qd32", 200000, 0, 0.001}}
 	r.Idle = []IdleRow{{"mem, one volume attached", "adaptive", 10, 0.31}}
 	return r
 }

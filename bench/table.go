@@ -146,6 +146,14 @@ func idleTable(rows []IdleRow) *table {
 	return t
 }
 
+func allocsTable(rows []AllocRow) *table {
+	t := &table{head: []string{"objects allocated for each request", "requests", "client", "engine"}}
+	for _, r := range rows {
+		t.add(r.What, number(float64(r.IOs)), number(r.Client), number(r.Engine))
+	}
+	return t
+}
+
 // WriteTable shows the report to a person.
 func (r *Report) WriteTable(w io.Writer) error {
 	var loaded []Row
@@ -190,6 +198,12 @@ func (r *Report) WriteTable(w io.Writer) error {
 	if len(r.Idle) > 0 {
 		fmt.Fprintln(w)
 		if err := idleTable(r.Idle).text(w); err != nil {
+			return err
+		}
+	}
+	if len(r.Allocs) > 0 {
+		fmt.Fprintln(w)
+		if err := allocsTable(r.Allocs).text(w); err != nil {
 			return err
 		}
 	}

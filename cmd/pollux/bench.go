@@ -19,6 +19,7 @@ import (
 type benchCmd struct {
 	Run   benchRunCmd   `cmd:"" default:"withargs" help:"Put a load on one device and measure it, or compare two reports. The word run may be left out; bench run --help explains the load."`
 	Check benchCheckCmd `cmd:"" help:"Write to a device, read everything back, and say briefly how fast it is. What was on it is lost."`
+	Suite benchSuiteCmd `cmd:"" help:"Measure this machine: the raw disk, local devices, and an engine over NVMe/TCP; keep tables, plots and conditions."`
 }
 
 // byteSize is a size on the command line.
@@ -182,9 +183,9 @@ func (c *benchRunCmd) pair(ctx context.Context, report *bench.Report, t bench.Ta
 		return err
 	}
 	defer func() { _ = against.Close() }()
-	rows, ratio, err := bench.Pair(ctx, t, against, w, c.Runs, o, o)
+	rows, err := bench.Turns(ctx, []bench.Target{t, against}, w, c.Runs, []bench.Options{o, o})
 	if err == nil {
-		report.Rows, report.Ratios = rows[:], []bench.Ratio{ratio}
+		report.Rows, report.Ratios = rows, []bench.Ratio{bench.NewRatio(&rows[0], &rows[1])}
 	}
 	return err
 }
@@ -302,6 +303,47 @@ func (c *benchCheckCmd) Run() error {
 	err = bench.Check(ctx, rig, o, os.Stdout)
 	if e := rig.Close(); err == nil {
 		err = e
+	}
+	return err
+}
+
+type benchSuiteCmd struct {
+	Results    string   `name:"output" placeholder:"DIR" default:"bench/results" help:"Where the folder of results is made (${default})."`
+	Dir        string   `placeholder:"DIR" default:"/var/tmp" help:"Where the files to measure are made, and removed again (${default})."`
+	Size       byteSize `placeholder:"SIZE" default:"1G" help:"Of each device (${default})."`
+	Runs       int      `default:"3" help:"Of each load on each target (${default})."`
+	Runtime    span     `placeholder:"TIME" default:"2" help:"Of each run, in seconds (${default})."`
+	RampTime   span     `name:"ramp-time" placeholder:"TIME" default:"0.3" help:"Before it, not counted (${default})."`
+	IdleTime   span     `name:"idle-time" placeholder:"TIME" default:"10" help:"Of each idle measurement (${default})."`
+	IODepth    []int    `name:"iodepth" placeholder:"N" default:"1,8,32,128" help:"Requests in flight of the small loads (${default})."`
+	Only       []string `placeholder:"GROUP" enum:"disk,null,mem,allocations,idle" help:"Measure these groups only: disk, null, mem, allocations, idle."`
+	EngineCore int      `name:"engine-core" placeholder:"CORE" default:"-1" help:"Core of the engine, and of loads on local devices; the last one without it."`
+	ClientCore int      `name:"client-core" placeholder:"CORE" default:"0" help:"Core of the client of remote devices (${default})."`
+	Quiet      bool     `help:"Show no progress."`
+}
+
+// Run measures the machine.
+func (c *benchSuiteCmd) Run() error {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	exe, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("finding this program, to start it as the engine: %w", err)
+	}
+	if c.EngineCore < 0 {
+		c.EngineCore = reactor.DefaultCores()[0]
+	}
+	reactor.TuneRuntime(1, 1<<30, os.Getenv)
+	cfg := bench.SuiteConfig{
+		Exe: exe, Output: c.Results, Dir: c.Dir, Size: uint64(c.Size), Runs: c.Runs, Seconds: c.Runtime.seconds(), Ramp: c.RampTime.seconds(),
+		Idle: c.IdleTime.seconds(), Depths: c.IODepth, EngineCore: c.EngineCore, ClientCore: c.ClientCore, Only: c.Only, Log: os.Stderr,
+	}
+	if !c.Quiet {
+		cfg.Reporter = bench.NewReporter(os.Stderr, isTerminal(os.Stderr))
+	}
+	dir, err := bench.Suite(ctx, cfg)
+	if dir != "" {
+		fmt.Println(dir)
 	}
 	return err
 }

@@ -1,0 +1,221 @@
+package bench
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// This file is the folder of results that the suite leaves:
+//
+//	report.json   everything, a row on each line (docs/BENCH.md lists the fields)
+//	results.md    the conditions and the tables, for people
+//	*.png         latencies, a picture for each load that matters most
+//	raw/          what fio said
+
+// save writes the folder as far as the suite is. It is called after each load, so that nothing measured is lost.
+func (s *suite) save() error {
+	b, err := s.report.Encode()
+	if err != nil {
+		return err
+	}
+	plots, err := s.savePlots()
+	return errors.Join(err,
+		os.WriteFile(filepath.Join(s.dir, "report.json"), b, 0o644),
+		os.WriteFile(filepath.Join(s.dir, "results.md"), s.report.Markdown(plots), 0o644))
+}
+
+// savePlots draws the median run of every target under one load. It gives the files' names.
+func (s *suite) savePlots() (names []string, err error) {
+	for _, w := range append(s.cfg.plain(), s.cfg.synced()...) {
+		if w.BlockBytes != 4096 || w.Depth != 1 && w.Depth != 32 || w.RW == "randrw" {
+			continue
+		}
+		var rows []Row
+		for _, r := range s.report.Rows {
+			if r.Workload.Name() == w.Name() {
+				r.Runs = []Run{*r.MedianRun()}
+				rows = append(rows, r)
+			}
+		}
+		if len(rows) == 0 {
+			continue
+		}
+		picture, err := Plot(w.Name()+": median run of each", rows)
+		if err != nil {
+			return names, err
+		}
+		name := slug(w.Name()) + ".png"
+		if err := os.WriteFile(filepath.Join(s.dir, name), picture, 0o644); err != nil {
+			return names, err
+		}
+		names = append(names, name)
+	}
+	return names, nil
+}
+
+// Markdown is the report for people who read it in a repository.
+func (r *Report) Markdown(plots []string) []byte {
+	var b bytes.Buffer
+	c := &r.Conditions
+	day, _, _ := strings.Cut(c.Time, "T")
+	fmt.Fprintf(&b, "# Figures of %s on %s, %d cores\n\n", day, c.Machine.CPU, c.Machine.Cores)
+	fmt.Fprintf(&b, "Medians of the runs; ± is half of what lies between the lowest and the highest, as a share of the median. Percentiles are\n"+
+		"exact to 4.5 %%. CPU µs/IO is the processor time of all processes that took part. Ratios are of runs made in turns, one right after the\n"+
+		"other; a difference is claimed only where it shows in every pair, and there are at least %d.\n\n", RunsMin)
+	r.conditionsMarkdown(&b)
+	if notes := r.sharedCores(); len(notes) > 0 {
+		b.WriteString("\n**The machine was not quiet**: in these rows others took a part of a polling reactor's core, so that IOPS and latencies are\n" +
+			"those of the rest; the processor time of a request is the figure to look at.\n\n" + strings.Join(notes, "; ") + ".\n")
+	}
+	for _, g := range []struct{ title, text string }{
+		{"Disk", "`raw` is fio on the file, `uring` the engine's bdev on it in one process, `tcp+uring` the same in an engine over NVMe/TCP."},
+		{"Nothing behind it", "`null` forgets what it is given: what is left is the way there."},
+		{"Memory", "`mem` keeps it in memory."},
+	} {
+		kinds := map[string][]string{"Disk": {"raw", "uring", "tcp+uring"}, "Nothing behind it": {"null", "tcp+null"}, "Memory": {"mem", "tcp+mem"}}[g.title]
+		rows := r.rowsOf(func(x *Row) bool { return slices.Contains(kinds, x.Device.Target) })
+		if len(rows) == 0 {
+			continue
+		}
+		fmt.Fprintf(&b, "\n## %s\n\n%s\n", g.title, g.text)
+		r.groupMarkdown(&b, rows)
+	}
+	if len(r.Idle) > 0 {
+		b.WriteString("\n## With nothing to do\n\n")
+		_ = idleTable(r.Idle).markdown(&b)
+	}
+	if len(r.Allocs) > 0 {
+		b.WriteString("\n## Allocations\n\nOf the Go heap, in the whole process.\n\n")
+		_ = allocsTable(r.Allocs).markdown(&b)
+	}
+	if len(plots) > 0 {
+		b.WriteString("\n## Latencies\n")
+		for _, p := range plots {
+			fmt.Fprintf(&b, "\n![%s](%s)\n", strings.TrimSuffix(p, ".png"), p)
+		}
+	}
+	return b.Bytes()
+}
+
+func (r *Report) rowsOf(want func(*Row) bool) (rows []Row) {
+	for i := range r.Rows {
+		if want(&r.Rows[i]) {
+			rows = append(rows, r.Rows[i])
+		}
+	}
+	return rows
+}
+
+// groupMarkdown writes rows with writes that are made durable apart from those that are not: neither stands for the other.
+func (r *Report) groupMarkdown(b *bytes.Buffer, rows []Row) {
+	var plain, synced []Row
+	names := map[string]bool{}
+	for _, x := range rows {
+		names[x.Device.Target] = true
+		if x.Synced {
+			synced = append(synced, x)
+		} else {
+			plain = append(plain, x)
+		}
+	}
+	ratios := func(of []Row) (out []Ratio) {
+		for _, q := range r.Ratios {
+			a, rest, _ := strings.Cut(q.Name, " / ")
+			base, load, _ := strings.Cut(rest, " ")
+			if names[a] && names[base] && slices.ContainsFunc(of, func(x Row) bool { return x.Workload.Name() == load }) {
+				out = append(out, q)
+			}
+		}
+		return out
+	}
+	for _, part := range []struct {
+		title string
+		rows  []Row
+	}{{"Reads, and writes that are not made durable", plain}, {"Writes that are durable when they count", synced}} {
+		if len(part.rows) == 0 {
+			continue
+		}
+		fmt.Fprintf(b, "\n### %s\n\n", part.title)
+		_ = rowsTable(part.rows).markdown(b)
+		b.WriteString("\n")
+		_ = ratiosTable(ratios(part.rows)).markdown(b)
+		b.WriteString("\n")
+		_ = reactorsTable(part.rows).markdown(b)
+	}
+}
+
+func (r *Report) sharedCores() (notes []string) {
+	for i := range r.Rows {
+		if r.Rows[i].sharedCore() != "" {
+			notes = append(notes, "`"+r.Rows[i].Name+"`")
+		}
+	}
+	return notes
+}
+
+// conditionsMarkdown lists the conditions.
+func (r *Report) conditionsMarkdown(b *bytes.Buffer) {
+	c, m := &r.Conditions, &r.Conditions.Machine
+	virtual := ""
+	if m.Hypervisor {
+		virtual = ", a virtual machine"
+	}
+	t := &table{head: []string{"condition", "value"}}
+	t.add("machine", fmt.Sprintf("%s, %d cores, %s of memory%s", m.CPU, m.Cores, FormatBytes(m.MemoryBytes>>30<<30), virtual))
+	t.add("system", m.OS+", Linux "+m.Kernel)
+	t.add("pollux", strings.TrimSpace(c.Pollux+" "+c.Commit)+", "+c.Go+fmt.Sprintf(", GOMAXPROCS %d", c.GOMAXPROCS))
+	if c.Fio != "" {
+		t.add("fio", c.Fio)
+	}
+	t.add("command", "`"+strings.Join(c.Command, " ")+"`")
+	if len(r.Rows) > 0 {
+		w := &r.Rows[0].Workload
+		t.add("runs", fmt.Sprintf("%d of %g s each, after %g s that are not counted", len(r.Rows[0].Runs), w.RuntimeSeconds, w.RampSeconds))
+	}
+	if c.Transport != "" {
+		t.add("transport", c.Transport)
+	}
+	seen := map[string]bool{}
+	for i := range r.Rows {
+		d := &r.Rows[i].Device
+		if seen[d.Target] {
+			continue
+		}
+		seen[d.Target] = true
+		t.add("`"+d.Target+"`", d.text())
+	}
+	_ = t.markdown(b)
+}
+
+// text is the device in words.
+func (d *DeviceConditions) text() string {
+	s := FormatBytes(d.SizeBytes)
+	if d.BlockSize > 0 {
+		s += fmt.Sprintf(" in blocks of %d", d.BlockSize)
+	}
+	s += ", write cache " + d.WriteCache
+	if d.FileSystem != "" {
+		s += ", a file on " + d.FileSystem
+	}
+	if d.Disk != "" {
+		s += fmt.Sprintf(", disk %s (%s, %s, scheduler %s)", d.Disk, d.Model, d.DiskCache, d.Scheduler)
+	}
+	if len(d.Cores) > 0 {
+		s += fmt.Sprintf("; load from core %v", strings.Trim(fmt.Sprint(d.Cores), "[]"))
+	}
+	if d.Idle != "" {
+		s += ", idle policy " + d.Idle
+	}
+	if d.Remote != "" {
+		s += "; served by " + d.Remote
+	}
+	if d.Preconditions != "" {
+		s += "; " + d.Preconditions
+	}
+	return s
+}

@@ -1,0 +1,384 @@
+package bench
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/pollux-storage/pollux/reactor"
+)
+
+// This file is the suite: the figures that a release leaves in bench/results. In each group the targets are measured in turns,
+// the first of them being what the others are compared to:
+//
+//	disk   raw (fio on a file)   uring (the engine's bdev, in this process)   tcp+uring (served by an engine, through the initiator)
+//	null                         null                                         tcp+null
+//	mem                          mem                                          tcp+mem
+//
+// The load on local devices, and the engine of remote ones, have one core; the client of remote ones has another.
+
+// SuiteConfig says what is measured, and how long.
+type SuiteConfig struct {
+	Exe        string // the pollux program, which is started as the engine
+	Output     string // folder in which the folder of results is made
+	Dir        string // where the files to measure are made; they are removed at the end
+	Size       uint64 // of each device
+	Runs       int
+	Seconds    float64 // of each run
+	Ramp       float64
+	Idle       float64 // seconds of each idle measurement
+	Depths     []int
+	EngineCore int // also of local loads
+	ClientCore int
+	Only       []string // groups; nil for all
+	Reporter   Reporter
+	Log        io.Writer // hears what is being done
+}
+
+// suite is one run of it.
+type suite struct {
+	cfg    SuiteConfig
+	dir    string // of the results
+	work   string // of the files that are measured, the engine's socket and log
+	report *Report
+	raw    int // outputs of fio kept so far
+}
+
+// Suite measures this machine and gives the folder of the results. What was measured before a failure is there all the same.
+func Suite(ctx context.Context, cfg SuiteConfig) (dir string, err error) {
+	s := &suite{cfg: cfg, report: NewReport()}
+	s.report.Conditions.Transport = "NVMe/TCP on the loopback interface"
+	if s.dir, err = resultsDir(cfg.Output, &s.report.Conditions); err != nil {
+		return "", err
+	}
+	if s.work, err = os.MkdirTemp(cfg.Dir, "pollux-bench-"); err != nil {
+		return s.dir, fmt.Errorf("making a folder for the files to measure: %w", err)
+	}
+	defer os.RemoveAll(s.work)
+	for _, g := range []struct {
+		name string
+		run  func(context.Context) error
+	}{{"disk", s.disk}, {"null", s.memory("null")}, {"mem", s.memory("mem")}, {"allocations", s.allocations}, {"idle", s.idle}} {
+		if !cfg.wants(g.name) {
+			continue
+		}
+		fmt.Fprintf(cfg.Log, "bench suite: %s\n", g.name)
+		err = errors.Join(g.run(ctx), s.save())
+		if err != nil {
+			return s.dir, fmt.Errorf("bench suite, %s: %w", g.name, err)
+		}
+	}
+	return s.dir, nil
+}
+
+func (c *SuiteConfig) wants(group string) bool {
+	for _, o := range c.Only {
+		if o == group {
+			return true
+		}
+	}
+	return len(c.Only) == 0
+}
+
+// resultsDir makes the folder: the date, the machine, and a number if there is one already.
+func resultsDir(output string, c *Conditions) (string, error) {
+	name := filepath.Join(output, c.Time[:len("2006-01-02")]+"-"+c.Machine.Slug())
+	if err := os.MkdirAll(output, 0o755); err != nil {
+		return "", fmt.Errorf("making the folder of results: %w", err)
+	}
+	for n := 1; ; n++ {
+		dir := name
+		if n > 1 {
+			dir += "-" + strconv.Itoa(n)
+		}
+		err := os.Mkdir(dir, 0o755)
+		if err == nil || !os.IsExist(err) {
+			return dir, err
+		}
+	}
+}
+
+// plain are the loads of every group, synced those that make each write durable.
+func (c *SuiteConfig) plain() (ws []Workload) {
+	base := Workload{Jobs: 1, Seed: 1, RuntimeSeconds: c.Seconds, RampSeconds: c.Ramp}
+	for _, rw := range []string{"randread", "randwrite", "randrw"} {
+		for _, d := range c.Depths {
+			w := base
+			w.RW, w.BlockBytes, w.Depth = rw, 4096, d
+			if rw == "randrw" {
+				w.ReadPercent = 70
+			}
+			ws = append(ws, w)
+		}
+	}
+	for _, rw := range []string{"read", "write"} {
+		w := base
+		w.RW, w.BlockBytes, w.Depth = rw, 128<<10, 8
+		ws = append(ws, w)
+	}
+	return ws
+}
+
+func (c *SuiteConfig) synced() (ws []Workload) {
+	for _, d := range []int{1, 32} {
+		w := Workload{RW: "randwrite", BlockBytes: 4096, Depth: d, Jobs: 1, Seed: 1, RuntimeSeconds: c.Seconds, RampSeconds: c.Ramp}
+		w.FUAEvery = 1
+		ws = append(ws, w)
+		w.FUAEvery, w.FsyncEvery = 0, 1
+		ws = append(ws, w)
+	}
+	return ws
+}
+
+// memoryBytes is enough for every load of the suite.
+func (c *SuiteConfig) memoryBytes() int {
+	n := 0
+	for _, w := range append(c.plain(), c.synced()...) {
+		n = max(n, MemoryFor(&w, 1))
+	}
+	return n
+}
+
+// group measures all loads on all targets, in turns, and compares each target with each one before it.
+func (s *suite) group(ctx context.Context, targets []Target, options []Options, loads []Workload) error {
+	for _, w := range loads {
+		rows, err := Turns(ctx, targets, w, s.cfg.Runs, options)
+		if err != nil {
+			return err
+		}
+		s.report.Rows = append(s.report.Rows, rows...)
+		for i := range rows {
+			for j := range i {
+				s.report.Ratios = append(s.report.Ratios, NewRatio(&rows[i], &rows[j]))
+			}
+		}
+		if err := s.save(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// engine starts an engine in a policy and stops it at the end of use.
+func (s *suite) engine(ctx context.Context, idle reactor.Idle, use func(e *Engine) error) error {
+	e, err := StartEngine(ctx, EngineConfig{Exe: s.cfg.Exe, Cores: strconv.Itoa(s.cfg.EngineCore), Idle: idle.String(), Dir: s.work})
+	if err != nil {
+		return err
+	}
+	return errors.Join(use(e), e.Stop())
+}
+
+// local opens a device in this process; remote one that an engine serves.
+func (s *suite) local(t TargetSpec) (*Rig, error) {
+	return OpenRig(t, RigConfig{Cores: []int{s.cfg.EngineCore}, Idle: reactor.Poll, MemoryBytes: s.cfg.memoryBytes()})
+}
+
+func (s *suite) remote(e *Engine, t TargetSpec) (*Rig, error) {
+	at, err := e.Serve(t)
+	if err != nil {
+		return nil, err
+	}
+	r, err := OpenRig(at, RigConfig{Cores: []int{s.cfg.ClientCore}, Idle: reactor.Poll, MemoryBytes: s.cfg.memoryBytes()})
+	if err != nil {
+		return nil, err
+	}
+	r.As, r.Serves = "tcp+"+t.Kind, e.Describe()
+	return r, nil
+}
+
+// disk measures a file in three ways. The engine has a file of its own, made alike, since it locks it.
+func (s *suite) disk(ctx context.Context) error {
+	own, served := filepath.Join(s.work, "disk0"), filepath.Join(s.work, "disk1")
+	for _, path := range []string{own, served} {
+		if err := s.fill(ctx, path); err != nil {
+			return err
+		}
+	}
+	fio, err := OpenFio(TargetSpec{Kind: "raw", Path: own}, s.cfg.EngineCore)
+	if err != nil {
+		return err
+	}
+	fio.Keep = s.keep
+	s.report.Conditions.Fio = fio.Version()
+	return s.engine(ctx, reactor.Adaptive, func(e *Engine) error {
+		local, err := s.local(TargetSpec{Kind: "uring", Path: own})
+		if err != nil {
+			return err
+		}
+		defer func() { _ = local.Close() }()
+		remote, err := s.remote(e, TargetSpec{Kind: "uring", Path: served})
+		if err != nil {
+			return err
+		}
+		defer func() { _ = remote.Close() }()
+		targets := []Target{filled{fio}, filled{local}, filled{remote}}
+		o := Options{Reporter: s.cfg.Reporter}
+		there := o
+		there.PIDs = []int{e.PID()}
+		return s.group(ctx, targets, []Options{o, o, there}, append(s.cfg.plain(), s.cfg.synced()...))
+	})
+}
+
+// filled is a target whose file was written before.
+type filled struct{ Target }
+
+func (f filled) Describe() DeviceConditions {
+	d := f.Target.Describe()
+	d.Preconditions = "every block written once, in sequence, with bytes that do not compress; then the rows in order"
+	return d
+}
+
+// fill makes a file of random bytes that are on the medium.
+func (s *suite) fill(ctx context.Context, path string) (err error) {
+	f, err := os.Create(path)
+	if err != nil {
+		return fmt.Errorf("making a file to measure: %w", err)
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	piece := make([]byte, 1<<20)
+	_, _ = rand.Read(piece)
+	for at := uint64(0); at < s.cfg.Size; at += uint64(len(piece)) {
+		for i := 0; i < len(piece); i += 4096 { // no two blocks alike
+			copy(piece[i:], strconv.FormatUint(at+uint64(i), 16))
+		}
+		if _, err := f.Write(piece[:min(uint64(len(piece)), s.cfg.Size-at)]); err != nil {
+			return fmt.Errorf("filling %s: %w", path, err)
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+	}
+	if err := f.Sync(); err != nil {
+		return fmt.Errorf("filling %s: %w", path, err)
+	}
+	return nil
+}
+
+// keep keeps what fio says.
+func (s *suite) keep(w *Workload, output []byte) error {
+	dir := filepath.Join(s.dir, "raw")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fmt.Errorf("keeping what fio says: %w", err)
+	}
+	s.raw++
+	var b bytes.Buffer
+	if json.Compact(&b, output) == nil {
+		output = append(b.Bytes(), '\n')
+	}
+	name := fmt.Sprintf("fio-%03d-%s.json", s.raw, slug(w.Name()))
+	return os.WriteFile(filepath.Join(dir, name), output, 0o644)
+}
+
+func slug(s string) string { return strings.NewReplacer(" ", "-", "/", "_").Replace(s) }
+
+// memory measures a device without a medium, here and in an engine.
+func (s *suite) memory(kind string) func(context.Context) error {
+	spec := TargetSpec{Kind: kind, Bytes: s.cfg.Size, BlockSize: 4096}
+	return func(ctx context.Context) error {
+		return s.engine(ctx, reactor.Adaptive, func(e *Engine) error {
+			local, err := s.local(spec)
+			if err != nil {
+				return err
+			}
+			defer func() { _ = local.Close() }()
+			remote, err := s.remote(e, spec)
+			if err != nil {
+				return err
+			}
+			defer func() { _ = remote.Close() }()
+			o := Options{Reporter: s.cfg.Reporter}
+			there := o
+			there.PIDs = []int{e.PID()}
+			return s.group(ctx, []Target{local, remote}, []Options{o, there}, s.cfg.plain())
+		})
+	}
+}
+
+// allocations counts what both ends allocate for a number of requests. Asking the engine makes it allocate; that is measured by
+// asking twice, and taken away.
+func (s *suite) allocations(ctx context.Context) error {
+	spec := TargetSpec{Kind: "mem", Bytes: s.cfg.Size, BlockSize: 4096}
+	return s.engine(ctx, reactor.Adaptive, func(e *Engine) error {
+		remote, err := s.remote(e, spec)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = remote.Close() }()
+		for _, w := range []Workload{
+			{RW: "randread", BlockBytes: 4096, Depth: 32, Jobs: 1, Seed: 1, Number: 300000},
+			{RW: "randwrite", BlockBytes: 4096, Depth: 32, Jobs: 1, Seed: 1, Number: 300000},
+			{RW: "write", BlockBytes: 128 << 10, Depth: 8, Jobs: 1, Seed: 1, Number: 30000},
+		} {
+			var at [4]float64
+			for i := range at {
+				if i == 3 {
+					run, err := remote.Run(ctx, w, Options{})
+					if err != nil {
+						return err
+					}
+					s.report.Allocs = append(s.report.Allocs, AllocRow{What: remote.Name() + " " + w.Name(), IOs: run.Total.Ops, Client: run.AllocsPerIO})
+				}
+				if at[i], err = e.Mallocs(ctx); err != nil {
+					return err
+				}
+			}
+			row := &s.report.Allocs[len(s.report.Allocs)-1]
+			row.Engine = max(0, at[3]-at[2]-(at[2]-at[1])) / float64(row.IOs)
+		}
+		return nil
+	})
+}
+
+// idle measures an engine that has a host attached and nothing to do, in each policy.
+func (s *suite) idle(ctx context.Context) error {
+	path := filepath.Join(s.work, "disk0")
+	if err := s.fill(ctx, path); err != nil {
+		return err
+	}
+	for _, policy := range []reactor.Idle{reactor.Poll, reactor.Adaptive, reactor.Interrupt} {
+		err := s.engine(ctx, policy, func(e *Engine) error {
+			remote, err := s.remote(e, TargetSpec{Kind: "uring", Path: path})
+			if err != nil {
+				return err
+			}
+			defer func() { _ = remote.Close() }()
+			return s.idleRow(ctx, e, policy)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *suite) idleRow(ctx context.Context, e *Engine, policy reactor.Idle) error {
+	before, err := ReadProcessTime(e.PID())
+	if err != nil {
+		return err
+	}
+	began := reactor.Clock()
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-time.After(time.Duration(s.cfg.Idle * float64(time.Second))):
+	}
+	after, err := ReadProcessTime(e.PID())
+	if err != nil {
+		return err
+	}
+	took := seconds(reactor.Clock() - began)
+	s.report.Idle = append(s.report.Idle, IdleRow{
+		What: "engine, one file served, one host attached", Idle: policy.String(), Seconds: took,
+		CPUPercent: 100 * seconds(after.User+after.System-before.User-before.System) / took,
+	})
+	return nil
+}
