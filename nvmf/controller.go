@@ -82,8 +82,7 @@ type linkEnd struct {
 
 // linkAlive tells the owner that commands came by the queue.
 type linkAlive struct {
-	l    *queueLink
-	sent bool // on its way; the home's
+	l *queueLink
 }
 
 // Receive ends the queue.

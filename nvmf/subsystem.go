@@ -104,7 +104,6 @@ type Listener struct {
 	port    *portal
 	id      uint16
 	ana     []ANAState // by group, 1-based; under the target's lock, copied into views
-	secure  bool
 }
 
 // subsystemView is a subsystem's configuration at one time. It is never altered.
@@ -189,7 +188,6 @@ type subsystemShare struct {
 	// On the owning reactor only.
 	controllers map[CNTLID]*controller
 	nextCNTLID  CNTLID
-	nextHome    int
 }
 
 // install takes over a new view on this reactor, and tells the hosts of what they see otherwise than before.

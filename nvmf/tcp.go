@@ -50,9 +50,8 @@ type tcpQueue struct {
 	icresp  [ICBytes]byte
 	termreq [TermReqBytesMax]byte
 
-	placing *command       // whose data arrives now; nil to throw it away
-	stalled *command       // an in-capsule write that waits for memory, and the connection with it
-	wait    reactor.Waiter // its place in the queue for memory
+	placing *command // whose data arrives now; nil to throw it away
+	stalled *command // an in-capsule write that waits for memory, and the connection with it
 
 	out      []outPiece
 	outHead  int
