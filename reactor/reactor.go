@@ -191,7 +191,7 @@ func (r *Reactor) begin(cfg *Config) error {
 	if r.memory, err = newMemory(r, cfg); err != nil {
 		return fmt.Errorf("starting reactor %d: %w", r.index, err)
 	}
-	// Not EFD_NONBLOCK: on a descriptor that does not block, io_uring answers EAGAIN instead of waiting (io_uring_enter(2)).
+	// Not EFD_NONBLOCK: for a descriptor that does not block, io_uring of older kernels answers EAGAIN instead of waiting.
 	if r.wakeFD, err = unix.Eventfd(0, unix.EFD_CLOEXEC); err != nil {
 		return fmt.Errorf("starting reactor %d: making its eventfd: %w", r.index, err)
 	}

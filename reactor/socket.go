@@ -1,8 +1,6 @@
 package reactor
 
 import (
-	"fmt"
-	"net/netip"
 	"syscall"
 	"unsafe"
 
@@ -22,6 +20,7 @@ type Socket struct {
 	h     SocketHandler
 	recv  Op
 	send  Op
+	into  []byte // what is received into
 	msg   unix.Msghdr
 	iov   [SendVecMax]unix.Iovec
 	state socketState
@@ -46,8 +45,10 @@ type SocketHandler interface {
 	Closed()                   // nothing is in flight any more, the descriptor is closed
 }
 
-// NewSocket takes over fd, a connected socket.
+// NewSocket takes over fd, a connected socket. It is made a blocking one: for others io_uring of older
+// kernels answers EAGAIN instead of waiting.
 func (r *Reactor) NewSocket(fd int, h SocketHandler) *Socket {
+	_ = unix.SetNonblock(fd, false)
 	s := &Socket{r: r, fd: fd, slot: r.takeFile(fd), h: h}
 	r.Bind(&s.recv, s)
 	r.Bind(&s.send, s)
@@ -66,7 +67,7 @@ func (s *Socket) Sending() bool { return s.send.inFlight }
 // Open reports whether Close was not called yet.
 func (s *Socket) Open() bool { return s.state == socketOpen }
 
-func (s *Socket) target(e *ring.SQE) int {
+func (s *Socket) target() int {
 	if s.slot >= 0 {
 		return s.slot
 	}
@@ -81,23 +82,33 @@ func (s *Socket) finish(e *ring.SQE) {
 
 // Recv receives into b, which is lent until Received.
 func (s *Socket) Recv(b []byte) {
-	invariant.Check(s.state == socketOpen, "reactor: receive on a closing socket")
+	invariant.Check(s.state == socketOpen && len(b) > 0, "reactor: receive on a closing socket, or into nothing")
+	s.into = b
+	s.startRecv()
+}
+
+func (s *Socket) startRecv() {
 	e := s.r.Start(&s.recv)
-	ring.PrepRecv(e, s.target(e), unsafe.Pointer(&b[0]), uint32(len(b)), 0)
+	ring.PrepRecv(e, s.target(), unsafe.Pointer(&s.into[0]), uint32(len(s.into)), 0)
 	s.finish(e)
 }
 
 // Send sends the pieces of vec in order; they are lent until Sent.
 func (s *Socket) Send(vec [][]byte) {
 	invariant.Check(s.state == socketOpen && len(vec) <= SendVecMax, "reactor: send on a closing socket, or of too many pieces")
+	invariant.Check(!s.send.inFlight, "reactor: two sends on one socket")
 	for i, b := range vec {
 		s.iov[i].Base = unsafe.SliceData(b)
 		s.iov[i].SetLen(len(b))
 	}
 	s.msg.Iov = &s.iov[0]
 	s.msg.SetIovlen(len(vec))
+	s.startSend()
+}
+
+func (s *Socket) startSend() {
 	e := s.r.Start(&s.send)
-	ring.PrepSendmsg(e, s.target(e), &s.msg, unix.MSG_NOSIGNAL|unix.MSG_WAITALL)
+	ring.PrepSendmsg(e, s.target(), &s.msg, unix.MSG_NOSIGNAL|unix.MSG_WAITALL)
 	s.finish(e)
 }
 
@@ -109,37 +120,51 @@ func (s *Socket) OpDone(op *Op, res int32, _ uint32) {
 	}
 	n, err := int(res), error(nil)
 	if res < 0 {
-		if syscall.Errno(-res) == syscall.EINTR {
-			res = -int32(syscall.EAGAIN) // a signal; the owner starts it again
+		errno := syscall.Errno(-res)
+		if errno == syscall.EINTR || errno == syscall.EAGAIN { // nothing was done, and nothing is wrong
+			s.again(op)
+			return
 		}
-		n, err = 0, syscall.Errno(-res)
+		n, err = 0, errno
 	}
 	if op == &s.recv {
+		s.into = nil
 		s.h.Received(n, err)
 	} else {
 		s.h.Sent(n, err)
 	}
 }
 
-// Close ends the socket: what is in flight is cut short and no longer reported, then the handler hears Closed. Closing twice
-// is harmless.
-func (s *Socket) Close() {
-	if s.state != socketOpen {
-		return
+func (s *Socket) again(op *Op) {
+	if op == &s.recv {
+		s.startRecv()
+	} else {
+		s.startSend()
 	}
-	s.state = socketClosing
-	_ = unix.Shutdown(s.fd, unix.SHUT_RDWR)
-	s.r.Cancel(&s.recv)
-	s.r.Cancel(&s.send)
-	s.closeIfIdle()
 }
 
-// Abort closes with a reset instead of an orderly end.
+// Close ends the socket: what is in flight is cut short and no longer reported, then the handler hears Closed. What was sent
+// still reaches the peer. Closing twice is harmless.
+func (s *Socket) Close() {
+	if s.state == socketOpen {
+		_ = unix.Shutdown(s.fd, unix.SHUT_RDWR)
+		s.close()
+	}
+}
+
+// Abort closes with a reset instead of an orderly end: without a shutdown, whose FIN would come before it.
 func (s *Socket) Abort() {
 	if s.state == socketOpen {
 		_ = unix.SetsockoptLinger(s.fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
-		s.Close()
+		s.close()
 	}
+}
+
+func (s *Socket) close() {
+	s.state = socketClosing
+	s.r.Cancel(&s.recv)
+	s.r.Cancel(&s.send)
+	s.closeIfIdle()
 }
 
 func (s *Socket) closeIfIdle() {
@@ -147,6 +172,7 @@ func (s *Socket) closeIfIdle() {
 		s.state = socketClosed
 		fd := s.Detach()
 		_ = unix.Close(fd)
+		s.into = nil
 		s.r.Defer(&s.later, s)
 	}
 }
@@ -162,156 +188,4 @@ func (s *Socket) Detach() int {
 	fd := s.fd
 	s.fd, s.slot, s.state = -1, -1, socketClosed
 	return fd
-}
-
-// Listener accepts connections on one reactor.
-type Listener struct {
-	r      *Reactor
-	fd     int
-	accept Op
-	h      ListenHandler
-	later  Deferred
-	closed bool
-}
-
-// ListenHandler takes new connections, and owns their descriptors.
-type ListenHandler interface {
-	Accepted(fd int)
-	ListenEnded(err error) // err nil: it was closed
-}
-
-// ListenTCP opens a listening socket. It is made by hand because Go's own listeners speak MPTCP by default.
-func ListenTCP(addr netip.AddrPort) (fd int, err error) {
-	family := unix.AF_INET
-	if addr.Addr().Is6() && !addr.Addr().Is4In6() {
-		family = unix.AF_INET6
-	}
-	fd, err = unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return -1, fmt.Errorf("listening on %v: making a socket: %w", addr, err)
-	}
-	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
-	if err = unix.Bind(fd, Sockaddr(addr)); err == nil {
-		err = unix.Listen(fd, 1024)
-	}
-	if err != nil {
-		_ = unix.Close(fd)
-		return -1, fmt.Errorf("listening on %v: %w", addr, err)
-	}
-	return fd, nil
-}
-
-// Sockaddr converts an address for package unix.
-func Sockaddr(a netip.AddrPort) unix.Sockaddr {
-	if a.Addr().Is4() || a.Addr().Is4In6() {
-		return &unix.SockaddrInet4{Port: int(a.Port()), Addr: a.Addr().Unmap().As4()}
-	}
-	return &unix.SockaddrInet6{Port: int(a.Port()), Addr: a.Addr().As16()}
-}
-
-// AddrPort converts a socket address back; the zero AddrPort if it is not an IP one.
-func AddrPort(sa unix.Sockaddr) netip.AddrPort {
-	switch a := sa.(type) {
-	case *unix.SockaddrInet4:
-		return netip.AddrPortFrom(netip.AddrFrom4(a.Addr), uint16(a.Port))
-	case *unix.SockaddrInet6:
-		return netip.AddrPortFrom(netip.AddrFrom16(a.Addr).Unmap(), uint16(a.Port))
-	}
-	return netip.AddrPort{}
-}
-
-// Listen takes over fd, a listening socket, and accepts from now on.
-func (r *Reactor) Listen(fd int, h ListenHandler) *Listener {
-	l := &Listener{r: r, fd: fd, h: h}
-	r.Bind(&l.accept, l)
-	l.arm()
-	return l
-}
-
-func (l *Listener) arm() { ring.PrepAcceptMultishot(l.r.Start(&l.accept), l.fd) }
-
-// OpDone takes one accepted connection, or the end of the accepting.
-func (l *Listener) OpDone(_ *Op, res int32, flags uint32) {
-	if res >= 0 {
-		if l.closed {
-			_ = unix.Close(int(res))
-		} else {
-			l.h.Accepted(int(res))
-		}
-	}
-	if flags&ring.More != 0 {
-		return
-	}
-	if l.closed {
-		l.end(nil)
-		return
-	}
-	switch err := syscall.Errno(-res); {
-	case res >= 0, err == syscall.EINTR, err == syscall.ECONNABORTED, err == syscall.EAGAIN:
-		l.arm()
-	default:
-		l.end(err)
-	}
-}
-
-func (l *Listener) end(err error) {
-	l.closed = true
-	l.r.Unbind(&l.accept)
-	_ = unix.Close(l.fd)
-	l.h.ListenEnded(err)
-}
-
-// Close stops accepting; the handler hears ListenEnded(nil).
-func (l *Listener) Close() {
-	if !l.closed {
-		l.closed = true
-		l.r.Cancel(&l.accept)
-	}
-}
-
-// Connector makes one connection.
-type Connector struct {
-	r  *Reactor
-	fd int
-	op Op
-	h  ConnectHandler
-	sa unix.RawSockaddrInet6 // the larger of the two; the kernel reads it while connecting
-}
-
-// ConnectHandler hears the end of a Connect; fd is its own, or -1 and err says why.
-type ConnectHandler interface{ Connected(fd int, err error) }
-
-// Connect starts a TCP connection to addr.
-func (r *Reactor) Connect(addr netip.AddrPort, h ConnectHandler) (*Connector, error) {
-	family, n := unix.AF_INET6, unsafe.Sizeof(unix.RawSockaddrInet6{})
-	c := &Connector{r: r, h: h}
-	port := addr.Port()<<8 | addr.Port()>>8
-	if a := addr.Addr().Unmap(); a.Is4() {
-		family, n = unix.AF_INET, unsafe.Sizeof(unix.RawSockaddrInet4{})
-		*(*unix.RawSockaddrInet4)(unsafe.Pointer(&c.sa)) = unix.RawSockaddrInet4{Family: unix.AF_INET, Port: port, Addr: a.As4()}
-	} else {
-		c.sa = unix.RawSockaddrInet6{Family: unix.AF_INET6, Port: port, Addr: a.As16()}
-	}
-	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return nil, fmt.Errorf("connecting to %v: making a socket: %w", addr, err)
-	}
-	c.fd = fd
-	r.Bind(&c.op, c)
-	ring.PrepConnect(r.Start(&c.op), fd, unsafe.Pointer(&c.sa), uint32(n))
-	return c, nil
-}
-
-// Cancel gives the attempt up; the handler hears of it as of any failure.
-func (c *Connector) Cancel() { c.r.Cancel(&c.op) }
-
-// OpDone hears the end of the attempt.
-func (c *Connector) OpDone(_ *Op, res int32, _ uint32) {
-	c.r.Unbind(&c.op)
-	if res < 0 {
-		_ = unix.Close(c.fd)
-		c.h.Connected(-1, syscall.Errno(-res))
-		return
-	}
-	c.h.Connected(c.fd, nil)
 }
