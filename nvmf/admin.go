@@ -108,7 +108,7 @@ func (q *queue) abort(c *command) bool {
 		if c.ns != nil && c.req.InFlight() {
 			return c.ns.ch.Abort(&c.req)
 		}
-		if q.r.Memory().Forget(&c.wait) {
+		if q.forget(c) {
 			q.respond(c, StatusAbortRequested)
 			return true
 		}

@@ -18,6 +18,8 @@ type pollGroup struct {
 
 	discovery *discoveryView
 
+	recvBytes int // of the pool, lent to connections as receive buffers
+
 	queues *queue // a list of all
 	count  int
 	stop   func() // hears once that the last queue has closed, while the target stops
@@ -25,6 +27,28 @@ type pollGroup struct {
 	faults, refused, denied uint64 // connections ended for a protocol error; Connects refused; for their host
 	served                  uint64 // commands of queues that have closed
 	adminMade, ioMade       uint64 // queues made
+}
+
+// recvShare is the part of the pool that may be receive buffers: the more connections there are, the more memory their data needs.
+const recvShare = 4
+
+// takeRecv makes a receive buffer of size bytes. Beyond the share of the pool, or when that is used up, it is a small one of the
+// process's memory: slower, but the connection serves.
+func (pg *pollGroup) takeRecv(size int) []byte {
+	if m := pg.r.Memory(); pg.recvBytes+size <= m.Stats().Limit/recvShare {
+		if b := m.Get(size); b != nil {
+			pg.recvBytes += size
+			return b
+		}
+	}
+	return make([]byte, recvBytesAdmin)
+}
+
+func (pg *pollGroup) putRecv(b []byte) {
+	if m := pg.r.Memory(); m.Owns(b) {
+		pg.recvBytes -= len(b)
+		m.Put(b)
+	}
 }
 
 func (pg *pollGroup) add(q *queue) {

@@ -66,10 +66,15 @@ func (q *queue) admitIO(c *command, sgl Status) Status {
 	if !sgl.OK() {
 		return sgl
 	}
+	if c.place == DataInCapsule && c.transfer > q.pg.target.limits.Load().InCapsuleDataBytes {
+		return StatusSGLLength | DNR // more than IOCCSZ lets an I/O command carry
+	}
 	if rule.blocks {
 		if s := q.checkBlocks(c, rule, g); !s.OK() {
 			return s
 		}
+	} else if c.transfer > q.pg.target.limits.Load().MaxIOBytes {
+		return StatusInvalidField | DNR
 	} else if rule.keys > c.transfer {
 		return StatusSGLLength | DNR
 	} else if rule.kind == bdev.Unmap && c.transfer < uint32(c.sqe.Ranges())*DSMRangeBytes {
@@ -135,11 +140,8 @@ func (q *queue) io(c *command) {
 	req.Kind, req.FUA = ioRules[c.sqe.Opcode()].kind, false
 	switch IOOpcode(c.sqe.Opcode()) {
 	case IORead:
-		if c.data == nil {
-			if c.data = q.r.Memory().Get(int(c.send)); c.data == nil {
-				q.awaitMemory(c, c)
-				return
-			}
+		if c.data == nil && !q.lend(c, c.send) {
+			return
 		}
 		c.blocks(req)
 		// A read with FUA takes what is on the medium: nothing newer is anywhere else.
@@ -203,11 +205,8 @@ func (c *command) nextVerify() {
 		c.q.respond(c, StatusSuccess)
 		return
 	}
-	if c.data == nil {
-		if c.data = c.q.r.Memory().Get(verifyBytes); c.data == nil {
-			c.q.awaitMemory(c, c)
-			return
-		}
+	if c.data == nil && !c.q.lend(c, verifyBytes) {
+		return
 	}
 	c.req.Kind, c.req.LBA, c.req.Blocks = bdev.Read, c.sqe.SLBA()+uint64(c.step), part
 	c.req.SetData(c.data[:part<<g.Shift()])

@@ -18,13 +18,13 @@ func (k *controller) logPage(c *command) {
 		k.aq.respond(c, s)
 		return
 	}
-	if !p.RAE {
-		k.pageRead(p.LID)
-	}
 	if len(page) == 0 {
 		page = []byte{0}
 	}
-	k.aq.give(c, page, uint32(p.Bytes))
+	// What a read clears is cleared when it has been given, and only then: it may have to wait for memory and be built again.
+	if k.aq.give(c, page, uint32(p.Bytes)) && !p.RAE {
+		k.pageRead(p.LID)
+	}
 }
 
 // pageRead clears what reading a page clears, and unmasks its event.
@@ -38,6 +38,7 @@ func (k *controller) pageRead(l LID) {
 	case LIDDiscovery:
 		k.events.read(k, eventDiscovery)
 	case LIDReservation:
+		k.notices.list = k.notices.list[min(1, len(k.notices.list)):]
 		k.events.read(k, eventReservation)
 	}
 }
@@ -83,7 +84,7 @@ func (k *controller) page(p LogPage) ([]byte, Status) {
 	case LIDFeatures:
 		return AppendFeatures(nil, featureEffects), StatusSuccess
 	case LIDReservation:
-		return k.reservationPage(p.RAE), StatusSuccess
+		return k.reservationPage(), StatusSuccess
 	case LIDDiscovery:
 		return k.share.pg.target.discoveryPage(k), StatusSuccess
 	}

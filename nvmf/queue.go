@@ -70,6 +70,7 @@ type queue struct {
 
 	ns []queueNamespace // by NSID-1, as this host may see them
 
+	lent     lending
 	commands []command
 	free     *command
 	slots    uint32
@@ -108,7 +109,7 @@ type command struct {
 	sqe     SQE
 	cid     CID
 	chain   int32    // next in the queue's byCID chain, -1 at its end
-	nextOf  *command // next free one
+	nextOf  *command // next free one, or next that waits for memory
 	aborted bool
 
 	preempted bool // ends as such, whatever it comes to
@@ -116,6 +117,8 @@ type command struct {
 	place    DataPlace
 	transfer uint32 // bytes that the host sends
 	data     []byte // lent by the reactor's pool, nil if there is none
+	lent     uint32 // what of it counts against the queue's share
+	waits    bool   // for the queue to have less than its share
 	send     uint32 // bytes of data that go to the host
 
 	dw0, dw1 uint32
@@ -133,6 +136,7 @@ type command struct {
 // init makes the slots. It may allocate; nothing later does.
 func (q *queue) init(entries uint32) {
 	q.entries = entries
+	q.lent.init(q.r)
 	// A slot is free only when its response has left, and the host may use its entry again before we hear of that. So
 	// there are more slots than entries.
 	n := entries + min(entries, 16)
@@ -220,7 +224,7 @@ func (q *queue) start(c *command, carried uint32, conflict bool) (wanted bool) {
 		c.Run()
 		return false
 	}
-	c.data = q.r.Memory().Get(int(c.transfer)) // nil: the transport waits, and with it the connection
+	q.lendCapsule(c) // c.data nil: the transport waits, and with it the connection
 	return true
 }
 
@@ -232,6 +236,9 @@ func (q *queue) admit(c *command, sgl Status) Status {
 		return StatusSequence | DNR
 	case fabrics:
 		if c.transfer > AdminCapsuleBytesMax {
+			if c.sqe.FCTYPE() == FabricsConnect {
+				return StatusSGLLength | DNR // Connect never ends as Invalid Field
+			}
 			return StatusInvalidField | DNR
 		}
 		return sgl
@@ -273,11 +280,6 @@ func (c *command) writes() bool {
 	return c.sqe.Opcode()&3 == 1
 }
 
-// awaitMemory lets c get its memory when there is some; then run runs.
-func (q *queue) awaitMemory(c *command, run reactor.Runner) {
-	q.r.Memory().Await(&c.wait, run)
-}
-
 // Run tries again to get memory for a command that waits for some, to fetch or to read.
 func (c *command) Run() {
 	q := c.q
@@ -289,11 +291,9 @@ func (c *command) Run() {
 		q.executeAgain(c)
 		return
 	}
-	if c.data = q.r.Memory().Get(int(c.transfer)); c.data == nil {
-		q.awaitMemory(c, c)
-		return
+	if q.lend(c, c.transfer) {
+		q.t.fetch(c)
 	}
-	q.t.fetch(c)
 }
 
 // fetched hears that the command's data is there. ok is false if its digest was wrong.
@@ -344,9 +344,8 @@ func (q *queue) respond(c *command, s Status) {
 			q.ctrl.noteError(c)
 		}
 	}
-	if c.send == 0 && c.data != nil {
-		q.r.Memory().Put(c.data)
-		c.data = nil
+	if c.send == 0 {
+		q.giveBack(c)
 	}
 	c.state = commandResponding
 	q.open--
@@ -358,34 +357,34 @@ func (q *queue) respond(c *command, s Status) {
 	q.t.respond(c)
 }
 
-// give answers a command with page, of which at most want bytes go to the host. Such commands are few and their pages small, so
-// they are built anew for each.
-func (q *queue) give(c *command, page []byte, want uint32) {
+// give answers a command with page, of which at most want bytes go to the host, and reports whether it has: if there is no memory the
+// command waits, and is executed again. Such commands are few and their pages small, so they are built anew for each.
+func (q *queue) give(c *command, page []byte, want uint32) bool {
 	n := min(want, uint32(len(page)))
 	if n == 0 {
 		q.respond(c, StatusSuccess)
-		return
+		return true
 	}
 	place, bytes, s := c.sqe.TCPData(0)
 	switch {
 	case !s.OK():
 		q.respond(c, s)
-		return
+		return false
 	case place != DataTransfer || bytes < want:
 		q.respond(c, StatusSGLLength|DNR)
-		return
+		return false
 	case bytes > q.pg.target.limits.Load().MaxIOBytes:
 		q.respond(c, StatusInvalidField|DNR)
-		return
+		return false
 	}
 	// The host's buffer is filled whole: newer Linux resets a controller after a short read.
-	if c.data = q.r.Memory().Get(int(bytes)); c.data == nil {
-		q.awaitMemory(c, c)
-		return
+	if !q.lend(c, bytes) {
+		return false
 	}
 	clear(c.data[copy(c.data, page[:n]):])
 	c.send = bytes
 	q.respond(c, StatusSuccess)
+	return true
 }
 
 // release makes the slot of a command free, whose response has left or will never leave.
@@ -397,10 +396,7 @@ func (q *queue) release(c *command) {
 			c.ns = nil
 		}
 	}
-	if c.data != nil {
-		q.r.Memory().Put(c.data)
-		c.data = nil
-	}
+	q.giveBack(c)
 	q.unchain(c)
 	c.state = commandFree
 	c.nextOf, q.free = q.free, c
@@ -442,11 +438,7 @@ func (q *queue) close() {
 		q.ctrl.dropEvents()
 	}
 	for i := range q.commands {
-		c := &q.commands[i]
-		switch {
-		case c.state == commandFetching && q.r.Memory().Forget(&c.wait):
-			q.release(c)
-		case c.state == commandExecuting && q.r.Memory().Forget(&c.wait):
+		if c := &q.commands[i]; (c.state == commandFetching || c.state == commandExecuting) && q.forget(c) {
 			q.release(c)
 		}
 	}
@@ -460,7 +452,7 @@ func (q *queue) shut() {
 	for i := range q.commands {
 		// Those that waited for data or to be sent are ended by it; those at a device end later.
 		if c := &q.commands[i]; c.state == commandFetching || c.state == commandResponding {
-			q.r.Memory().Forget(&c.wait)
+			q.forget(c)
 			q.release(c)
 		}
 	}

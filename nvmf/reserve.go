@@ -276,17 +276,14 @@ func (k *controller) reservationNotice(id NSID, e ReservationEvent) {
 	k.events.raise(k, eventReservation)
 }
 
-// reservationPage gives the oldest notice, and takes it away unless the host asked to keep it.
-func (k *controller) reservationPage(keep bool) []byte {
+// reservationPage gives the oldest notice. Reading it takes it away.
+func (k *controller) reservationPage() []byte {
 	n := &k.notices
 	if len(n.list) == 0 {
 		return ReservationNotification{}.AppendTo(nil)
 	}
 	p := n.list[0]
 	p.NALP = uint8(min(255, len(n.list)-1))
-	if !keep {
-		n.list = n.list[1:]
-	}
 	return p.AppendTo(nil)
 }
 

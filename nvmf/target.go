@@ -91,7 +91,8 @@ func (t *Target) capsuleBytes(id QID) uint32 {
 	if id == 0 {
 		return AdminCapsuleBytesMax
 	}
-	return t.limits.Load().InCapsuleDataBytes
+	// Fabrics commands, authentication among them, may carry as much on an I/O queue, whatever IOCCSZ says.
+	return max(AdminCapsuleBytesMax, t.limits.Load().InCapsuleDataBytes)
 }
 
 // queueEntries is the largest queue that a host may make.

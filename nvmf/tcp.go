@@ -31,12 +31,16 @@ const dataTimeout = 30 * reactor.Second
 // Model".
 const terminateTimeout = 30 * reactor.Second
 
+// wireHeaderBytes holds all that is sent for a command beside its data: C2HData's header, padded to the largest HPDA, which is
+// 31, then the data's digest, then CapsuleResp and its own.
+const wireHeaderBytes = 32*4 + DigestBytes + CapsuleRespBytes + DigestBytes
+
 // wireSlot is what TCP keeps for a command.
 type wireSlot struct {
-	header [CapsuleRespBytes + DataHeaderBytes + 4*DigestBytes + 32]byte // R2T; or C2HData, its digest, CapsuleResp
-	got    uint32                                                        // bytes of the R2T's data that have arrived
-	asked  bool                                                          // an R2T is open
-	bad    bool                                                          // a data digest was wrong
+	header [wireHeaderBytes]byte // R2T; or C2HData, its digest, CapsuleResp
+	got    uint32                // bytes of the R2T's data that have arrived
+	asked  bool                  // an R2T is open
+	bad    bool                  // a data digest was wrong
 }
 
 // tcpQueue is a queue on a TCP connection.
@@ -91,10 +95,7 @@ func (o tcpOrigin) open(pg *pollGroup, id QID, entries uint32) *queue {
 	if id == 0 {
 		size = recvBytesAdmin
 	}
-	buf := pg.r.Memory().Get(size)
-	if buf == nil {
-		buf = make([]byte, recvBytesAdmin) // the pool is at its limit: slower, but the connection serves
-	}
+	buf := pg.takeRecv(size)
 	t.conn.Init(SideController, buf, 0)
 	t.conn.Limits(pg.target.capsuleBytes(id), h2cDataMax)
 	if o.opened {
@@ -114,9 +115,12 @@ func (o tcpOrigin) close() { _ = unix.Close(o.fd) }
 
 func (t *tcpQueue) portal() *portal { return t.port }
 
-// tuneTCP sets the options of an accepted connection: small PDUs leave at once.
+// tuneTCP sets the options of an accepted connection: small PDUs leave at once, and a host that takes nothing of what it is sent
+// is given up as soon as one that does not send what it was asked for; both hold memory. tcp(7), TCP_USER_TIMEOUT: it
+// counts while a window is closed too.
 func tuneTCP(fd int) {
 	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(dataTimeout/reactor.Millisecond))
 }
 
 // peer gives the addresses of the two ends.
@@ -213,7 +217,7 @@ func (t *tcpQueue) command() {
 		t.placing = c
 		if c.data == nil {
 			t.stalled = c
-			t.awaitMemory(c, t.stalledRunner())
+			t.r.Memory().Await(&c.wait, t.stalledRunner())
 			return
 		}
 		t.conn.Place(c.data)
@@ -231,8 +235,8 @@ func (s *stalledRun) Run() {
 	if t.state >= queueClosing {
 		return
 	}
-	if c.data = t.r.Memory().Get(int(c.transfer)); c.data == nil {
-		t.awaitMemory(c, s)
+	if !t.lendCapsule(c) {
+		t.r.Memory().Await(&c.wait, s)
 		return
 	}
 	t.stalled = nil
@@ -242,6 +246,9 @@ func (s *stalledRun) Run() {
 
 // fetch asks the host for a command's data.
 func (t *tcpQueue) fetch(c *command) {
+	if t.last {
+		return // a C2HTermReq is the last thing that the host hears; the end of the connection releases c
+	}
 	c.wire.asked = true
 	if t.fetches++; t.fetches == 1 {
 		t.progress = t.r.Now()
@@ -412,7 +419,7 @@ func (t *tcpQueue) Sent(n int, err error) {
 	t.r.AtFlush(&t.flush, (*tcpFlush)(t))
 }
 
-// resume goes on receiving when there is a free slot again.
+// resume goes on receiving when there is a free slot again, or memory for a write that arrives in its capsule.
 func (t *tcpQueue) resume() {
 	if !t.resuming.Queued() {
 		t.r.Defer(&t.resuming, (*tcpResume)(t))
@@ -422,7 +429,13 @@ func (t *tcpQueue) resume() {
 type tcpResume tcpQueue
 
 func (s *tcpResume) Run() {
-	if t := (*tcpQueue)(s); t.sock.Open() {
+	t := (*tcpQueue)(s)
+	switch {
+	case !t.sock.Open():
+	case t.stalled != nil:
+		t.r.Memory().Forget(&t.stalled.wait)
+		t.stalledRunner().Run()
+	default:
 		t.arrive()
 	}
 }
@@ -450,14 +463,16 @@ func (t *tcpQueue) shut() {
 		t.r.Memory().Forget(&t.stalled.wait)
 		t.stalled = nil
 	}
+	if t.leaving != nil { // it closes before its Connect could be passed on
+		t.release(t.leaving.command)
+		t.leaving = nil
+	}
 	t.sock.Close()
 }
 
 // Closed hears that the socket is closed and nothing of it is in flight.
 func (t *tcpQueue) Closed() {
-	if buf := t.conn.Buffer(); t.r.Memory().Owns(buf) {
-		t.r.Memory().Put(buf)
-	}
+	t.pg.putRecv(t.conn.Buffer())
 	t.out, t.outHead = t.out[:0], 0
 	t.queue.shut()
 }
@@ -475,6 +490,7 @@ func (t *tcpQueue) leave() {
 	h := t.leaving
 	if t.conn.Unread() > 0 {
 		t.leaving = nil
+		t.release(h.command)
 		t.conn.Reject(ErrSequence)
 		t.terminate()
 		return

@@ -205,6 +205,30 @@ func (p *Peer) Recv(why string) PDU {
 	return pdu
 }
 
+// Poll takes the next PDU if one begins to arrive within limit.
+func (p *Peer) Poll(limit time.Duration) (PDU, error) {
+	var b [1]byte
+	_ = p.Conn.SetReadDeadline(time.Now().Add(limit))
+	raw, err := p.Conn.SyscallConn()
+	if err != nil {
+		return PDU{}, err
+	}
+	var n int
+	if e := raw.Read(func(fd uintptr) bool {
+		n, _, err = syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK)
+		return err != syscall.EAGAIN
+	}); e != nil {
+		return PDU{}, e
+	}
+	if err != nil {
+		return PDU{}, err
+	}
+	if n == 0 {
+		return PDU{}, io.EOF
+	}
+	return p.recv(patience)
+}
+
 func (p *Peer) recv(limit time.Duration) (PDU, error) {
 	_ = p.Conn.SetReadDeadline(time.Now().Add(limit))
 	h := make([]byte, nvmf.CommonHeaderBytes)

@@ -1,0 +1,229 @@
+package nvmf_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/pollux-storage/pollux/bdev"
+	"github.com/pollux-storage/pollux/nvmf"
+	"github.com/pollux-storage/pollux/nvmf/nvmftest"
+)
+
+// A host names the length of its data. What no buffer holds is refused before one is asked for.
+func TestDataLongerThanAnyBufferIsRefused(t *testing.T) {
+	e := nvmftest.Start(t, nvmftest.Options{})
+	a := nvmftest.Admin(t, e.Addr)
+	p := nvmftest.Queue(t, e.Addr, a, 1, 32)
+	for _, o := range []nvmf.IOOpcode{nvmf.IODatasetManagement, nvmf.IOReservationRegister, nvmf.IOReservationAcquire, nvmf.IOReservationRelease, nvmf.IOWrite, nvmf.IOCompare, nvmf.IOCopy} {
+		s := p.IO(o)
+		p.Send(p.Capsule(nvmftest.Wants(s, 1<<31), nil))
+		if cqe, _ := p.Completion(s); cqe.Status.OK() {
+			t.Errorf("opcode %#x with 2 GiB of data: success", uint8(o))
+		}
+	}
+	s := a.Cmd(nvmf.AdminSetFeatures)
+	a.Send(a.Capsule(nvmftest.Wants(s, 1<<31), nil))
+	cqe, _ := a.Completion(s)
+	a.WantStatus("Set Features with 2 GiB", cqe, nvmf.StatusInvalidField|nvmf.DNR)
+	c := nvmftest.Open(t, e.Addr, 0)
+	s = c.Fabrics(nvmf.FabricsConnect)
+	s.SetConnect(0, 32, 0, 0)
+	c.Send(c.Capsule(nvmftest.Wants(s, 1<<31), nil))
+	cqe, _ = c.Completion(s)
+	c.WantStatus("Connect with 2 GiB", cqe, nvmf.StatusSGLLength|nvmf.DNR)
+}
+
+// The connection of a Connect goes from reactor to reactor: nothing else may be on it, and it may end meanwhile.
+func TestConnectionsThatEndWhileTheyTravel(t *testing.T) {
+	e := nvmftest.Start(t, nvmftest.Options{Reactors: 2})
+	connect := func(p *nvmftest.Peer) []byte {
+		s := p.Fabrics(nvmf.FabricsConnect)
+		s.SetConnect(0, 32, 0, 0)
+		d := nvmf.ConnectData{CNTLID: nvmf.CNTLIDDynamic, SUBNQN: nvmftest.NQN, HOSTNQN: nvmftest.Host}
+		return p.Capsule(s, d.AppendTo(nil))
+	}
+	p := nvmftest.Open(t, e.Addr, 0)
+	p.Send(append(connect(p), p.Capsule(p.Cmd(nvmf.AdminKeepAlive), nil)...))
+	p.WantTerm("a command behind Connect", nvmf.ErrSequence)
+	p.Close()
+	for range 50 {
+		p := nvmftest.Dial(t, e.Addr)
+		p.Send(append(nvmf.ICReq{}.AppendTo(nil), connect(p)...))
+		p.Reset()
+	}
+	e.WantNothingLeft("after connections ended while they travelled")
+}
+
+// A queue that closes while its commands are in any state ends when the device has let go of their memory, and not before.
+func TestQueuesCloseInEveryState(t *testing.T) {
+	for _, c := range []struct {
+		why  string
+		send func(t *testing.T, p *nvmftest.Peer, d *nvmftest.Held)
+		held int
+	}{
+		{"a write from the capsule at the device", func(t *testing.T, p *nvmftest.Peer, d *nvmftest.Held) {
+			p.Send(p.Capsule(p.RW(nvmf.IOWrite, 0, 1), make([]byte, 4096)))
+		}, 1},
+		{"a write by R2T at the device", func(t *testing.T, p *nvmftest.Peer, d *nvmftest.Held) {
+			s := p.RW(nvmf.IOWrite, 0, 32)
+			p.Send(p.Capsule(nvmftest.Wants(s, 128<<10), nil))
+			r := p.WantR2T("write")
+			p.Send(p.H2C(nvmf.DataPDU{CCCID: r.CCCID, TTAG: r.TTAG, Last: true}, make([]byte, 128<<10)))
+		}, 1},
+		{"a read at the device", func(t *testing.T, p *nvmftest.Peer, d *nvmftest.Held) {
+			p.Send(p.Capsule(nvmftest.Wants(p.RW(nvmf.IORead, 0, 256), 1<<20), nil))
+		}, 1},
+		{"reads for which there is no memory", func(t *testing.T, p *nvmftest.Peer, d *nvmftest.Held) {
+			for range 31 {
+				p.Send(p.Capsule(nvmftest.Wants(p.RW(nvmf.IORead, 0, 256), 1<<20), nil))
+			}
+		}, -1},
+		{"writes for which there is no memory", func(t *testing.T, p *nvmftest.Peer, d *nvmftest.Held) {
+			for range 31 {
+				p.Send(p.Capsule(nvmftest.Wants(p.RW(nvmf.IOWrite, 0, 256), 1<<20), nil))
+			}
+			p.WantR2T("the first write")
+		}, 0},
+		{"half of the data of a write has arrived", func(t *testing.T, p *nvmftest.Peer, d *nvmftest.Held) {
+			s := p.RW(nvmf.IOWrite, 0, 32)
+			p.Send(p.Capsule(nvmftest.Wants(s, 128<<10), nil))
+			r := p.WantR2T("write")
+			b := p.H2C(nvmf.DataPDU{CCCID: r.CCCID, TTAG: r.TTAG, Last: true}, make([]byte, 128<<10))
+			p.Send(b[:70000])
+		}, 0},
+		{"a Verify and a Dataset Management", func(t *testing.T, p *nvmftest.Peer, d *nvmftest.Held) {
+			p.Send(p.Capsule(p.RW(nvmf.IOVerify, 0, 100), nil))
+			s := p.IO(nvmf.IODatasetManagement)
+			s.SetDSM(1, true)
+			p.Send(p.Capsule(s, nvmf.DSMRange{NLB: 1}.AppendTo(nil)))
+		}, 2},
+	} {
+		for _, how := range []string{"the host resets", "the controller is disabled", "the host is removed"} {
+			t.Run(c.why+", "+how, func(t *testing.T) {
+				e := nvmftest.Start(t, nvmftest.Options{Reactors: 2, MemoryBytes: 16 << 20, Empty: true, Subsystem: func(o *nvmf.SubsystemOptions) { o.AllowAnyHost = false }})
+				if err := e.Target.AddHost(nvmftest.NQN, nvmftest.Host); err != nil {
+					t.Fatal(err)
+				}
+				d := e.AddHeld("held", 4096)
+				e.AddNamespace(nvmf.NamespaceOptions{BdevName: "held"})
+				a := nvmftest.Admin(t, e.Addr)
+				p := nvmftest.Queue(t, e.Addr, a, 1, 32)
+				c.send(t, p, d)
+				if c.held >= 0 {
+					d.Want(c.why, c.held)
+				} else {
+					for d.Count() == 0 {
+					}
+				}
+				gone := make(chan struct{})
+				switch how {
+				case "the host resets":
+					p.Reset()
+					a.Reset()
+					close(gone)
+				case "the controller is disabled":
+					s := a.Fabrics(nvmf.FabricsPropertySet)
+					s.SetProperty(nvmf.PropertyCC, 4, 0)
+					a.WantStatus("CC.EN 0", a.Do(s, nil), nvmf.StatusSuccess)
+					a.Close()
+					close(gone)
+				default:
+					go func() {
+						defer close(gone)
+						if err := e.Target.RemoveHost(context.Background(), nvmftest.NQN, nvmftest.Host); err != nil {
+							t.Error(err)
+						}
+					}()
+					a.WantClosed("the Admin queue of a host that was removed")
+				}
+				for d.Count() > 0 {
+					d.End(bdev.StatusOK)
+				}
+				<-gone
+				for end := time.Now().Add(20 * time.Second); ; {
+					d.End(bdev.StatusOK)
+					if s, err := e.Target.Stats(); err != nil || s[0].CurrentIOQueues+s[1].CurrentIOQueues == 0 {
+						break
+					}
+					if time.Now().After(end) {
+						t.Fatal("the queue does not close")
+					}
+				}
+				e.WantNothingLeft(c.why)
+			})
+		}
+	}
+}
+
+// A host that stalls keeps its own commands waiting, and nobody else's.
+func TestAHostThatStallsHoldsUpNoOther(t *testing.T) {
+	for _, how := range []nvmf.IOOpcode{nvmf.IOWrite, nvmf.IORead} {
+		t.Run(fmt.Sprintf("opcode %d", how), func(t *testing.T) {
+			e := nvmftest.Start(t, nvmftest.Options{MemoryBytes: 16 << 20})
+			a := nvmftest.Admin(t, e.Addr)
+			stalled := nvmftest.Queue(t, e.Addr, a, 1, 128)
+			var b []byte
+			for range 100 { // it never sends the data of these writes, or never takes that of these reads
+				b = append(b, stalled.Capsule(nvmftest.Wants(stalled.RW(how, 0, 256), 1<<20), nil)...)
+			}
+			stalled.Send(b)
+			p := nvmftest.Queue(t, e.Addr, a, 2, 32)
+			for i := range 20 {
+				write(t, p, uint64(i), pattern(4096, uint64(i)), true)
+				write(t, p, 256, pattern(1<<20, uint64(i)), false)
+				cqe, _ := p.Read(p.RW(nvmf.IORead, 256, 256), 1<<20)
+				p.WantStatus("read beside a stalled host", cqe, nvmf.StatusSuccess)
+			}
+		})
+	}
+}
+
+// A write in its capsule stops its connection when there is no memory. The data of earlier writes, which hold the memory, is behind
+// it in the stream.
+func TestAWriteInItsCapsuleBehindWritesThatHoldAllMemory(t *testing.T) {
+	e := nvmftest.Start(t, nvmftest.Options{MemoryBytes: 8 << 20})
+	a := nvmftest.Admin(t, e.Addr)
+	const queues, each = 16, 2
+	var ps []*nvmftest.Peer
+	var b []byte
+	for i := range queues {
+		p := nvmftest.Queue(t, e.Addr, a, nvmf.QID(i+1), 32)
+		b = b[:0]
+		for range each {
+			b = append(b, p.Capsule(nvmftest.Wants(p.RW(nvmf.IOWrite, 0, 256), 1<<20), nil)...)
+		}
+		for range 4 {
+			b = append(b, p.Capsule(p.RW(nvmf.IOWrite, 300, 2), make([]byte, 8192))...)
+		}
+		p.Send(b)
+		ps = append(ps, p)
+	}
+	data := make([]byte, 128<<10)
+	done := make([]int, queues)
+	for left := queues; left > 0; {
+		for i, p := range ps {
+			if done[i] == each+4 {
+				continue
+			}
+			pdu, err := p.Poll(10 * time.Millisecond)
+			switch {
+			case err != nil:
+			case pdu.Type == nvmf.PDUR2T:
+				r, _ := nvmf.DecodeR2T(pdu.Header)
+				for at := 0; at < 1<<20; at += len(data) {
+					p.Send(p.H2C(nvmf.DataPDU{CCCID: r.CCCID, TTAG: r.TTAG, DATAO: uint32(at), Last: at+len(data) == 1<<20}, data))
+				}
+			case pdu.Type == nvmf.PDUCapsuleResp:
+				cqe, _ := nvmf.DecodeCapsuleResp(pdu.Header)
+				p.WantStatus("write", cqe, nvmf.StatusSuccess)
+				if done[i]++; done[i] == each+4 {
+					left--
+				}
+			default:
+				t.Fatalf("%v", pdu.Type)
+			}
+		}
+	}
+}
