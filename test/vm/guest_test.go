@@ -31,13 +31,24 @@ const (
 	guestLimit = 30 * time.Minute
 )
 
-// boot starts a guest whose scenarios have env in their environment. It lives as long as the test, if it is not
-// stopped earlier.
-func boot(t *testing.T, env ...string) (*guest, error) {
+// boot starts a guest, with a line to an engine on this machine if there is one. It lives as long as the test, if
+// it is not stopped earlier.
+func boot(t *testing.T, e *engine) (*guest, error) {
 	g := &guest{dir: t.TempDir()}
 	args := []string{"-i", "-n", "user", "-t", strconv.Itoa(int(guestLimit.Seconds())), "-o", g.dir}
-	for _, e := range env {
-		args = append(args, "-e", e)
+	if e != nil {
+		e.log = filepath.Join(g.dir, "engine.log")
+		env, err := e.environment()
+		if err != nil {
+			return nil, err
+		}
+		for _, v := range env {
+			args = append(args, "-e", v)
+		}
+		for _, arg := range e.device() {
+			args = append(args, "-q", arg)
+		}
+		go e.obey()
 	}
 	g.command = exec.Command("./guest", append(args, "testdata/agent.sh")...)
 	g.command.Stderr = &g.errors

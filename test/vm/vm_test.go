@@ -7,35 +7,73 @@ import (
 	"testing"
 )
 
+// TestPollux runs the scenarios against Pollux.
+func TestPollux(t *testing.T) {
+	needTools(t)
+	watchSources(t)
+	t.Parallel()
+	binary := filepath.Join(t.TempDir(), "pollux")
+	if out, err := exec.Command("go", "build", "-o", binary, "../../cmd/pollux").CombinedOutput(); err != nil {
+		t.Fatalf("go build ./cmd/pollux: %v\n%s", err, out)
+	}
+	b := bench{t: t, target: "pollux", binary: binary}
+	for _, s := range scenarios(t) {
+		b.run(s, s.place)
+	}
+}
+
 // TestNvmet runs the scenarios against the Linux kernel's own target: it tests the scenarios.
 func TestNvmet(t *testing.T) {
 	needTools(t)
 	watchSources(t)
 	t.Parallel()
-	var g *guest
+	b := bench{t: t, target: "nvmet"}
 	for _, s := range scenarios(t) {
 		if s.nvmet {
-			g = runIn(t, g, s, "nvmet", "guest")
+			b.run(s, "guest")
 		}
 	}
 }
 
-// runIn runs a scenario as a subtest of t, in the guest g or, if that is nil, in a new one. It returns the guest
-// for the next scenario.
-func runIn(t *testing.T, g *guest, s scenario, target, place string, env ...string) *guest {
-	t.Run(s.name, func(sub *testing.T) {
-		if g == nil {
-			var err error
-			if g, err = boot(t, env...); err != nil {
-				sub.Fatal(err)
+// A bench runs scenarios as subtests, one after another in one guest, until one fails: what that left behind is
+// not the next one's.
+type bench struct {
+	t      *testing.T
+	target string
+	binary string // of Pollux, if that is the target
+	guest  *guest
+	engine *engine
+}
+
+func (b *bench) run(s scenario, place string) {
+	b.t.Run(s.name, func(t *testing.T) {
+		if b.guest == nil {
+			if err := b.begin(); err != nil {
+				t.Fatal(err)
 			}
 		}
-		if !g.run(sub, s, target, place) {
-			g.stop()
-			g = nil
+		if !b.guest.run(t, s, b.target, place) {
+			b.end()
 		}
 	})
-	return g
+}
+
+func (b *bench) begin() (err error) {
+	if b.binary != "" {
+		if b.engine, err = newEngine(b.t, b.binary); err != nil {
+			return err
+		}
+	}
+	b.guest, err = boot(b.t, b.engine)
+	return err
+}
+
+func (b *bench) end() {
+	b.guest.stop()
+	b.guest = nil
+	if b.engine != nil {
+		b.engine.kill()
+	}
 }
 
 // needTools fails the test at once, and in a few words, where no guest can run.
