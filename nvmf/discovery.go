@@ -42,8 +42,10 @@ func (t *Target) discoveryPage(k *controller) []byte {
 		}
 		for i := range s.listeners {
 			l := s.listeners[i].l
+			// TREQ leaves the secure channel "not specified": with "not required" beside the other bit, nvme-cli
+			// prints "unrecognized".
 			e := DiscoveryEntry{
-				TRTYPE: l.Address.trtype(), ADRFAM: l.Address.adrfam(), SUBTYPE: SubsystemNVMe, TREQ: TREQNotSecure | TREQNoSQFlow, PORTID: l.id,
+				TRTYPE: l.Address.trtype(), ADRFAM: l.Address.adrfam(), SUBTYPE: SubsystemNVMe, TREQ: TREQNoSQFlow, PORTID: l.id,
 				CNTLID: CNTLIDDynamic, ASQSZ: uint16(t.limits.Load().MaxAdminDepth), TRSVCID: l.Address.TrSvcID, SUBNQN: s.sub.o.NQN, TRADDR: l.Address.TrAddr,
 			}
 			if s.sub.discovery {
