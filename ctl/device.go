@@ -317,7 +317,7 @@ func (e *Engine) getLatency(_ context.Context, p *api.EngineGetLatencyParams) ([
 	}
 	var out []api.Latency
 	for _, d := range devices {
-		s := d.Stats()
+		s := d.Counted()
 		for k := range s.Kinds {
 			h := &s.Kinds[k].Latency
 			if h.Count == 0 {

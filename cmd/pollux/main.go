@@ -17,6 +17,7 @@ type cli struct {
 	Bdev       bdevCmd       `cmd:"" help:"List, make and delete block devices."`
 	NVMF       nvmfCmd       `cmd:"" name:"nvmf" help:"Show block devices to hosts over NVMe/TCP."`
 	Iostat     iostatCmd     `cmd:"" help:"Watch what block devices do."`
+	Top        topCmd        `cmd:"" help:"Watch reactors, block devices and hosts on one screen."`
 	Bench      benchCmd      `cmd:"" help:"Measure a device: IOPS, latency, processor time; verify what it keeps; compare reports."`
 	Config     configCmd     `cmd:"" help:"Save, load and check configurations."`
 	Completion completionCmd `cmd:"" help:"Print a script that completes commands in your shell."`

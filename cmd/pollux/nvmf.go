@@ -198,20 +198,9 @@ func (c *nvmfHostsCmd) Run() error {
 		return err
 	}
 	defer engine.Close()
-	ctx := context.Background()
-	subsystems, err := api.NVMFGetSubsystems.Call(ctx, engine, api.NVMFGetSubsystemsParams{})
+	list, err := hostsOf(context.Background(), engine)
 	if err != nil {
 		return err
-	}
-	list := []connectedHost{}
-	for _, s := range subsystems {
-		controllers, err := api.NVMFSubsystemGetControllers.Call(ctx, engine, api.NVMFSubsystemParams{NQN: s.NQN})
-		if err != nil {
-			return err
-		}
-		for _, k := range controllers {
-			list = append(list, connectedHost{s.NQN, k})
-		}
 	}
 	return c.print(list, func(t *table) {
 		t.columns("NQN", "HOST", "CNTLID", "KIND", "QUEUES")
@@ -219,4 +208,23 @@ func (c *nvmfHostsCmd) Run() error {
 			t.row(k.NQN, k.HostNQN, k.CntlID, k.CntrlType, k.NumIOQpairs)
 		}
 	})
+}
+
+// hostsOf asks for the controllers of every subsystem.
+func hostsOf(ctx context.Context, engine api.Caller) ([]connectedHost, error) {
+	subsystems, err := api.NVMFGetSubsystems.Call(ctx, engine, api.NVMFGetSubsystemsParams{})
+	if err != nil {
+		return nil, err
+	}
+	list := []connectedHost{}
+	for _, s := range subsystems {
+		controllers, err := api.NVMFSubsystemGetControllers.Call(ctx, engine, api.NVMFSubsystemParams{NQN: s.NQN})
+		if err != nil {
+			return nil, err
+		}
+		for _, k := range controllers {
+			list = append(list, connectedHost{s.NQN, k})
+		}
+	}
+	return list, nil
 }
