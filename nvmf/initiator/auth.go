@@ -41,6 +41,7 @@ func (a *association) authenticate(ctx context.Context, q *queue) error {
 			s.Job.Run()
 			s = h.Computed(s.Job)
 		case nvmf.AuthHostSucceed:
+			q.proved = true
 			return nil
 		default:
 			if failed == nil {

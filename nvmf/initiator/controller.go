@@ -20,6 +20,7 @@ import (
 //	connecting    the first time, on the goroutine that attaches it
 //	connected     events are handled, until a queue is lost or someone asks for an end or a reset
 //	reconnecting  requests wait; attempts follow one another until one succeeds or LossTimeout has passed
+//	disabled      there is no connection until someone asks for one; requests fail
 //	detaching     the devices go
 //	gone
 //
@@ -42,12 +43,13 @@ const (
 	StateConnected
 	StateResetting
 	StateReconnecting
+	StateDisabled
 	StateDetaching
 	StateGone
 )
 
 // The names are those that SPDK's bdev_nvme_get_controllers shows.
-var stateNames = [...]string{"connecting", "enabled", "resetting", "reconnect_is_delayed", "deleting", "deleted"}
+var stateNames = [...]string{"connecting", "enabled", "resetting", "reconnect_is_delayed", "disabled", "deleting", "deleted"}
 
 // String names the state.
 func (s State) String() string { return stateNames[s] }
@@ -77,18 +79,23 @@ type Controller struct {
 
 // order is what someone asks of the goroutine.
 type order struct {
-	kind orderKind
-	done chan error // hears once
+	kind             orderKind
+	hostKey, ctrlKey *nvmf.AuthKey // of orderKeys
+	done             chan error    // hears once
 }
 
 type orderKind uint8
 
 const (
-	orderReset orderKind = iota
-	orderDetach
+	orderReset   orderKind = iota // connect anew, now
+	orderEnable                   // the same, of one that is disabled
+	orderKeys                     // authenticate with other keys
+	orderDisable                  // disconnect, and stay so
+	orderDetach                   // end
 )
 
-func (o *order) detaches() bool { return o != nil && o.kind == orderDetach }
+// interrupts reports whether the order ends attempts to connect.
+func (o *order) interrupts() bool { return o.kind >= orderDisable }
 
 func newController(o Options, addr netip.AddrPort, reg *bdev.Registry, log *slog.Logger, home int) *Controller {
 	c := &Controller{
@@ -96,7 +103,7 @@ func newController(o Options, addr netip.AddrPort, reg *bdev.Registry, log *slog
 		orders: make(chan *order), poked: make(chan struct{}, 1), ended: make(chan struct{}), devices: map[nvmf.NSID]*device{},
 	}
 	for _, r := range c.group.Reactors() {
-		c.shares = append(c.shares, newShare(r))
+		c.shares = append(c.shares, newShare(r, o.Retries))
 	}
 	return c
 }
@@ -189,17 +196,25 @@ func (c *Controller) fail(st bdev.Status) {
 
 // run is the goroutine.
 func (c *Controller) run(a *association) {
-	var asked *order
-	for a != nil {
+	var o *order
+	for {
 		var why error
-		if asked, why = c.serve(a); asked.detaches() {
-			break
+		if o == nil {
+			o, why = c.serve(a)
 		}
-		a, asked = c.again(a, why, asked)
-	}
-	c.detach(a)
-	if asked != nil {
-		asked.done <- nil
+		switch {
+		case o != nil && o.kind == orderDetach:
+			c.detach(a)
+			o.done <- nil
+			return
+		case o != nil && o.kind == orderDisable:
+			a, o = nil, c.disable(a, o)
+		default:
+			if a, o = c.again(a, why, o); a == nil && o == nil {
+				c.detach(nil)
+				return
+			}
+		}
 	}
 }
 
@@ -213,13 +228,59 @@ func (c *Controller) serve(a *association) (*order, error) {
 			c.log.Warn("a connection is lost", "controller", c.o.Name, "why", why)
 			return nil, why
 		case o := <-c.orders:
-			return o, nil
+			switch o.kind {
+			case orderEnable:
+				o.done <- nil
+			case orderKeys:
+				o.done <- c.rekey(ctx, a, o)
+			default:
+				return o, nil
+			}
 		case e := <-a.events:
 			c.event(ctx, a, e)
 		case <-c.poked:
 			c.rescan(ctx, a)
 		}
 	}
+}
+
+// disable ends the association, if there is one, and waits for an order that is not to be disabled.
+func (c *Controller) disable(a *association, o *order) *order {
+	if a != nil {
+		c.drop(a)
+	}
+	c.fail(bdev.StatusNotReady)
+	c.move(StateDisabled)
+	o.done <- nil
+	for {
+		switch o = <-c.orders; o.kind {
+		case orderDisable:
+			o.done <- nil
+		case orderKeys:
+			c.o.HostKey, c.o.CtrlKey = o.hostKey, o.ctrlKey
+			o.done <- nil
+		default:
+			return o
+		}
+	}
+}
+
+// rekey authenticates every queue again, with other keys. What was proved before holds until then; if it fails the target ends
+// the connection.
+func (c *Controller) rekey(ctx context.Context, a *association, o *order) error {
+	c.o.HostKey, c.o.CtrlKey = o.hostKey, o.ctrlKey
+	for _, q := range append([]*queue{a.admin}, a.io...) {
+		if !q.proved {
+			continue // the target did not ask for it
+		}
+		ctx, cancel := a.step(ctx)
+		err := a.authenticate(ctx, q)
+		cancel()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // event handles an event of the target.
@@ -256,29 +317,30 @@ func (c *Controller) rescan(ctx context.Context, a *association) {
 }
 
 // again makes a new association in place of one that is lost, or is to be reset. It gives nil when there is no hope, or with an
-// order to detach.
-func (c *Controller) again(a *association, why error, reset *order) (*association, *order) {
+// order that ends the attempts.
+func (c *Controller) again(a *association, why error, asked *order) (*association, *order) {
 	lost, stop := after(c.o.LossTimeout)
 	defer stop()
 	fast, stop := after(c.o.FastIOFail)
 	defer stop()
 	c.mu.Lock()
-	if c.state = StateResetting; reset == nil {
+	if c.state = StateResetting; why != nil {
 		c.state = StateReconnecting
 		c.losses++
 		c.last = why
 	}
 	c.mu.Unlock()
-	c.drop(a)
-
+	if a != nil {
+		c.drop(a)
+	}
 	for delay := firstDelay; ; delay = min(2*delay, c.o.ReconnectDelay) {
 		next, o, err := c.attempt(lost, fast)
-		if reset != nil {
-			reset.done <- err
-			reset = nil
+		if asked != nil {
+			asked.done <- err
+			asked = nil
 		}
 		switch {
-		case o.detaches():
+		case o != nil:
 			return nil, o
 		case err == nil:
 			return next, nil
@@ -290,10 +352,13 @@ func (c *Controller) again(a *association, why error, reset *order) (*associatio
 		c.move(StateReconnecting)
 		o, given := c.pause(delay, lost, fast)
 		switch {
-		case o.detaches(), given:
+		case given:
+			return nil, nil
+		case o == nil:
+		case o.interrupts():
 			return nil, o
-		case o != nil:
-			reset = o
+		default:
+			asked = o
 		}
 	}
 }
@@ -313,8 +378,8 @@ const firstDelay = 100 * time.Millisecond
 // errGivenUp says that LossTimeout has passed.
 var errGivenUp = errors.New("it was away for too long (ctrlr_loss_timeout_sec)")
 
-// attempt tries to connect, while it listens to the timers and to orders. One to reset is what it does anyway and hears its end;
-// one to detach ends it and comes back.
+// attempt tries to connect, while it listens to the timers and to orders. One to connect is what it does anyway and hears its
+// end; one that interrupts ends it and comes back.
 func (c *Controller) attempt(lost, fast <-chan time.Time) (*association, *order, error) {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
@@ -332,32 +397,35 @@ func (c *Controller) attempt(lost, fast <-chan time.Time) (*association, *order,
 		}
 		tried <- result{a, err}
 	}()
-	var detach *order
-	var resets []*order
+	var interrupt *order
+	var others []*order
 	for {
 		select {
 		case r := <-tried:
 			if cause := context.Cause(ctx); r.err != nil && cause != nil {
 				r.err = cause
 			}
-			if r.err == nil && detach != nil {
+			if r.err == nil && interrupt != nil {
 				c.drop(r.a)
 			}
-			for _, o := range resets {
+			for _, o := range others {
 				o.done <- r.err
 			}
-			return r.a, detach, r.err
+			return r.a, interrupt, r.err
 		case <-fast:
 			c.fail(bdev.StatusNotReady)
 		case <-lost:
 			cancel(errGivenUp)
 		case o := <-c.orders:
-			if !o.detaches() || detach != nil {
-				resets = append(resets, o)
-				continue
+			switch {
+			case o.kind == orderKeys, o.interrupts() && interrupt != nil:
+				o.done <- fmt.Errorf("controller %s: it is connecting: %w", c.o.Name, bdev.ErrBusy)
+			case o.interrupts():
+				interrupt = o
+				cancel(errClosed)
+			default:
+				others = append(others, o)
 			}
-			detach = o
-			cancel(errClosed)
 		}
 	}
 }
@@ -377,7 +445,12 @@ func (c *Controller) pause(delay time.Duration, lost, fast <-chan time.Time) (o 
 			c.log.Error("a controller is given up", "controller", c.o.Name, "error", errGivenUp)
 			return nil, true
 		case o := <-c.orders:
-			return o, false
+			if o.kind != orderKeys {
+				return o, false
+			}
+			c.o.HostKey, c.o.CtrlKey = o.hostKey, o.ctrlKey
+			o.done <- nil
+			return nil, false
 		}
 	}
 }
@@ -431,8 +504,8 @@ func (c *Controller) detach(a *association) {
 }
 
 // ask hands an order to the goroutine and waits for its end.
-func (c *Controller) ask(ctx context.Context, kind orderKind) error {
-	o := &order{kind, make(chan error, 1)}
+func (c *Controller) ask(ctx context.Context, o *order) error {
+	o.done = make(chan error, 1)
 	select {
 	case c.orders <- o:
 	case <-c.ended:

@@ -33,10 +33,11 @@ type fake struct {
 	terms chan nvmf.PDUError
 
 	// What a test has it do otherwise; each reports whether it did.
-	icresp func(k *fakeConn, q nvmf.ICReq) bool
-	fabric func(k *fakeConn, s *nvmf.SQE) bool
-	admin  func(k *fakeConn, s *nvmf.SQE) bool
-	io     func(k *fakeConn, s *nvmf.SQE, data []byte) bool
+	icresp     func(k *fakeConn, q nvmf.ICReq) bool
+	fabric     func(k *fakeConn, s *nvmf.SQE) bool
+	fabricData func(k *fakeConn, s *nvmf.SQE, data []byte) bool
+	admin      func(k *fakeConn, s *nvmf.SQE) bool
+	io         func(k *fakeConn, s *nvmf.SQE, data []byte) bool
 }
 
 const (
@@ -258,7 +259,7 @@ func (k *fakeConn) command(s *nvmf.SQE, data []byte) {
 	defer f.mu.Unlock()
 	switch {
 	case s.Opcode() == nvmf.OpcodeFabrics:
-		if f.fabric == nil || !f.fabric(k, s) {
+		if (f.fabric == nil || !f.fabric(k, s)) && (f.fabricData == nil || !f.fabricData(k, s, data)) {
 			k.fabrics(s, data)
 		}
 	case k.qid == 0:

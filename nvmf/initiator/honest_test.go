@@ -270,7 +270,7 @@ func TestStatuses(t *testing.T) {
 		{nvmf.StatusInvalidNamespace | nvmf.DNR, 9, bdev.StatusGone, 1},
 		{nvmf.StatusInterrupted | nvmf.DNR, 9, bdev.StatusBusy, 1},
 		{nvmf.StatusTransientTransport, 3, bdev.StatusOK, 4},
-		{nvmf.StatusTransientTransport, 99, bdev.StatusBusy, retriesMax + 1},
+		{nvmf.StatusTransientTransport, 99, bdev.StatusBusy, 6},
 		{nvmf.StatusInterrupted, 2, bdev.StatusOK, 3},
 		{nvmf.StatusNamespaceNotReady, 1, bdev.StatusOK, 2},
 		{nvmf.StatusANATransition, 1, bdev.StatusOK, 2},

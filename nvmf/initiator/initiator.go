@@ -89,7 +89,7 @@ func (i *Initiator) find(name string) (*Controller, error) {
 func (i *Initiator) Detach(ctx context.Context, name string) error {
 	c, err := i.find(name)
 	if err == nil {
-		if err = c.ask(ctx, orderDetach); err == nil {
+		if err = c.ask(ctx, &order{kind: orderDetach}); err == nil {
 			i.forget(c)
 		} else if users := c.users(); len(users) > 0 {
 			err = fmt.Errorf("%w by %s: %w", bdev.ErrBusy, strings.Join(users, ", "), err)
@@ -112,12 +112,34 @@ func (c *Controller) users() []string {
 
 // Reset connects a controller anew. Requests wait meanwhile; those that were open are sent again.
 func (i *Initiator) Reset(ctx context.Context, name string) error {
+	return i.ask(ctx, "resetting", name, &order{kind: orderReset})
+}
+
+// Disable disconnects a controller. Its devices stay, and their requests fail as not ready.
+func (i *Initiator) Disable(ctx context.Context, name string) error {
+	return i.ask(ctx, "disabling", name, &order{kind: orderDisable})
+}
+
+// Enable lets a controller connect that was disabled.
+func (i *Initiator) Enable(ctx context.Context, name string) error {
+	return i.ask(ctx, "enabling", name, &order{kind: orderEnable})
+}
+
+// SetKeys lets a controller authenticate with other keys: at once on the queues that have authenticated, and from then on.
+func (i *Initiator) SetKeys(ctx context.Context, name string, host, ctrl *nvmf.AuthKey) error {
+	if host == nil {
+		return fmt.Errorf("setting the keys of controller %q: %w: there is no key of the host", name, bdev.ErrInvalid)
+	}
+	return i.ask(ctx, "setting the keys of", name, &order{kind: orderKeys, hostKey: host, ctrlKey: ctrl})
+}
+
+func (i *Initiator) ask(ctx context.Context, what, name string, o *order) error {
 	c, err := i.find(name)
 	if err == nil {
-		err = c.ask(ctx, orderReset)
+		err = c.ask(ctx, o)
 	}
 	if err != nil {
-		return fmt.Errorf("resetting controller %q: %w", name, err)
+		return fmt.Errorf("%s controller %q: %w", what, name, err)
 	}
 	return nil
 }

@@ -416,21 +416,6 @@ func TestAbort(t *testing.T) {
 	}
 }
 
-// A host that asks for the target's proof does not take one that asks for none.
-func TestTargetThatDoesNotAuthenticate(t *testing.T) {
-	f := newFake(t)
-	h := newHost(t, 1)
-	o := f.options()
-	key, err := nvmf.NewAuthKey(nvmf.AuthHashNone, make([]byte, 32))
-	if err != nil {
-		t.Fatal(err)
-	}
-	o.HostKey, o.CtrlKey = key, key
-	if _, err := h.in.Attach(context.Background(), o); err == nil || !strings.Contains(err.Error(), "authenticat") {
-		t.Errorf("%v", err)
-	}
-}
-
 func TestDiscovery(t *testing.T) {
 	e := nvmftest.Start(t, nvmftest.Options{Reactors: 2})
 	h := newHost(t, 1)
@@ -511,5 +496,72 @@ func TestDiscoveryPageThatMoves(t *testing.T) {
 				t.Errorf("%v, %+v", err, entries)
 			}
 		})
+	}
+}
+
+func TestDisableAndEnable(t *testing.T) {
+	e := nvmftest.Start(t, nvmftest.Options{})
+	h := newHost(t, 1)
+	h.attach(options(e.Addr))
+	d := h.open("Nvme0n1")
+	defer d.close()
+	ctx := context.Background()
+	read := &bdev.Request{Kind: bdev.Read, Blocks: 1, Data: [][]byte{make([]byte, 4096)}}
+	for range 2 {
+		for range 2 { // twice is harmless
+			if err := h.in.Disable(ctx, "Nvme0"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		e.WantNothingLeft("while it is disabled")
+		d.want("while it is disabled", 0, read, bdev.StatusNotReady)
+		if s := h.in.Controllers()[0].State.String(); s != "disabled" {
+			t.Error(s)
+		}
+		for range 2 {
+			if err := h.in.Enable(ctx, "Nvme0"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		d.want("enabled", 0, read, bdev.StatusOK)
+	}
+	if err := h.in.Disable(ctx, "Nvme0"); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.in.Reset(ctx, "Nvme0"); err != nil {
+		t.Fatal(err)
+	}
+	d.want("reset", 0, read, bdev.StatusOK)
+	if err := h.in.Disable(ctx, "Nvme0"); err != nil { // and detached so
+		t.Fatal(err)
+	}
+}
+
+// A controller can be detached while it tries to connect.
+func TestDetachAndDisableWhileReconnecting(t *testing.T) {
+	for _, disable := range []bool{false, true} {
+		f := newFake(t)
+		h := newHost(t, 1)
+		h.attach(f.options())
+		stuck := make(chan struct{}, 100)
+		f.set(func() {
+			f.fabric = func(*fakeConn, *nvmf.SQE) bool { stuck <- struct{}{}; return true } // silent
+		})
+		f.drop()
+		<-stuck
+		ctx := context.Background()
+		if disable {
+			if err := h.in.Disable(ctx, "Nvme0"); err != nil {
+				t.Fatal(err)
+			}
+			f.set(func() { f.fabric = nil })
+			if err := h.in.Enable(ctx, "Nvme0"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := h.in.Detach(ctx, "Nvme0"); err != nil {
+			t.Fatal(err)
+		}
+		h.awaitDevices()
 	}
 }

@@ -45,6 +45,10 @@ type Options struct {
 	// as long as there is hope.
 	FastIOFail time.Duration
 
+	// Retries is how often a request is sent again whose connection was lost, or that the target answered with a passing error;
+	// -1 is no limit.
+	Retries int
+
 	// DH-HMAC-CHAP. HostKey proves the host where the target asks for it. With CtrlKey the target has to prove itself too, and
 	// is refused if it does not ask for authentication.
 	HostKey, CtrlKey *nvmf.AuthKey
@@ -57,12 +61,13 @@ type Options struct {
 // Forever is a LossTimeout that never passes.
 const Forever time.Duration = -1
 
-// DefaultOptions are Linux's where it has such an option: it gives a lost controller up after ten minutes.
+// DefaultOptions are Linux's where it has such an option: it sends a request again five times, and gives a lost controller up
+// after ten minutes.
 func DefaultOptions() Options {
 	return Options{
 		TrType: "TCP", NumIOQueues: 1024, QueuesPerReactor: 1, QueueDepth: 127,
 		KeepAlive: 10 * time.Second, IOTimeout: 30 * time.Second, AdminTimeout: 60 * time.Second,
-		ReconnectDelay: 10 * time.Second, LossTimeout: 10 * time.Minute, MaxBdevs: 128,
+		ReconnectDelay: 10 * time.Second, LossTimeout: 10 * time.Minute, Retries: 5, MaxBdevs: 128,
 	}
 }
 
@@ -122,6 +127,8 @@ func (o *Options) complete() (addr netip.AddrPort, err error) {
 		return bad("queue depth %d: 1 to %d", o.QueueDepth, slotsMax-1)
 	case o.AdminTimeout <= 0:
 		return bad("admin timeout %v: above 0", o.AdminTimeout)
+	case o.Retries < -1:
+		return bad("bdev_retry_count %d: -1 for no limit, or 0 or more", o.Retries)
 	case o.KeepAlive < 0 || o.IOTimeout < 0 || o.FastIOFail < 0:
 		return bad("a timeout below 0")
 	case o.LossTimeout < 0 && o.LossTimeout != Forever:

@@ -61,6 +61,8 @@ type queue struct {
 	flush reactor.Deferred
 	timer reactor.Timer
 
+	proved bool // the host has authenticated; for the goroutine that made it
+
 	user  queueUser // nil: only calls use it
 	calls callList  // wait for a slot
 
@@ -141,9 +143,9 @@ func (q *queue) Run() {
 	}
 }
 
-// fail ends the queue. A second reason is of no interest.
+// fail ends the queue. A second reason is of no interest; one that ends already tells the target first.
 func (q *queue) fail(why error) {
-	if q.state >= queueClosing {
+	if q.state >= queueEnding {
 		return
 	}
 	q.lost(why)
@@ -164,6 +166,7 @@ func (q *queue) lost(why error) {
 	}
 }
 
+// close closes the connection.
 func (q *queue) close() {
 	was := q.state
 	q.state = queueClosing

@@ -18,9 +18,6 @@ import (
 // A request whose connection ended is sent again, as Linux does, if its commands are idempotent; see again. One that the target
 // answered with a passing error is repeated too; see passing.
 
-// retriesMax is how often a request is sent again, as Linux's nvme_max_retries.
-const retriesMax = 5
-
 // request is a bdev.Request at the initiator. It belongs to the share that it was submitted to, and is lent to the one that
 // serves it.
 type request struct {
@@ -39,7 +36,7 @@ type request struct {
 	part    uint64 // blocks of the open one
 	flush   bool   // the open one is the Flush that ends it
 	aborted bool
-	retries uint8
+	retries uint32
 	away    bool          // with another reactor; home's
 	back    bool          // on its way home
 	due     reactor.Ticks // to be repeated then
@@ -159,7 +156,7 @@ func (x *request) answered(cqe nvmf.CQE) {
 		s.again(x)
 	case st.OK():
 		s.end(x, bdev.StatusOK)
-	case passing(st) && x.retries < retriesMax:
+	case passing(st) && x.retries < s.retries:
 		x.retries++
 		s.repeat(x, st)
 	default:
@@ -205,7 +202,7 @@ func (x *request) lost(sent bool) {
 		s.end(x, bdev.StatusAborted)
 		return
 	case !sent:
-	case !x.again(), x.retries >= retriesMax:
+	case !x.again(), x.retries >= s.retries:
 		s.end(x, bdev.StatusIO)
 		return
 	default:

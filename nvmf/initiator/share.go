@@ -1,6 +1,7 @@
 package initiator
 
 import (
+	"math"
 	"slices"
 
 	"github.com/pollux-storage/pollux/bdev"
@@ -26,9 +27,10 @@ const (
 
 // share is a controller on one reactor. It is touched there alone.
 type share struct {
-	r     *reactor.Reactor
-	state shareState
-	ends  bdev.Status // of requests, while ending
+	r       *reactor.Reactor
+	retries uint32 // how often a request is sent again
+	state   shareState
+	ends    bdev.Status // of requests, while ending
 
 	queues []*queue
 	turn   int    // the queue that has the next request
@@ -48,7 +50,13 @@ type share struct {
 	told  reactor.Ticks // when its keeper last heard from here that the target is alive
 }
 
-func newShare(r *reactor.Reactor) *share { return &share{r: r} }
+func newShare(r *reactor.Reactor, retries int) *share {
+	s := &share{r: r, retries: uint32(retries)}
+	if retries < 0 {
+		s.retries = math.MaxUint32
+	}
+	return s
+}
 
 // submit takes a request of a device on this reactor.
 func (s *share) submit(q *bdev.Request, ns *namespace) {

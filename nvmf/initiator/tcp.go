@@ -141,7 +141,8 @@ func (f *queueFlush) Run() {
 // Sent counts off what has left.
 func (q *queue) Sent(n int, err error) {
 	if err != nil && !errors.Is(err, syscall.EAGAIN) {
-		q.fail(fmt.Errorf("%v: sending: %w", q, err))
+		q.lost(fmt.Errorf("%v: sending: %w", q, err))
+		q.close()
 		return
 	}
 	if !q.conn.sent(n) {
