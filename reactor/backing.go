@@ -94,6 +94,9 @@ func (b *backing) grow(r *Reactor) error {
 	if r.tables && b.registered == b.ready && r.ring.SetBuffer(b.ready/chunkBytes, chunk) == nil {
 		b.registered += chunkBytes
 	}
+	if r.polled != nil {
+		r.polled.register(b.ready/chunkBytes, chunk)
+	}
 	b.ready += chunkBytes
 	return nil
 }

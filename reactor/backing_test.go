@@ -116,7 +116,8 @@ func writeAndReadAllMemory(t *testing.T, r *reactor.Reactor) (all [][]byte) {
 		on(t, r, func() {
 			for k := range to {
 				if to[k] != byte(k>>12+i) {
-					t.Fatalf("chunk %d, byte %d: %d", i/8, k, to[k])
+					t.Errorf("chunk %d, byte %d: %d", i/8, k, to[k])
+					break
 				}
 			}
 		})

@@ -29,7 +29,7 @@ func (r *Reactor) MsgRing() bool { return r.can.msgRing }
 func (r *Reactor) OpsTable() (places, free int) { return len(r.ops), len(r.opsFree) }
 
 // FilesFree is the number of free places in the ring's file table.
-func (r *Reactor) FilesFree() int { return len(r.files) }
+func (r *Reactor) FilesFree() int { return len(r.files.free) }
 
 // Waiting is the number of messages to another reactor that found no room in the ring, and the memory kept for them.
 func (r *Reactor) Waiting(to *Reactor) (n, room int) {
@@ -44,4 +44,16 @@ func (r *Reactor) EndSpin() { r.lastIO -= 1 << 60 }
 func (r *Reactor) Tick() bool { return r.tick() }
 
 // RegisterNoMore lets the reactor register no more memory or files with its ring.
-func (r *Reactor) RegisterNoMore() { r.tables = false }
+func (r *Reactor) RegisterNoMore() { r.tables, r.files.free = false, nil }
+
+// NewPolledFileAnyway does not ask whether the device has poll queues.
+func (r *Reactor) NewPolledFileAnyway(fd int) (*File, error) { return r.newPolledFile(fd) }
+
+// Polling reports whether something is in flight on a polled device.
+func (r *Reactor) Polling() bool { return r.polling() }
+
+// PolledFilesFree is the number of free places for polled files.
+func (r *Reactor) PolledFilesFree() int { return len(r.polled.files.free) }
+
+// DevicePolls says what is missing to the device under a folder of sysfs.
+var DevicePolls = devicePolls

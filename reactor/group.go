@@ -96,7 +96,7 @@ func Start(cfg Config) (*Group, error) {
 	n := len(cfg.Cores)
 	g := &Group{}
 	for i, core := range cfg.Cores {
-		r := &Reactor{index: i, core: core, group: g, spin: cfg.Spin, wakeFD: -1, touched: make([]*outbox, 0, n)}
+		r := &Reactor{index: i, core: core, group: g, cfg: &cfg, spin: cfg.Spin, wakeFD: -1, touched: make([]*outbox, 0, n)}
 		r.policy.Store(int32(cfg.Idle))
 		for range n {
 			r.inbox = append(r.inbox, new(messageRing))
@@ -111,7 +111,7 @@ func Start(cfg Config) (*Group, error) {
 	}
 	started := make(chan error, n)
 	for _, r := range g.reactors {
-		go r.run(&cfg, started)
+		go r.run(started)
 	}
 	var failed error
 	for range n {

@@ -73,7 +73,7 @@ func (r *Reactor) mayBlock() bool {
 			return false
 		}
 	}
-	return r.busyPoller() == nil
+	return r.busyPoller() == nil && !r.polling()
 }
 
 // sleep waits in the kernel until a completion, message, call or timer.

@@ -53,16 +53,19 @@ func (r *Reactor) Unbind(op *Op) {
 
 // Start gives the entry in which the caller describes op; it goes to the kernel at the end of the tick. The entry is lent
 // until the next Start.
-func (r *Reactor) Start(op *Op) *ring.SQE {
+func (r *Reactor) Start(op *Op) *ring.SQE { return r.startOn(r.ring, op) }
+
+func (r *Reactor) startOn(on *ring.Ring, op *Op) *ring.SQE {
 	invariant.Check(op.bound && !op.inFlight, "reactor: starting an operation that is unbound or in flight")
 	op.inFlight = true
 	r.inFlight++
-	e := r.ring.Next()
+	e := on.Next()
 	e.UserData = uint64(op.id)
 	return e
 }
 
-// Cancel asks the kernel to end op early; it completes as any other, with ECANCELED if that helped.
+// Cancel asks the kernel to end op early; it completes as any other, with ECANCELED if that helped. It does not help what a
+// polled device has begun.
 func (r *Reactor) Cancel(op *Op) {
 	if op.inFlight {
 		e := r.ring.Next()

@@ -38,7 +38,9 @@ type Reactor struct {
 	ring   *ring.Ring
 	can    kernelCan
 	tables bool // the ring has buffer and file tables
-	files  []uint16
+	files  fileTable
+	polled *polledRing // nil until a file needs it
+	cfg    *Config
 	now    Ticks
 
 	ops      []*Op
@@ -108,6 +110,9 @@ func (r *Reactor) Memory() *Memory { return r.memory }
 func (r *Reactor) Stats() Stats {
 	s := r.stats
 	s.Enters = r.ring.Enters()
+	if r.polled != nil {
+		s.Enters += r.polled.ring.Enters()
+	}
 	return s
 }
 
@@ -127,9 +132,9 @@ func (r *Reactor) ThreadID() int { return r.tid }
 func (r *Reactor) Setup() ring.SetupSet { return r.ring.Setup() }
 
 // run is the reactor's life. started hears once whether it could begin.
-func (r *Reactor) run(cfg *Config, started chan<- error) {
+func (r *Reactor) run(started chan<- error) {
 	runtime.LockOSThread() // never unlocked: the pinned thread ends with the goroutine
-	if err := r.begin(cfg); err != nil {
+	if err := r.begin(); err != nil {
 		r.calls.closeIfEmpty()
 		r.end()
 		started <- err
@@ -163,7 +168,8 @@ func (r *Reactor) run(cfg *Config, started chan<- error) {
 }
 
 // begin does what only the reactor's own thread can do.
-func (r *Reactor) begin(cfg *Config) error {
+func (r *Reactor) begin() error {
+	cfg := r.cfg
 	r.tid = unix.Gettid()
 	if r.core >= 0 {
 		var set unix.CPUSet
@@ -184,9 +190,8 @@ func (r *Reactor) begin(cfg *Config) error {
 	_ = r.ring.RegisterSelf()
 	_ = r.ring.SetWorkerCores(&cfg.workerCores)
 	r.tables = !cfg.old && r.ring.RegisterTables(cfg.chunksMax(), filesMax) == nil
-	r.files = make([]uint16, 0, filesMax)
-	for i := filesMax - 1; i >= 0; i-- {
-		r.files = append(r.files, uint16(i))
+	if r.tables {
+		r.files = newFileTable(r.ring, filesMax)
 	}
 	if r.memory, err = newMemory(r, cfg); err != nil {
 		return fmt.Errorf("starting reactor %d: %w", r.index, err)
@@ -205,6 +210,9 @@ func (r *Reactor) end() {
 	r.calls.awaitWakers()
 	if r.ring != nil {
 		_ = r.ring.Close()
+	}
+	if r.polled != nil {
+		_ = r.polled.ring.Close()
 	}
 	if r.memory != nil {
 		r.memory.unmap()
@@ -226,7 +234,10 @@ func (r *Reactor) tick() bool {
 	r.now = t
 	r.stats.Ticks++
 
-	io := r.reap() + r.takeMessages()
+	io := r.reap(r.ring) + r.takeMessages()
+	if r.polled != nil {
+		io += r.reap(r.polled.ring)
+	}
 	work := r.calls.run() + r.timers.expire(t)
 	for _, p := range r.pollers {
 		io += p.poll(t)
@@ -235,6 +246,9 @@ func (r *Reactor) tick() bool {
 	work += r.runAll(&r.flushes)
 	r.wakePeers()
 	r.ring.Submit()
+	if r.polled != nil {
+		r.polled.ring.Submit()
+	}
 
 	if io > 0 {
 		r.lastIO = t
@@ -253,10 +267,10 @@ const (
 )
 
 // reap delivers the completions that are there, at most a queue full, so that the other sources get their turn.
-func (r *Reactor) reap() int {
-	n, ops := r.ring.Ready(), 0
+func (r *Reactor) reap(from *ring.Ring) int {
+	n, ops := from.Ready(), 0
 	for i := uint32(0); i < n; i++ {
-		e := r.ring.At(i)
+		e := from.At(i)
 		id, res, flags := e.UserData, e.Res, e.Flags
 		if id >= idWake {
 			r.reapOwn(id, res)
@@ -272,7 +286,7 @@ func (r *Reactor) reap() int {
 		ops++
 	}
 	if n > 0 {
-		r.ring.Advance(n)
+		from.Advance(n)
 		r.stats.Completions += uint64(ops)
 	}
 	return ops

@@ -49,7 +49,7 @@ type SocketHandler interface {
 // kernels answers EAGAIN instead of waiting.
 func (r *Reactor) NewSocket(fd int, h SocketHandler) *Socket {
 	_ = unix.SetNonblock(fd, false)
-	s := &Socket{r: r, fd: fd, slot: r.takeFile(fd), h: h}
+	s := &Socket{r: r, fd: fd, slot: r.files.take(fd), h: h}
 	r.Bind(&s.recv, s)
 	r.Bind(&s.send, s)
 	return s
@@ -184,7 +184,7 @@ func (s *Socket) Run() { s.h.Closed() }
 func (s *Socket) Detach() int {
 	s.r.Unbind(&s.recv)
 	s.r.Unbind(&s.send)
-	s.r.giveFile(s.slot)
+	s.r.files.give(s.slot)
 	fd := s.fd
 	s.fd, s.slot, s.state = -1, -1, socketClosed
 	return fd
