@@ -149,10 +149,9 @@ func (s *subsystemShare) newIOQueue(h *handoff) *queueLink {
 	qid := h.sqe.ConnectQID()
 	g := s.pg.target.group
 	home := g.Reactor((int(k.id) + int(qid) - 1) % g.Len())
-	l := &queueLink{cntlid: k.id, qid: qid, host: &k.host, owner: s.pg.r, home: home, k: k, every: 2 * reactor.Second}
-	if k.kato > 0 {
-		l.every = k.kato / 4
-	}
+	// The timeout may be set anew later, but never below the minimum.
+	every := min(2*reactor.Second, reactor.Ticks(s.pg.target.limits.Load().MinKATO)*reactor.Millisecond/4)
+	l := &queueLink{cntlid: k.id, qid: qid, host: &k.host, owner: s.pg.r, home: home, k: k, every: every}
 	l.gone.l, l.end.l, l.alive.l = l, l, l
 	k.queues[qid] = l
 	return l
@@ -180,6 +179,8 @@ func (k *controller) configure(c *command, cc CC) {
 		k.keepAlive()
 	case !cc.EN() && was.EN():
 		// "Controller Level Reset": queues and events go, the association stays.
+		k.share.pg.r.StopTimer(&k.timer)
+		k.csts &^= CSTSCFS
 		k.events.drop(k)
 		k.disable()
 	}
@@ -371,7 +372,6 @@ func (q *queue) heardOf(now reactor.Ticks) {
 
 // admit judges an Admin command before its data is asked for.
 func (k *controller) admit(c *command) Status {
-	k.heard = k.share.pg.r.Now()
 	if k.csts&CSTSRDY == 0 {
 		return StatusSequence | DNR
 	}

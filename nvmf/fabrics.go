@@ -100,6 +100,13 @@ func (h *handoff) depart(from *pollGroup) {
 // Receive goes on with the Connect on the reactor that it came to.
 func (h *handoff) Receive(r *reactor.Reactor) {
 	pg := h.sub.target.groups[r.Index()]
+	if pg.stopping {
+		h.origin.close()
+		if h.link != nil {
+			pg.send(h.link.owner, &h.link.gone)
+		}
+		return
+	}
 	if h.link != nil {
 		h.settle(pg)
 		return
@@ -135,6 +142,10 @@ func (h *handoff) Receive(r *reactor.Reactor) {
 
 // refuse answers the Connect with an error. The host may try again on the same connection.
 func (h *handoff) refuse(pg *pollGroup, s Status, dw0 uint32) {
+	if pg.stopping {
+		h.origin.close()
+		return
+	}
 	pg.refused++
 	q := h.origin.open(pg, 0, 1)
 	q.expectConnect()
@@ -172,7 +183,7 @@ func (h *handoff) settle(pg *pollGroup) {
 	share := pg.shares[h.sub]
 	if share == nil {
 		h.origin.close()
-		pg.r.Send(h.link.owner, &h.link.gone)
+		pg.send(h.link.owner, &h.link.gone)
 		return
 	}
 	q := h.origin.open(pg, h.sqe.ConnectQID(), h.sqe.QueueEntries())

@@ -22,7 +22,9 @@ type pollGroup struct {
 
 	queues *queue // a list of all
 	count  int
-	stop   func() // hears once that the last queue has closed, while the target stops
+
+	stopping bool   // no queue is made here any more
+	stop     func() // hears once that the last queue has closed, while the target stops
 
 	faults, refused, denied uint64 // connections ended for a protocol error; Connects refused; for their host
 	served                  uint64 // commands of queues that have closed

@@ -80,9 +80,9 @@ func identifyCSI(c *command) Status {
 	return StatusSuccess
 }
 
-// namespace gives a namespace as the host sees it, nil if it does not.
+// namespace gives a namespace as the host sees it, nil if it does not, or is gone.
 func (k *controller) namespace(id NSID) *queueNamespace {
-	if id == 0 || int(id) > len(k.aq.ns) || k.aq.ns[id-1].ns == nil {
+	if k.aq == nil || id == 0 || int(id) > len(k.aq.ns) || k.aq.ns[id-1].ns == nil {
 		return nil
 	}
 	return &k.aq.ns[id-1]

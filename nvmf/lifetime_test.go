@@ -3,6 +3,10 @@ package nvmf_test
 import (
 	"context"
 	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"sync"
 	"testing"
 	"time"
 
@@ -225,5 +229,130 @@ func TestAWriteInItsCapsuleBehindWritesThatHoldAllMemory(t *testing.T) {
 				t.Fatalf("%v", pdu.Type)
 			}
 		}
+	}
+}
+
+// A namespace that is removed while a command is in flight on it waits for that command, whatever else is changed at the same time.
+func TestANamespaceIsRemovedWhileOtherThingsChange(t *testing.T) {
+	e := nvmftest.Start(t, nvmftest.Options{Reactors: 2, Empty: true})
+	d := e.AddHeld("held", 4096)
+	a := nvmftest.Admin(t, e.Addr)
+	p := nvmftest.Queue(t, e.Addr, a, 1, 32)
+	ctx := context.Background()
+	for range 40 {
+		id := e.AddNamespace(nvmf.NamespaceOptions{BdevName: "held"})
+		s := p.RW(nvmf.IORead, 0, 1)
+		p.Send(p.Capsule(nvmftest.Wants(s, 4096), nil))
+		d.Want("a read", 1)
+		done := make(chan error, 3)
+		stop := make(chan struct{})
+		go func() {
+			for {
+				select {
+				case <-stop:
+					done <- nil
+					return
+				default:
+				}
+				if err := e.Target.AllowAnyHost(nvmftest.NQN, true); err != nil {
+					done <- err
+					return
+				}
+			}
+		}()
+		removed := make(chan error, 1)
+		go func() { removed <- e.Target.RemoveNamespace(ctx, nvmftest.NQN, id) }()
+		// Past its end there is no block, as long as there is a namespace.
+		for {
+			past := p.RW(nvmf.IORead, 1<<40, 1)
+			if cqe, _ := p.Read(past, 4096); cqe.Status == nvmf.StatusInvalidNamespace|nvmf.DNR {
+				break
+			}
+		}
+		select {
+		case err := <-removed:
+			t.Fatalf("removed with a read in flight: %v", err)
+		default:
+		}
+		close(stop)
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+		d.End(bdev.StatusOK)
+		cqe, _ := p.Completion(s)
+		p.WantStatus("a read on a namespace that went", cqe, nvmf.StatusInvalidNamespace|nvmf.DNR)
+		select {
+		case err := <-removed:
+			if err != nil {
+				t.Fatal(err)
+			}
+		case <-time.After(20 * time.Second):
+			t.Fatal("the removal does not end")
+		}
+	}
+}
+
+// Hosts come and go while subsystems and listeners do, and while the target stops.
+func TestHostsConnectWhileAllIsTakenAway(t *testing.T) {
+	const nqn = "nqn.2026-01.io.pollux:passing"
+	for range 4 {
+		e := nvmftest.Start(t, nvmftest.Options{Reactors: 2})
+		stop := make(chan struct{})
+		var wait sync.WaitGroup
+		for range 4 {
+			wait.Go(func() {
+				for {
+					select {
+					case <-stop:
+						return
+					default:
+					}
+					passing(e.Addr, nqn, nvmftest.NQN)
+				}
+			})
+		}
+		ctx := context.Background()
+		for range 5 {
+			if err := e.Target.CreateSubsystem(nvmf.SubsystemOptions{NQN: nqn, AllowAnyHost: true}); err != nil {
+				t.Fatal(err)
+			}
+			if err := e.Target.AddListener(nqn, nvmftest.Address(e.Addr), nvmf.ANAOptimized); err != nil {
+				t.Fatal(err)
+			}
+			var w sync.WaitGroup
+			for range 2 {
+				w.Go(func() { _ = e.Target.DeleteSubsystem(ctx, nqn) })
+				w.Go(func() { _ = e.Target.AllowAnyHost(nqn, true) })
+			}
+			w.Wait()
+		}
+		if err := e.Target.Stop(ctx); err != nil {
+			t.Error(err)
+		}
+		close(stop)
+		wait.Wait()
+	}
+}
+
+// passing plays hosts that connect to subsystems and take what comes.
+func passing(addr netip.AddrPort, nqns ...string) {
+	for _, nqn := range nqns {
+		c, err := net.DialTimeout("tcp", addr.String(), time.Second)
+		if err != nil {
+			return
+		}
+		_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+		var s nvmf.SQE
+		s.InitFabrics(nvmf.FabricsConnect, 1)
+		s.SetConnect(0, 32, 0, 0)
+		d := nvmf.ConnectData{CNTLID: nvmf.CNTLIDDynamic, SUBNQN: nqn, HOSTNQN: nvmftest.Host}
+		s.SetSGL(nvmf.SGL{Type: nvmf.SGLDataBlock, Subtype: nvmf.SGLOffset, Bytes: 1024})
+		_, _ = c.Write(nvmf.ICReq{}.AppendTo(nil))
+		b := make([]byte, 128)
+		if _, err := io.ReadFull(c, b); err == nil {
+			_, _ = c.Write(d.AppendTo(nvmf.AppendCapsuleCmd(nil, &s, 1024, 0, 4)))
+			_, _ = io.ReadFull(c, b[:24])
+		}
+		_ = c.Close()
 	}
 }

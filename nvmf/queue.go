@@ -231,6 +231,9 @@ func (q *queue) start(c *command, carried uint32, conflict bool) (wanted bool) {
 // admit judges a command before its data is asked for. sgl is the judgement of its data pointer, which counts after the
 // command's own.
 func (q *queue) admit(c *command, sgl Status) Status {
+	if q.ctrl != nil {
+		q.ctrl.heard = q.r.Now()
+	}
 	switch fabrics := c.sqe.Opcode() == OpcodeFabrics; {
 	case q.state == queueConnecting && !(fabrics && c.sqe.FCTYPE() == FabricsConnect):
 		return StatusSequence | DNR

@@ -63,6 +63,7 @@ type Subsystem struct {
 	anyHost    bool
 	listeners  []*Listener
 	dup        bool // one controller per host and listener
+	deleting   bool // nothing is added any more
 	deleted    bool
 	anaChanges uint64
 }
@@ -80,6 +81,7 @@ type Namespace struct {
 	channels []*bdev.Channel // by reactor
 
 	// Under the target's lock, copied into views.
+	gone   bool   // its device is being removed
 	group  uint32 // ANA group
 	hidden bool   // only hosts in hosts see it
 	hosts  map[string]bool
@@ -166,14 +168,26 @@ func (n *namespaceShare) enter() { n.inFlight++ }
 func (n *namespaceShare) leave(Status) {
 	n.inFlight--
 	invariant.Check(n.inFlight >= 0, "nvmf: namespace left more often than entered")
-	n.tellIdle()
-}
-
-func (n *namespaceShare) tellIdle() {
-	if n.inFlight == 0 && n.removed && n.idle != nil {
+	if n.inFlight == 0 && n.idle != nil {
 		n.idle()
 		n.idle = nil
 	}
+}
+
+// whenLeft runs idle when the last command on a namespace has ended that is in no view any more: at once, if none is in flight.
+func (s *subsystemShare) whenLeft(n *Namespace, idle func()) {
+	i := slices.IndexFunc(s.leaving, func(l *namespaceShare) bool { return l.ns == n })
+	if i < 0 {
+		idle()
+		return
+	}
+	l := s.leaving[i]
+	s.leaving = slices.Delete(s.leaving, i, i+1)
+	if l.inFlight == 0 {
+		idle()
+		return
+	}
+	l.idle = idle
 }
 
 // subsystemShare is a subsystem on one reactor.
@@ -182,6 +196,8 @@ type subsystemShare struct {
 	sub  *Subsystem
 	view *subsystemView
 	ns   []*namespaceShare // by NSID-1
+
+	leaving []*namespaceShare // removed with commands in flight; Target.withdraw takes them out
 
 	queues []*queue // attached, on this reactor
 
@@ -207,7 +223,9 @@ func (s *subsystemShare) install(v *subsystemView) {
 		}
 		if have != nil {
 			have.removed = true
-			have.tellIdle()
+			if have.inFlight > 0 {
+				s.leaving = append(s.leaving, have)
+			}
 			s.ns[i] = nil
 		}
 		if want != nil {

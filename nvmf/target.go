@@ -267,10 +267,20 @@ func (t *Target) DeleteSubsystem(ctx context.Context, nqn string) error {
 		t.mu.Unlock()
 		return errors.Join(fmt.Errorf("deleting subsystem %q", nqn), err)
 	}
+	if s.deleting {
+		t.mu.Unlock()
+		return fmt.Errorf("deleting subsystem %s: that is going on already: %w", nqn, ErrInUse)
+	}
+	s.deleting = true // nothing is added from here on
 	listeners := slices.Clone(s.listeners)
 	t.mu.Unlock()
+	defer func() {
+		t.mu.Lock()
+		s.deleting = false
+		t.mu.Unlock()
+	}()
 	for _, l := range listeners {
-		if err := t.RemoveListener(ctx, nqn, l.Address); err != nil {
+		if err := t.RemoveListener(ctx, nqn, l.Address); err != nil && !errors.Is(err, ErrNotFound) {
 			return err
 		}
 	}
@@ -282,7 +292,7 @@ func (t *Target) DeleteSubsystem(ctx context.Context, nqn string) error {
 	t.mu.Unlock()
 	for _, n := range namespaces {
 		if n != nil {
-			if err := t.RemoveNamespace(ctx, nqn, n.NSID); err != nil {
+			if err := t.RemoveNamespace(ctx, nqn, n.NSID); err != nil && !errors.Is(err, ErrNotFound) {
 				return err
 			}
 		}
@@ -300,7 +310,12 @@ func (t *Target) closeControllers(ctx context.Context, s *Subsystem, match func(
 	gone := make(chan struct{})
 	err := owner.Call(func() {
 		left := 0
-		for _, k := range t.groups[s.owner].shares[s].sortedControllers() {
+		share := t.groups[s.owner].shares[s]
+		if share == nil { // deleted meanwhile, and its controllers before it
+			close(gone)
+			return
+		}
+		for _, k := range share.sortedControllers() {
 			if match(k) {
 				left++
 				k.whenGone = append(k.whenGone, func() {
@@ -376,8 +391,13 @@ func (t *Target) AddNamespace(nqn string, o NamespaceOptions) (NSID, error) {
 
 // place gives a namespace its NSID. The lock is held.
 func (s *Subsystem) place(n *Namespace, o NamespaceOptions) error {
-	if s.discovery {
+	switch {
+	case s.discovery:
 		return fmt.Errorf("%w: the discovery service has no namespaces", ErrInvalid)
+	case s.deleting || s.deleted:
+		return fmt.Errorf("the subsystem is being deleted: %w", ErrNotFound)
+	case n.gone:
+		return fmt.Errorf("the device is being removed: %w", ErrNotFound)
 	}
 	id := o.NSID
 	if id == 0 {
@@ -423,27 +443,25 @@ func (t *Target) RemoveNamespace(ctx context.Context, nqn string, id NSID) error
 	return t.withdraw(ctx, s, n)
 }
 
-// withdraw waits for the last request on a namespace that is in no view any more, and closes its device.
+// withdraw takes a namespace out of all views that is not configured any more, waits for the last request on it, and closes its
+// device. Another change may have published its absence already, so it is looked for after that.
 func (t *Target) withdraw(ctx context.Context, s *Subsystem, n *Namespace) error {
-	busy := make(map[int]*namespaceShare)
+	if err := t.publish(s, false); err != nil {
+		return err
+	}
+	idle := make(chan struct{}, t.group.Len())
 	err := t.group.Each(func(r *reactor.Reactor) {
-		if share := t.groups[r.Index()].shares[s]; share != nil && int(n.NSID) <= len(share.ns) {
-			if ns := share.ns[n.NSID-1]; ns != nil && ns.ns == n {
-				busy[r.Index()] = ns
-			}
+		share := t.groups[r.Index()].shares[s]
+		if share == nil { // deleted, after its last queue had closed
+			idle <- struct{}{}
+			return
 		}
+		share.whenLeft(n, func() { idle <- struct{}{} })
 	})
 	if err != nil {
 		return err
 	}
-	idle := make(chan struct{}, len(busy))
-	for i, ns := range busy {
-		_ = t.group.Reactor(i).Call(func() { ns.idle = func() { idle <- struct{}{} } })
-	}
-	if err := t.publish(s, false); err != nil {
-		return err
-	}
-	for range busy {
+	for range t.group.Len() {
 		select {
 		case <-idle:
 		case <-ctx.Done():
@@ -460,6 +478,7 @@ func (t *Target) deviceEvent(s *Subsystem, n *Namespace, e bdev.Event) {
 	switch e.Kind {
 	case bdev.Removing:
 		t.mu.Lock()
+		n.gone = true
 		found := int(n.NSID) <= len(s.namespaces) && n.NSID > 0 && s.namespaces[n.NSID-1] == n
 		if found {
 			s.namespaces[n.NSID-1] = nil
@@ -476,7 +495,9 @@ func (t *Target) deviceEvent(s *Subsystem, n *Namespace, e bdev.Event) {
 		_ = owner.Call(func() {
 			if share := t.groups[s.owner].shares[s]; share != nil {
 				for _, k := range share.sortedControllers() {
-					k.reconfigured([]NSID{n.NSID})
+					if k.namespace(n.NSID) != nil { // a host hears of what it sees
+						k.reconfigured([]NSID{n.NSID})
+					}
 				}
 			}
 		})
@@ -494,6 +515,9 @@ func (t *Target) AddListener(nqn string, a Address, state ANAState) error {
 	s, err := t.find(nqn)
 	if err == nil && slices.ContainsFunc(s.listeners, func(l *Listener) bool { return l.Address == a }) {
 		err = fmt.Errorf("it %w", ErrExists)
+	}
+	if err == nil && s.deleting {
+		err = fmt.Errorf("it is being deleted: %w", ErrNotFound)
 	}
 	if _, ok := t.transports[a.TRType]; err == nil && !ok {
 		err = fmt.Errorf("transport %s: %w: create it first (nvmf_create_transport)", a.TRType, ErrNotFound)
@@ -618,7 +642,7 @@ func (t *Target) Stop(ctx context.Context) error {
 	for _, pg := range t.groups {
 		closed := make(chan struct{})
 		err := pg.r.Call(func() {
-			pg.stop = func() { close(closed) }
+			pg.stopping, pg.stop = true, func() { close(closed) }
 			for q := pg.queues; q != nil; q = q.next {
 				q.close()
 			}
