@@ -151,6 +151,29 @@ func (d *Device) ChannelStats() []*Stats {
 	return out
 }
 
+// References gives how many have the device open, by reactor. It runs on a control goroutine.
+func (d *Device) References() []int {
+	out := make([]int, len(d.here))
+	i := 0
+	_ = d.each(func(h *here) {
+		if h.channel != nil {
+			out[i] = h.channel.refs
+		}
+		i++
+	})
+	return out
+}
+
+// InFlight is how many requests came and did not end, on all reactors. It runs on a control goroutine.
+func (d *Device) InFlight() (n int) {
+	_ = d.each(func(h *here) {
+		if h.channel != nil {
+			n += h.channel.inFlight
+		}
+	})
+	return n
+}
+
 // ResetStats sets counters to zero, as Counted gives them.
 func (d *Device) ResetStats(mode ResetMode) error {
 	d.control.Lock()

@@ -39,6 +39,7 @@ type Engine struct {
 	notes            *Notifications
 	devices          deviceCalls
 	initiatorOptions initiatorOptions
+	depths           depths
 }
 
 // NewEngine starts the reactors and registers every method. The engine is in the startup state until Frame.Start.

@@ -2,6 +2,7 @@ package ctl
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"sync"
@@ -11,7 +12,6 @@ import (
 
 	"github.com/pollux-storage/pollux/bdev"
 	"github.com/pollux-storage/pollux/ctl/api"
-	"github.com/pollux-storage/pollux/reactor"
 )
 
 // This file is the methods about devices.
@@ -32,6 +32,17 @@ func (d *deviceCalls) made(device string, c api.ConfigCall) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.calls = append(d.calls, deviceCall{device, c})
+}
+
+// changed replaces the call that made a device.
+func (d *deviceCalls) changed(device string, change func(c *api.ConfigCall)) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for i := range d.calls {
+		if d.calls[i].device == device {
+			change(&d.calls[i].call)
+		}
+	}
 }
 
 func (d *deviceCalls) gone(device string) {
@@ -62,10 +73,14 @@ func (e *Engine) registerDevices() {
 		case bdev.Unregistered:
 			e.notes.Add(NotifyBdevUnregister, ev.Device.Name())
 			e.devices.gone(ev.Device.Name())
+			e.depths.set(ev.Device, 0)
 		}
 	})
 	Register(r, api.BdevGetBdevs, e.getBdevs)
 	Register(r, api.BdevGetIostat, e.getIostat)
+	RegisterDo(r, api.BdevResetIostat, e.resetIostat)
+	RegisterDo(r, api.BdevSetQDSamplingPeriod, e.sampleDepth)
+	Register(r, api.ThreadGetIOChannels, e.getChannels)
 	Register(r, api.EngineGetLatency, e.getLatency)
 	RegisterDo(r, api.BdevSetOptions, func(context.Context, *api.BdevSetOptionsParams) error { return nil })
 	RegisterDo(r, api.BdevWaitForExamine, func(context.Context, *api.None) error { return nil })
@@ -107,10 +122,16 @@ func (e *Engine) registerDevices() {
 			return err
 		}
 		g := d.Geometry()
-		return codeOf(d.Resize(p.NewSize << 20 >> g.Shift()))
+		if err := d.Resize(p.NewSize << 20 >> g.Shift()); err != nil {
+			return codeOf(err)
+		}
+		e.devices.changed(d.Name(), func(c *api.ConfigCall) {
+			changeParams(c, api.BdevNullCreate, func(made *api.BdevNullCreateParams) { made.NumBlocks = d.Geometry().Blocks })
+		})
+		return nil
 	})
 	e.Frame.Add(Subsystem{Name: "bdev", DependsOn: []string{"keyring", "sock"}, Config: func(context.Context) ([]api.ConfigCall, error) {
-		return append(e.initiatorOptions.config(), e.devices.list()...), nil
+		return slices.Concat(e.initiatorOptions.config(), e.devices.list(), e.depths.config()), nil
 	}})
 }
 
@@ -141,6 +162,16 @@ func makes[P any](e *Engine, m api.Method[P, string], create func(p *P) (*bdev.D
 		e.devices.made(d.Name(), m.Config(*p))
 		return d.Name(), nil
 	})
+}
+
+// changeParams changes parameters of a call that was kept.
+func changeParams[P, R any](c *api.ConfigCall, m api.Method[P, R], change func(p *P)) {
+	var p P
+	if err := json.Unmarshal(c.Params, &p); err != nil {
+		panic(fmt.Sprintf("ctl: parameters of %s: %v", c.Method, err)) // they were marshalled here
+	}
+	change(&p)
+	*c = m.Config(p)
 }
 
 // deviceOf finds a device of one kind.
@@ -239,71 +270,6 @@ func describe(d *bdev.Device) api.Bdev {
 		b.DriverSpecific = m
 	}
 	return b
-}
-
-func (e *Engine) getIostat(_ context.Context, p *api.BdevGetIostatParams) (api.Iostats, error) {
-	names := p.Names
-	if p.Name != "" {
-		names = append(names, p.Name)
-	}
-	devices := e.Bdevs.Devices()
-	if len(names) > 0 {
-		devices = nil
-		for _, n := range names {
-			d, err := e.Bdevs.Lookup(n)
-			if err != nil {
-				return api.Iostats{}, codeOf(err)
-			}
-			devices = append(devices, d)
-		}
-	}
-	out := api.Iostats{TickRate: reactor.TickRate, Ticks: uint64(reactor.Clock())}
-	if p.PerChannel {
-		if len(devices) != 1 || len(names) != 1 {
-			return out, api.Errno(22, "bdev_get_iostat: per_channel goes with the name of one device")
-		}
-		out.Name = devices[0].Name()
-		channels := []api.Iostat{}
-		for i, s := range devices[0].ChannelStats() {
-			if s != nil {
-				st := iostat(s)
-				id := uint64(i)
-				st.ThreadID = &id
-				channels = append(channels, st)
-			}
-		}
-		out.Channels = &channels
-		return out, nil
-	}
-	list := []api.Iostat{}
-	for _, d := range devices {
-		s := d.Stats()
-		st := iostat(&s)
-		st.Name = d.Name()
-		list = append(list, st)
-	}
-	out.Bdevs = &list
-	return out, nil
-}
-
-// iostat is a device's counters in SPDK's words. What SPDK counts as unmap is here unmap and write zeroes apart; only the
-// first stands in its members.
-func iostat(s *bdev.Stats) api.Iostat {
-	r, w, u, c := &s.Kinds[bdev.Read], &s.Kinds[bdev.Write], &s.Kinds[bdev.Unmap], &s.Kinds[bdev.Copy]
-	depth := uint64(s.InFlight)
-	out := api.Iostat{
-		BytesRead: r.Bytes, NumReadOps: r.Ops, ReadLatencyTicks: r.Latency.Sum, MaxReadLatencyTicks: uint64(r.Max), MinReadLatencyTicks: uint64(r.Min),
-		BytesWritten: w.Bytes, NumWriteOps: w.Ops, WriteLatencyTicks: w.Latency.Sum, MaxWriteLatencyTicks: uint64(w.Max), MinWriteLatencyTicks: uint64(w.Min),
-		BytesUnmapped: u.Bytes, NumUnmapOps: u.Ops, UnmapLatencyTicks: u.Latency.Sum, MaxUnmapLatencyTicks: uint64(u.Max), MinUnmapLatencyTicks: uint64(u.Min),
-		BytesCopied: c.Bytes, NumCopyOps: c.Ops, CopyLatencyTicks: c.Latency.Sum, MaxCopyLatencyTicks: uint64(c.Max), MinCopyLatencyTicks: uint64(c.Min),
-		IOError: map[string]uint64{}, QueueDepth: &depth,
-	}
-	for st := range bdev.Statuses {
-		if n := s.Errors[st]; n > 0 {
-			out.IOError[st.String()] = n
-		}
-	}
-	return out
 }
 
 func (e *Engine) getLatency(_ context.Context, p *api.EngineGetLatencyParams) ([]api.Latency, error) {
