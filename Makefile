@@ -12,7 +12,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## build bin/pollux
-	$(GO) build -o bin/pollux ./cmd/pollux
+	$(GO) build -buildvcs=auto -o bin/pollux ./cmd/pollux
 
 run: build ## serve a 1 GiB file over NVMe/TCP, write and verify it, show how to connect (ONCE=1: then end)
 	@scripts/deps run

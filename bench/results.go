@@ -68,9 +68,9 @@ func (r *Report) Markdown(plots []string) []byte {
 		"exact to 4.5 %%. CPU µs/IO is the processor time of all processes that took part. Ratios are of runs made in turns, one right after the\n"+
 		"other; a difference is claimed only where it shows in every pair, and there are at least %d.\n\n", RunsMin)
 	r.conditionsMarkdown(&b)
-	if notes := r.sharedCores(); len(notes) > 0 {
-		b.WriteString("\n**The machine was not quiet**: in these rows others took a part of a polling reactor's core, so that IOPS and latencies are\n" +
-			"those of the rest; the processor time of a request is the figure to look at.\n\n" + strings.Join(notes, "; ") + ".\n")
+	if n := r.sharedCores(); n > 0 {
+		fmt.Fprintf(&b, "\n**The machine was not quiet** in %d of %d rows, marked †: others took a part of a polling reactor's core, so that IOPS and\n"+
+			"latencies are those of the rest. The processor time of a request is the figure to look at there.\n", n, len(r.Rows))
 	}
 	for _, g := range []struct{ title, text string }{
 		{"Disk", "`raw` is fio on the file, `uring` the engine's bdev on it in one process, `tcp+uring` the same in an engine over NVMe/TCP."},
@@ -149,13 +149,13 @@ func (r *Report) groupMarkdown(b *bytes.Buffer, rows []Row) {
 	}
 }
 
-func (r *Report) sharedCores() (notes []string) {
+func (r *Report) sharedCores() (n int) {
 	for i := range r.Rows {
 		if r.Rows[i].sharedCore() != "" {
-			notes = append(notes, "`"+r.Rows[i].Name+"`")
+			n++
 		}
 	}
-	return notes
+	return n
 }
 
 // conditionsMarkdown lists the conditions.

@@ -69,7 +69,11 @@ func rowsTable(rows []Row) *table {
 		if r.Device.Target == "raw" {
 			allocs = "–"
 		}
-		t.add(r.Name, number(s.IOPS.Median), spread, number(s.IOPS.Worst), number(s.BytesPerSecond.Median/(1<<20)),
+		name := r.Name
+		if r.sharedCore() != "" {
+			name += " †"
+		}
+		t.add(name, number(s.IOPS.Median), spread, number(s.IOPS.Worst), number(s.BytesPerSecond.Median/(1<<20)),
 			micros(s.Mean.Median), micros(s.P50.Median), micros(s.P99.Median), micros(s.P999.Median), micros(s.Max.Median),
 			number(s.CPUPerIO.Median), allocs)
 		m := r.MedianRun()
@@ -173,7 +177,7 @@ func (r *Report) WriteTable(w io.Writer) error {
 	}
 	for i := range r.Rows {
 		if note := r.Rows[i].sharedCore(); note != "" {
-			fmt.Fprintf(w, "\n%s: %s\n", r.Rows[i].Name, note)
+			fmt.Fprintf(w, "\n† %s: %s\n", r.Rows[i].Name, note)
 		}
 	}
 	for _, row := range r.Rows {

@@ -104,8 +104,8 @@ type Rig struct {
 
 	// As names the target in reports; the kind without it.
 	As string
-	// Serves describes what serves a remote device.
-	Serves string
+	// Serves describes what serves a remote device, Served is the file it serves, if that is on this machine.
+	Serves, Served string
 }
 
 // MemoryFor is the memory that each of n reactors needs for w.
@@ -196,8 +196,8 @@ func (r *Rig) Describe() DeviceConditions {
 	for _, re := range r.group.Reactors() {
 		d.Cores = append(d.Cores, re.Core())
 	}
-	if r.spec.Path != "" {
-		d.addFile(r.spec.Path)
+	if path := r.spec.Path + r.Served; path != "" { // never both
+		d.addFile(path)
 	}
 	return d
 }
