@@ -123,7 +123,8 @@ func (k *controller) identifyController() IdentifyController {
 	c.OAES = OAESNamespaces
 	c.LPA |= LPAEffects
 	c.NN, c.MNAN = sub.o.MaxNamespaces, sub.o.MaxNamespaces
-	c.ONCS = ONCSCompare | ONCSDSM | ONCSWriteZeroes | ONCSVerify | ONCSReservations
+	c.ONCS = ONCSCompare | ONCSDSM | ONCSWriteZeroes | ONCSVerify | ONCSReservations | ONCSCopy
+	c.OCFS = OCFSFormat0
 	c.VWC = VWCFlushNotAll
 	for i := range k.aq.ns {
 		if n := k.aq.ns[i].ns; n != nil && n.ch.Geometry().Volatile {
@@ -171,6 +172,9 @@ func (k *controller) identifyNamespace(cns CNS, n *queueNamespace) []byte {
 	id.NAWUN, id.NAWUPF = uint16(g.AtomicBlocks-1), uint16(g.AtomicBlocks-1)
 	if o := g.OptimalBlocks; o&(o-1) == 0 && o <= 0xFFFF {
 		id.NOIOB = uint16(o)
+	}
+	if n.ns.ch.Supports(bdev.Copy) {
+		id.MSSRL, id.MCL, id.MSRC = uint16(uint64(copySourceMax)>>g.Shift()), uint32(uint64(copyBytesMax)>>g.Shift()), copySources-1
 	}
 	per := uint16(max(1, g.PhysicalBlockSize/g.BlockSize) - 1)
 	id.NPWG, id.NPWA, id.NPDG, id.NPDA, id.NOWS = per, per, per, per, per

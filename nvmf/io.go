@@ -27,6 +27,7 @@ var ioRules = [256]ioRule{
 	IOWriteZeroes:       {offered: true, kind: bdev.WriteZeroes, blocks: true},
 	IODatasetManagement: {offered: true, kind: bdev.Unmap},
 	IOVerify:            {offered: true, kind: bdev.Read, blocks: true},
+	IOCopy:              {offered: true, kind: bdev.Copy},
 
 	IOReservationRegister: {offered: true, reserve: true, keys: ReservationKeysBytes},
 	IOReservationAcquire:  {offered: true, reserve: true, keys: ReservationKeysBytes},
@@ -79,6 +80,10 @@ func (q *queue) admitIO(c *command, sgl Status) Status {
 		return StatusSGLLength | DNR
 	} else if rule.kind == bdev.Unmap && c.transfer < uint32(c.sqe.Ranges())*DSMRangeBytes {
 		return StatusSGLLength | DNR
+	} else if rule.kind == bdev.Copy {
+		if s := c.admitCopy(); !s.OK() {
+			return s
+		}
 	}
 	c.ns = n.ns
 	c.ns.enter()
@@ -161,6 +166,9 @@ func (q *queue) io(c *command) {
 	case IOVerify:
 		c.nextVerify()
 		return
+	case IOCopy:
+		c.beginCopy()
+		return
 	case IOFlush:
 	}
 	c.ns.ch.Submit(req)
@@ -237,6 +245,9 @@ func (c *command) RequestDone(req *bdev.Request) {
 			return
 		case IOVerify:
 			c.nextVerify()
+			return
+		case IOCopy:
+			c.nextCopy()
 			return
 		}
 	}

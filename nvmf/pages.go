@@ -1,6 +1,11 @@
 package nvmf
 
-import "github.com/pollux-storage/pollux/bdev"
+import (
+	"cmp"
+	"slices"
+
+	"github.com/pollux-storage/pollux/bdev"
+)
 
 // This file is the log pages of a controller.
 
@@ -55,11 +60,10 @@ func (k *controller) page(p LogPage) ([]byte, Status) {
 	if k.discovery() {
 		has = pagesDiscovery
 	}
-	found := false
-	for _, l := range has {
-		found = found || l == p.LID
+	if !k.share.sub.o.ANA {
+		has = slices.DeleteFunc(slices.Clone(has), func(l LID) bool { return l == LIDANA })
 	}
-	if !found {
+	if !slices.Contains(has, p.LID) {
 		return nil, StatusInvalidLogPage | DNR
 	}
 	switch p.LID {
@@ -80,7 +84,7 @@ func (k *controller) page(p LogPage) ([]byte, Status) {
 	case LIDEffects:
 		return AppendEffects(nil, adminEffects, ioEffects), StatusSuccess
 	case LIDANA:
-		return k.anaPage(p.LSP&LSPANAGroupsOnly != 0)
+		return k.anaPage(p.LSP&LSPANAGroupsOnly != 0), StatusSuccess
 	case LIDFeatures:
 		return AppendFeatures(nil, featureEffects), StatusSuccess
 	case LIDReservation:
@@ -127,28 +131,27 @@ func (k *controller) health() Health {
 }
 
 // anaPage lists the groups that have namespaces the host sees, with their states on the listener by which it came.
-func (k *controller) anaPage(groupsOnly bool) ([]byte, Status) {
-	if !k.share.sub.o.ANA {
-		return nil, StatusInvalidLogPage | DNR
-	}
+func (k *controller) anaPage(groupsOnly bool) []byte {
 	v := k.share.view
 	l := v.listenerOn(k.aq.port)
-	byID := map[uint32]*ANAGroup{}
+	// Namespaces lie in the order of their NSIDs, and have to in each group; groups in that of theirs.
+	at := map[uint32]int{}
 	var groups []ANAGroup
-	for g := uint32(1); g <= k.share.sub.o.MaxNamespaces; g++ {
-		for i := range v.namespaces {
-			n := &v.namespaces[i]
-			if n.ns == nil || n.group != g || !n.visible(k.host.nqn) {
-				continue
-			}
-			if byID[g] == nil {
-				groups = append(groups, ANAGroup{ID: g, CHGCNT: v.changes, State: l.state(g)})
-				byID[g] = &groups[len(groups)-1]
-			}
-			groups[len(groups)-1].NSIDs = append(groups[len(groups)-1].NSIDs, n.ns.NSID)
+	for i := range v.namespaces {
+		n := &v.namespaces[i]
+		if !n.visible(k.host.nqn) {
+			continue
 		}
+		g, ok := at[n.group]
+		if !ok {
+			g = len(groups)
+			at[n.group] = g
+			groups = append(groups, ANAGroup{ID: n.group, CHGCNT: v.changes, State: l.state(n.group)})
+		}
+		groups[g].NSIDs = append(groups[g].NSIDs, n.ns.NSID)
 	}
-	return AppendANALog(nil, v.changes, groups, groupsOnly), StatusSuccess
+	slices.SortFunc(groups, func(a, b ANAGroup) int { return cmp.Compare(a.ID, b.ID) })
+	return AppendANALog(nil, v.changes, groups, groupsOnly)
 }
 
 var adminEffects = []AdminEffects{
@@ -161,6 +164,7 @@ var ioEffects = []IOEffects{
 	{IOFlush, EffectsSupported | EffectsContent}, {IOWrite, EffectsSupported | EffectsContent}, {IORead, EffectsSupported},
 	{IOCompare, EffectsSupported}, {IOWriteZeroes, EffectsSupported | EffectsContent},
 	{IODatasetManagement, EffectsSupported | EffectsContent}, {IOVerify, EffectsSupported},
+	{IOCopy, EffectsSupported | EffectsContent},
 	{IOReservationRegister, EffectsSupported}, {IOReservationReport, EffectsSupported}, {IOReservationAcquire, EffectsSupported},
 	{IOReservationRelease, EffectsSupported},
 }
