@@ -17,7 +17,7 @@ func (e *Engine) registerHosts() {
 		case p.DHCHAPKey != "" || p.DHCHAPCtrlrKey != "":
 			return api.Invalid("allowing host %s: authentication is not offered by this build", p.Host)
 		}
-		return e.Target.AddHost(p.NQN, p.Host)
+		return e.Target.AddHost(p.NQN, p.Host, nvmf.HostKeys{})
 	})
 }
 

@@ -3,7 +3,9 @@ package nvmf
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
+	"sync/atomic"
 )
 
 // This file is who may connect and what they see: hosts, masking of namespaces, ANA states, referrals. All of it is control
@@ -26,19 +28,62 @@ func (t *Target) alter(nqn, what string, discoverable bool, f func(s *Subsystem)
 	return s, nil
 }
 
-// AddHost lets a host connect.
-func (t *Target) AddHost(nqn, host string) error {
-	_, err := t.alter(nqn, "allowing host "+host, true, func(s *Subsystem) error {
-		if err := CheckNQN(host); err != nil {
+// AddHost lets a host connect; with a key, after it has proved that it has it.
+func (t *Target) AddHost(nqn, hostNQN string, keys HostKeys) error {
+	_, err := t.alter(nqn, "allowing host "+hostNQN, true, func(s *Subsystem) error {
+		if err := CheckNQN(hostNQN); err != nil {
 			return fmt.Errorf("%w: %w", ErrInvalid, err)
 		}
-		if s.hosts[host] != nil {
+		if s.hosts[hostNQN] != nil {
 			return fmt.Errorf("it is allowed, %w", ErrExists)
 		}
-		s.hosts[host] = &Host{NQN: host}
+		if err := s.checkKeys(hostNQN, keys); err != nil {
+			return err
+		}
+		s.hosts[hostNQN] = &host{NQN: hostNQN, keys: keys, authFailures: new(atomic.Uint64)}
 		return nil
 	})
 	return err
+}
+
+// SetHostKeys gives a host other keys, or none. They count for every authentication that begins from now on; queues that are
+// authenticated go on.
+func (t *Target) SetHostKeys(nqn, hostNQN string, keys HostKeys) error {
+	_, err := t.alter(nqn, "setting the keys of host "+hostNQN, false, func(s *Subsystem) error {
+		h := s.hosts[hostNQN]
+		if h == nil {
+			return ErrNotFound
+		}
+		if err := s.checkKeys(hostNQN, keys); err != nil {
+			return err
+		}
+		h.keys = keys
+		return nil
+	})
+	return err
+}
+
+// checkKeys judges keys of a host, and warns of one that more than one name has: then each can pretend to be the other. Base
+// Specification 2.1 section 8.3.4.5.7. The lock is held.
+func (s *Subsystem) checkKeys(hostNQN string, k HostKeys) error {
+	if k.Host == nil && k.Ctrl == nil {
+		return nil
+	}
+	if _, err := (AuthConfig{SubNQN: s.o.NQN, HostNQN: hostNQN, HostKey: k.Host, CtrlKey: k.Ctrl}).check(); err != nil {
+		return fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	warn := func(whose string) {
+		s.target.log.Warn("a host has the same authentication key as another; give each its own", "subsystem", s.o.NQN, "host", hostNQN, "other", whose)
+	}
+	if k.Host.Equal(k.Ctrl) {
+		warn(s.o.NQN)
+	}
+	for _, n := range slices.Sorted(maps.Keys(s.hosts)) {
+		if o := s.hosts[n]; n != hostNQN && k.Host.Equal(o.keys.Host) {
+			warn(n)
+		}
+	}
+	return nil
 }
 
 // RemoveHost lets a host connect no more, and closes its controllers.

@@ -168,6 +168,9 @@ func (t *AuthTarget) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "authenticatio
 // State is where the machine stands.
 func (t *AuthTarget) State() AuthState { return t.state }
 
+// idle reports that no exchange is under way, and that one may begin.
+func (t *AuthTarget) idle() bool { return t.state == AuthIdle || t.state == AuthLapsed }
+
 // Authenticated reports whether the host has proved itself and no failure has undone that.
 func (t *AuthTarget) Authenticated() bool { return t.authenticated }
 
@@ -221,7 +224,7 @@ func (t *AuthTarget) Send(data []byte) AuthStep {
 		return AuthStep{Do: AuthSequenceError} // the host has to wait for the answer to its last command, or fetch it
 	}
 	kind, tid, fault := decodeAuthHeader(data)
-	idle := t.state == AuthIdle || t.state == AuthLapsed
+	idle := t.idle()
 	if t.state == AuthLapsed && (fault != nil || kind != authKindNegotiate) {
 		return AuthStep{Do: AuthSequenceError}
 	}

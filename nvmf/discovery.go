@@ -37,7 +37,7 @@ func (t *Target) discoveryPage(k *controller) []byte {
 		n++
 	}
 	for _, s := range v.subsystems {
-		if _, ok := s.host(k.host.nqn); !ok {
+		if !s.allows(k.host.nqn) {
 			continue
 		}
 		for i := range s.listeners {

@@ -10,6 +10,7 @@
 //
 // Invariants
 //   - A command has one slot from its arrival until its answer has left; its memory is lent for as long.
+//   - A host with a key proves itself on each queue before anything else is taken there (authenticate.go).
 //   - What a host may not do is answered before its data is asked for.
 //   - A queue is closed when its transport is gone and every command has ended, and only then told of.
 //   - A view is complete on a reactor before the change that made it is reported as done.

@@ -15,6 +15,10 @@ func (q *queue) fabrics(c *command) {
 	switch t := c.sqe.FCTYPE(); {
 	case t == FabricsConnect:
 		q.connect(c)
+	case t == FabricsAuthSend:
+		q.authSend(c)
+	case t == FabricsAuthReceive:
+		q.authReceive(c)
 	case q.id == 0 && t == FabricsPropertyGet:
 		q.ctrl.propertyGet(c)
 	case q.id == 0 && t == FabricsPropertySet:
@@ -167,6 +171,9 @@ func (h *handoff) accept(q *queue, id CNTLID) {
 	c := h.slot(q)
 	c.dw0 = uint32(id)
 	q.state = queueLive
+	if q.requireAuth() {
+		c.dw0 |= ConnectATR
+	}
 	// CATTR bit 2: the host asks to do without SQ flow control, and SQHD FFFFh in this answer says that we agree.
 	noFlow := h.sqe.CATTR()&CATTRNoFlow != 0
 	q.sqhd = 1 % uint16(min(q.entries, 0xFFFF))
@@ -204,7 +211,7 @@ func (s *subsystemShare) judge(h *handoff) (Status, uint32) {
 	if v.listenerOn(h.port) == nil {
 		return StatusConnectHost | DNR, 0
 	}
-	if _, ok := v.host(d.HOSTNQN); !ok {
+	if !v.allows(d.HOSTNQN) {
 		s.pg.denied++
 		return StatusConnectHost | DNR, 0
 	}
@@ -230,6 +237,8 @@ func (s *subsystemShare) judge(h *handoff) (Status, uint32) {
 		return StatusConnectParameters | DNR, uint32(IPOHOSTNQN)
 	case d.HOSTID != ctrl.host.id && d.HOSTID != [16]byte{}:
 		return StatusConnectParameters | DNR, uint32(IPOHOSTID)
+	case ctrl.aq.state == queueAuthenticating, ctrl.aq.state == queueDenied:
+		return StatusAuthenticationNeeded, 0
 	case !ctrl.ready(), s.sub.discovery, uint32(qid) > ctrl.queuesMax():
 		return StatusConnectParameters | DNR, uint32(IPOQID)
 	case ctrl.queues[qid] != nil:

@@ -27,6 +27,7 @@ type pollGroup struct {
 	stop     func() // hears once that the last queue has closed, while the target stops
 
 	faults, refused, denied uint64 // connections ended for a protocol error; Connects refused; for their host
+	authFailures            uint64 // authentications that failed
 	served                  uint64 // commands of queues that have closed
 	adminMade, ioMade       uint64 // queues made
 }

@@ -22,6 +22,14 @@ type SubsystemInfo struct {
 	Namespaces   []NamespaceInfo
 }
 
+// Host describes a host that may connect, and names its keys.
+type Host struct {
+	NQN                  string
+	KeyName, CtrlKeyName string
+	Authenticates        bool   // it has a key
+	AuthFailures         uint64 // authentications of its that failed
+}
+
 // ListenerInfo describes a listener; ANA has its state for each group, by group from 1.
 type ListenerInfo struct {
 	Address Address
@@ -49,7 +57,8 @@ func (t *Target) Subsystems() []SubsystemInfo {
 	for _, s := range t.subsystems {
 		i := SubsystemInfo{SubsystemOptions: s.o, Discovery: s.discovery, AllowAnyHost: s.anyHost}
 		for _, n := range slices.Sorted(maps.Keys(s.hosts)) {
-			i.Hosts = append(i.Hosts, *s.hosts[n])
+			h := s.hosts[n]
+			i.Hosts = append(i.Hosts, Host{n, h.keys.HostName, h.keys.CtrlName, h.keys.Host != nil, h.authFailures.Load()})
 		}
 		for _, l := range s.listeners {
 			i.Listeners = append(i.Listeners, ListenerInfo{l.Address, slices.Clone(l.ana[1:])})
@@ -85,6 +94,7 @@ type QueueInfo struct {
 	Listener      Address
 	Local, Remote string
 	Entries, Open uint32
+	Auth          *AuthInfo // nil: none
 }
 
 // Controllers lists a subsystem's controllers.
@@ -121,7 +131,7 @@ func (t *Target) Queues(nqn string) ([]QueueInfo, error) {
 			return
 		}
 		for _, q := range share.queues {
-			i := QueueInfo{QID: q.id, State: q.state.String(), Reactor: r.Index(), HostNQN: q.host.nqn, Listener: q.port.address, Entries: q.entries, Open: q.open}
+			i := QueueInfo{QID: q.id, State: q.state.String(), Reactor: r.Index(), HostNQN: q.host.nqn, Listener: q.port.address, Entries: q.entries, Open: q.open, Auth: q.authInfo()}
 			i.Local, i.Remote = q.t.peer()
 			if q.ctrl != nil {
 				i.CNTLID = q.ctrl.id
@@ -150,6 +160,7 @@ type GroupStats struct {
 	ProtocolErrors      uint64 // connections ended for one
 	RefusedConnects     uint64
 	DeniedHosts         uint64
+	AuthFailures        uint64
 }
 
 // Stats gives the counters of every reactor.
@@ -159,7 +170,7 @@ func (t *Target) Stats() ([]GroupStats, error) {
 		pg := t.groups[r.Index()]
 		s := GroupStats{
 			Reactor: r.Index(), AdminQueues: pg.adminMade, IOQueues: pg.ioMade, CompletedCommands: pg.served,
-			ProtocolErrors: pg.faults, RefusedConnects: pg.refused, DeniedHosts: pg.denied,
+			ProtocolErrors: pg.faults, RefusedConnects: pg.refused, DeniedHosts: pg.denied, AuthFailures: pg.authFailures,
 		}
 		for q := pg.queues; q != nil; q = q.next {
 			switch {

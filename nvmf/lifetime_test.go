@@ -107,7 +107,7 @@ func TestQueuesCloseInEveryState(t *testing.T) {
 		for _, how := range []string{"the host resets", "the controller is disabled", "the host is removed"} {
 			t.Run(c.why+", "+how, func(t *testing.T) {
 				e := nvmftest.Start(t, nvmftest.Options{Reactors: 2, MemoryBytes: 16 << 20, Empty: true, Subsystem: func(o *nvmf.SubsystemOptions) { o.AllowAnyHost = false }})
-				if err := e.Target.AddHost(nvmftest.NQN, nvmftest.Host); err != nil {
+				if err := e.Target.AddHost(nvmftest.NQN, nvmftest.Host, nvmf.HostKeys{}); err != nil {
 					t.Fatal(err)
 				}
 				d := e.AddHeld("held", 4096)

@@ -11,8 +11,9 @@ import (
 // This file is a queue: the submission and completion queue that a host made by one connection, whatever the transport. It
 // lives on one reactor.
 //
-// A queue's states, in order: connecting (only Connect is taken) → live → closing (no command is taken, those
-// in flight end) → closed.
+// A queue's states, in order: connecting (only Connect is taken) → authenticating (only that is taken; left out where the
+// host needs not) → live → denied (a host that was believed failed to prove itself again; left out mostly) → closing (no
+// command is taken, those in flight end) → closed.
 //
 // A command's states, in order: free → fetching (its data is on the way, or it waits for memory) → executing → responding
 // → free.
@@ -21,12 +22,14 @@ type queueState uint8
 
 const (
 	queueConnecting queueState = iota
+	queueAuthenticating
 	queueLive
+	queueDenied
 	queueClosing
 	queueClosed
 )
 
-var queueStateNames = [...]string{"connecting", "enabled", "closing", "closed"}
+var queueStateNames = [...]string{"connecting", "authenticating", "enabled", "denied", "closing", "closed"}
 
 func (s queueState) String() string { return queueStateNames[s] }
 
@@ -67,6 +70,8 @@ type queue struct {
 	sub  *subsystemShare // what this reactor knows of the subsystem; nil while connecting
 	ctrl *controller     // of an Admin queue
 	link *queueLink      // of an I/O queue: its tie to the controller
+
+	auth *queueAuth // nil where none was needed yet
 
 	ns []queueNamespace // by NSID-1, as this host may see them
 
@@ -234,15 +239,21 @@ func (q *queue) admit(c *command, sgl Status) Status {
 	if q.ctrl != nil {
 		q.ctrl.heard = q.r.Now()
 	}
-	switch fabrics := c.sqe.Opcode() == OpcodeFabrics; {
-	case q.state == queueConnecting && !(fabrics && c.sqe.FCTYPE() == FabricsConnect):
-		return StatusSequence | DNR
-	case fabrics:
+	if q.state != queueLive {
+		if s := q.admitEarly(c); !s.OK() {
+			return s
+		}
+	}
+	switch {
+	case c.sqe.Opcode() == OpcodeFabrics:
 		if c.transfer > AdminCapsuleBytesMax {
 			if c.sqe.FCTYPE() == FabricsConnect {
 				return StatusSGLLength | DNR // Connect never ends as Invalid Field
 			}
 			return StatusInvalidField | DNR
+		}
+		if sgl.OK() && c.authenticates() {
+			return q.admitAuth(c)
 		}
 		return sgl
 	case q.id == 0:
@@ -336,6 +347,9 @@ func (q *queue) respond(c *command, s Status) {
 	if c.preempted {
 		s = StatusPreempted
 	}
+	if q.state == queueDenied && !c.authenticates() {
+		s = StatusOperationDenied
+	}
 	c.status = s
 	if c.ns != nil {
 		c.ns.leave(s)
@@ -408,6 +422,9 @@ func (q *queue) release(c *command) {
 		q.closeIfDone()
 		return
 	}
+	if q.auth != nil && q.auth.told {
+		q.auth.leave()
+	}
 	if q.starved {
 		q.starved = false
 		q.t.resume()
@@ -439,6 +456,9 @@ func (q *queue) close() {
 	q.state = queueClosing
 	if q.ctrl != nil {
 		q.ctrl.dropEvents()
+	}
+	if q.auth != nil {
+		q.auth.close()
 	}
 	for i := range q.commands {
 		if c := &q.commands[i]; (c.state == commandFetching || c.state == commandExecuting) && q.forget(c) {

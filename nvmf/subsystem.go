@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/google/uuid"
 
@@ -59,7 +60,7 @@ type Subsystem struct {
 
 	// Under the target's lock.
 	namespaces []*Namespace // by NSID-1
-	hosts      map[string]*Host
+	hosts      map[string]*host
 	anyHost    bool
 	listeners  []*Listener
 	dup        bool // one controller per host and listener
@@ -89,9 +90,17 @@ type Namespace struct {
 	reservations *reservations // replaced, never altered
 }
 
-// Host is a host that may connect.
-type Host struct {
-	NQN string
+// host is a host that may connect.
+type host struct {
+	NQN          string
+	keys         HostKeys
+	authFailures *atomic.Uint64 // counted on any reactor, and the same in every view
+}
+
+// HostKeys are the secrets of a host and of the subsystem towards it, and what they are called where they are kept.
+type HostKeys struct {
+	Host, Ctrl         *AuthKey // nil: the host need not authenticate, or cannot ask the subsystem to. Ctrl needs Host
+	HostName, CtrlName string
 }
 
 // hostIdentity is a host as it named itself at Connect.
@@ -112,7 +121,7 @@ type Listener struct {
 type subsystemView struct {
 	sub           *Subsystem
 	namespaces    []namespaceView // by NSID-1
-	hosts         map[string]*Host
+	hosts         map[string]*host
 	anyHost       bool
 	listeners     []listenerView
 	dupRestricted bool
@@ -146,12 +155,9 @@ func (v *subsystemView) listenerOn(p *portal) *listenerView {
 	return nil
 }
 
-// host tells whether a host may connect, and what is known of it; nil for one that is only not refused.
-func (v *subsystemView) host(nqn string) (*Host, bool) {
-	if h := v.hosts[nqn]; h != nil {
-		return h, true
-	}
-	return nil, v.anyHost || v.sub.discovery
+// allows tells whether a host may connect.
+func (v *subsystemView) allows(nqn string) bool {
+	return v.hosts[nqn] != nil || v.anyHost || v.sub.discovery
 }
 
 // namespaceShare is a namespace on one reactor.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -71,7 +72,9 @@ type Target struct {
 
 	publishing sync.Mutex // views reach the reactors in the order in which they were made
 
-	limits atomic.Pointer[TransportOptions] // of TCP, as the reactors see them
+	limits    atomic.Pointer[TransportOptions] // of TCP, as the reactors see them
+	authRules atomic.Pointer[AuthRules]        // never nil
+	authPool  authPool
 }
 
 // NewTarget makes a target without transports or subsystems, but for the discovery service.
@@ -79,10 +82,12 @@ func NewTarget(reg *bdev.Registry, log *slog.Logger) (*Target, error) {
 	t := &Target{group: reg.Group(), registry: reg, log: log, subsMax: subsystemsMax, transports: map[string]TransportOptions{}}
 	d := DefaultTransport("TCP")
 	t.limits.Store(&d)
+	t.authRules.Store(&AuthRules{})
+	t.authPool.init(authWorkers(runtime.GOMAXPROCS(0), t.group.Len()))
 	for _, r := range t.group.Reactors() {
 		t.groups = append(t.groups, &pollGroup{target: t, r: r, shares: map[*Subsystem]*subsystemShare{}, byNQN: map[string]*subsystemShare{}})
 	}
-	s := &Subsystem{target: t, discovery: true, anyHost: true, o: SubsystemOptions{NQN: DiscoveryNQN, Model: model, Serial: "pollux", MinCNTLID: 1, MaxCNTLID: CNTLIDMax}}
+	s := &Subsystem{target: t, discovery: true, anyHost: true, hosts: map[string]*host{}, o: SubsystemOptions{NQN: DiscoveryNQN, Model: model, Serial: "pollux", MinCNTLID: 1, MaxCNTLID: CNTLIDMax}}
 	t.subsystems = append(t.subsystems, s)
 	return t, t.publish(s, true)
 }
@@ -146,7 +151,7 @@ func (t *Target) Transports() []TransportOptions {
 
 // view makes the subsystem's view of now. The lock is held.
 func (s *Subsystem) viewNow() *subsystemView {
-	v := &subsystemView{sub: s, hosts: map[string]*Host{}, anyHost: s.anyHost, dupRestricted: s.dup, changes: s.anaChanges}
+	v := &subsystemView{sub: s, hosts: map[string]*host{}, anyHost: s.anyHost, dupRestricted: s.dup, changes: s.anaChanges}
 	for _, n := range s.namespaces {
 		nv := namespaceView{ns: n}
 		if n != nil {
@@ -252,7 +257,7 @@ func (t *Target) CreateSubsystem(o SubsystemOptions) error {
 		t.mu.Unlock()
 		return fmt.Errorf("creating subsystem %s: %w: there are %d already (nvmf_set_max_subsystems)", o.NQN, ErrInvalid, t.subsMax)
 	}
-	s := &Subsystem{target: t, o: o, owner: t.nextOwner % t.group.Len(), anyHost: o.AllowAnyHost, hosts: map[string]*Host{}}
+	s := &Subsystem{target: t, o: o, owner: t.nextOwner % t.group.Len(), anyHost: o.AllowAnyHost, hosts: map[string]*host{}}
 	t.nextOwner++
 	t.subsystems = append(t.subsystems, s)
 	t.mu.Unlock()
@@ -660,6 +665,7 @@ func (t *Target) Stop(ctx context.Context) error {
 			return fmt.Errorf("stopping the NVMe-oF target: %d queues did not close: %w", pg.count, ctx.Err())
 		}
 	}
+	t.authPool.wait()
 	for _, s := range subsystems {
 		t.mu.Lock()
 		namespaces := s.namespaces

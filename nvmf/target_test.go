@@ -246,7 +246,7 @@ func TestTheStreamMayBeCutAnywhere(t *testing.T) {
 
 func TestConnectIsJudged(t *testing.T) {
 	e := nvmftest.Start(t, nvmftest.Options{Subsystem: func(o *nvmf.SubsystemOptions) { o.AllowAnyHost = false }})
-	if err := e.Target.AddHost(nvmftest.NQN, nvmftest.Host); err != nil {
+	if err := e.Target.AddHost(nvmftest.NQN, nvmftest.Host, nvmf.HostKeys{}); err != nil {
 		t.Fatal(err)
 	}
 	good := nvmf.ConnectData{CNTLID: nvmf.CNTLIDDynamic, SUBNQN: nvmftest.NQN, HOSTNQN: nvmftest.Host}
