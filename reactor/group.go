@@ -3,8 +3,6 @@ package reactor
 import (
 	"context"
 	"fmt"
-	"runtime"
-	"runtime/debug"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -161,18 +159,5 @@ func (g *Group) checkOutside() {
 func (g *Group) SetIdle(i Idle) {
 	for _, r := range g.reactors {
 		r.SetIdle(i)
-	}
-}
-
-// TuneRuntime sets the Go runtime up to live beside n reactors: a processor for each, and two for control work and the
-// collector, which runs on a memory limit instead of by growth. GOMAXPROCS is set explicitly since the runtime would
-// otherwise follow the process's affinity and might shrink it. Settings in the environment win.
-func TuneRuntime(n int, memoryLimit int64, env func(string) string) {
-	if env("GOMAXPROCS") == "" {
-		runtime.GOMAXPROCS(n + 2)
-	}
-	if env("GOGC") == "" && env("GOMEMLIMIT") == "" {
-		debug.SetGCPercent(-1)
-		debug.SetMemoryLimit(memoryLimit)
 	}
 }
