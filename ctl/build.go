@@ -39,6 +39,7 @@ type Engine struct {
 	notes            *Notifications
 	devices          deviceCalls
 	initiatorOptions initiatorOptions
+	targetOptions    targetOptions
 	depths           depths
 }
 

@@ -2,6 +2,8 @@ package ctl
 
 import (
 	"context"
+	"fmt"
+	"sync"
 
 	"github.com/pollux-storage/pollux/ctl/api"
 	"github.com/pollux-storage/pollux/nvmf"
@@ -11,14 +13,94 @@ import (
 
 func (e *Engine) registerHosts() {
 	onTarget(e, api.NVMFSubsystemAddHost, func(p *api.NVMFAddHostParams) api.NVMFTarget { return p.NVMFTarget }, func(_ context.Context, p *api.NVMFAddHostParams) error {
-		switch {
-		case p.PSK != "":
+		if p.PSK != "" {
 			return api.Invalid("allowing host %s: psk needs TLS with pre-shared keys, which this build does not have", p.Host)
-		case p.DHCHAPKey != "" || p.DHCHAPCtrlrKey != "":
-			return api.Invalid("allowing host %s: authentication is not offered by this build", p.Host)
 		}
-		return e.Target.AddHost(p.NQN, p.Host, nvmf.HostKeys{})
+		keys, err := e.hostKeys(p.DHCHAPKey, p.DHCHAPCtrlrKey)
+		if err != nil {
+			return fmt.Errorf("allowing host %s: %w", p.Host, err)
+		}
+		return e.Target.AddHost(p.NQN, p.Host, keys)
 	})
+	onTarget(e, api.NVMFSubsystemSetKeys, func(p *api.NVMFSetKeysParams) api.NVMFTarget { return p.NVMFTarget }, func(_ context.Context, p *api.NVMFSetKeysParams) error {
+		keys, err := e.hostKeys(p.DHCHAPKey, p.DHCHAPCtrlrKey)
+		if err != nil {
+			return fmt.Errorf("setting the keys of host %s: %w", p.Host, err)
+		}
+		return e.Target.SetHostKeys(p.NQN, p.Host, keys)
+	})
+	RegisterDo(e.Methods, api.NVMFSetConfig, e.setTargetConfig)
 }
 
-func describeHost(h *nvmf.Host) api.NVMFHost { return api.NVMFHost{NQN: h.NQN} }
+// hostKeys reads keys out of the keyring. They are read once: for a key whose file has changed nvmf_subsystem_set_keys is
+// called again.
+func (e *Engine) hostKeys(host, ctrl string) (keys nvmf.HostKeys, err error) {
+	keys.HostName, keys.CtrlName = host, ctrl
+	if keys.Host, err = e.authKey(host); err == nil {
+		keys.Ctrl, err = e.authKey(ctrl)
+	}
+	return keys, err
+}
+
+func describeHost(h *nvmf.Host) api.NVMFHost {
+	return api.NVMFHost{NQN: h.NQN, DHCHAPKey: h.KeyName, DHCHAPCtrlrKey: h.CtrlKeyName}
+}
+
+// targetOptions are the calls that set what holds for the whole target, to be saved; nil where they were not made.
+type targetOptions struct {
+	mu            sync.Mutex
+	config        *api.NVMFSetConfigParams
+	maxSubsystems *api.NVMFSetMaxSubsystemsParams
+}
+
+func (o *targetOptions) calls() []api.ConfigCall {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	calls := []api.ConfigCall{}
+	if o.config != nil {
+		calls = append(calls, api.NVMFSetConfig.Config(*o.config))
+	}
+	if o.maxSubsystems != nil {
+		calls = append(calls, api.NVMFSetMaxSubsystems.Config(*o.maxSubsystems))
+	}
+	return calls
+}
+
+// setTargetConfig takes what this target can do of SPDK's options, and refuses the rest.
+func (e *Engine) setTargetConfig(_ context.Context, p *api.NVMFSetConfigParams) error {
+	for _, refused := range []struct {
+		on  bool
+		why string
+	}{
+		{len(p.DiscoveryFilters) > 0, "every host is told of all addresses; leave discovery_filters empty"},
+		{p.DupHostPolicy != "" && p.DupHostPolicy != "allow", "a host may always connect again; leave dup_host_policy at allow"},
+		{p.PollGroupsMask != "", "connections are served by all reactors; leave poll_groups_mask out"},
+		{p.AdminCmdPassthru != nil && *p.AdminCmdPassthru != (api.NVMFAdminCmdPassthru{}), "nothing is passed through; leave admin_cmd_passthru at false"},
+	} {
+		if refused.on {
+			return api.Invalid("setting the target's options: %s", refused.why)
+		}
+	}
+	var rules nvmf.AuthRules
+	for _, name := range p.DHCHAPDigests {
+		h, err := nvmf.ParseAuthHash(name)
+		if err != nil {
+			return api.Invalid("setting the target's options: dhchap_digests: %v", err)
+		}
+		rules.Hashes = append(rules.Hashes, h)
+	}
+	for _, name := range p.DHCHAPDHGroups {
+		g, err := nvmf.ParseDHGroup(name)
+		if err != nil {
+			return api.Invalid("setting the target's options: dhchap_dhgroups: %v", err)
+		}
+		rules.Groups = append(rules.Groups, g)
+	}
+	if err := e.Target.SetAuthRules(rules); err != nil {
+		return codeOf(err)
+	}
+	e.targetOptions.mu.Lock()
+	defer e.targetOptions.mu.Unlock()
+	e.targetOptions.config = p
+	return nil
+}

@@ -60,11 +60,11 @@ func refused[P, R any](t *testing.T, c api.Caller, m api.Method[P, R], p P, code
 	}
 }
 
-// reload saves one subsystem, loads it into another engine and compares what that saves.
-func reload(t *testing.T, client *api.Client, subsystem string) string {
+// reload saves subsystems, loads them into another engine and compares what that saves.
+func reload(t *testing.T, client api.Caller, subsystems ...string) string {
 	t.Helper()
 	save := func(c api.Caller) string {
-		saved, err := api.SaveConfig(t.Context(), c, subsystem)
+		saved, err := api.SaveConfig(t.Context(), c, subsystems...)
 		if err != nil {
 			t.Fatal(err)
 		}

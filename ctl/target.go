@@ -174,7 +174,13 @@ func (e *Engine) registerTarget() {
 	Register(r, api.NVMFSubsystemGetQpairs, e.getQpairs)
 	Register(r, api.NVMFGetStats, e.getTargetStats)
 	RegisterDo(r, api.NVMFSetMaxSubsystems, func(_ context.Context, p *api.NVMFSetMaxSubsystemsParams) error {
-		return codeOf(t.SetMaxSubsystems(int(p.MaxSubsystems)))
+		if err := t.SetMaxSubsystems(int(p.MaxSubsystems)); err != nil {
+			return codeOf(err)
+		}
+		e.targetOptions.mu.Lock()
+		defer e.targetOptions.mu.Unlock()
+		e.targetOptions.maxSubsystems = p
+		return nil
 	})
 	e.Frame.Add(Subsystem{Name: "nvmf", DependsOn: []string{"bdev", "keyring", "sock"}, Config: func(context.Context) ([]api.ConfigCall, error) { return e.targetConfig(), nil }})
 }
@@ -355,7 +361,7 @@ func (e *Engine) getTargetStats(_ context.Context, p *api.NVMFTarget) (api.NVMFS
 
 // targetConfig gives the calls that make the target what it is now.
 func (e *Engine) targetConfig() []api.ConfigCall {
-	calls := []api.ConfigCall{}
+	calls := e.targetOptions.calls()
 	for _, o := range e.Target.Transports() {
 		calls = append(calls, api.NVMFCreateTransport.Config(api.NVMFCreateTransportParams{TrType: o.TRType, NVMFTransportOptions: transportParams(&o)}))
 	}
