@@ -42,7 +42,7 @@ type gates uint8
 const (
 	gateRemoved gates = 1 << iota
 	gateReset
-	gateQoS
+	gateLimits
 	gateLock
 )
 
@@ -58,6 +58,9 @@ func newChannel(d *Device, r *reactor.Reactor, q Queue, g Geometry) *Channel {
 	}
 	if len(h.locks) > 0 {
 		c.gates |= gateLock
+	}
+	if h.payer != nil {
+		c.gates |= gateLimits
 	}
 	return c
 }
@@ -88,7 +91,7 @@ func (c *Channel) Submit(q *Request) {
 	invariant.Check(q.top < layersMax, "bdev: more layers than a request has frames")
 	f := &q.frames[q.top]
 	q.top++
-	q.r = c.r
+	q.r, q.Detail = c.r, 0
 	f.c, f.request, f.at = c, q, c.r.Now()
 	f.lba, f.blocks, f.lba2, f.kind, f.fua = q.LBA, q.Blocks, q.LBA2, q.Kind, q.FUA
 	f.oddly, f.stage, f.held, f.Tag = false, stageNone, holdNone, 0
@@ -182,7 +185,7 @@ func (c *Channel) gate(q *Request, f *frame) bool {
 		f.held = holdReset
 		c.behind.Push(q)
 	default:
-		return c.gateLock(q, f)
+		return c.gateLimits(q, f) || c.gateLock(q, f)
 	}
 	return true
 }
@@ -222,6 +225,8 @@ func (c *Channel) abort(q *Request, f *frame, s Status) bool {
 	switch f.held {
 	case holdReset:
 		c.behind.Remove(q)
+	case holdLimits:
+		c.d.here[c.r.Index()].payer.cancel(c, q)
 	case holdLock:
 		c.locked.Remove(q)
 	case holdNone, holdMemory, holdGrant:

@@ -25,15 +25,17 @@ type Device struct {
 	control sync.Mutex
 
 	// These are under the registry's lock.
-	geometry Geometry // what control goroutines see; each channel has its own copy
-	handles  map[*Handle]struct{}
-	claim    claim
-	removing bool
-	gone     chan struct{} // closed when the last handle went, after removing was set
-	removed  chan struct{} // closed when the removal is complete
-	failure  error         // of closing the driver, once removed is closed
-	before   *Stats        // what was counted before the last reset
-	closed   *Stats        // what closed channels counted since
+	geometry  Geometry // what control goroutines see; each channel has its own copy
+	handles   map[*Handle]struct{}
+	claim     claim
+	removing  bool
+	gone      chan struct{} // closed when the last handle went, after removing was set
+	removed   chan struct{} // closed when the removal is complete
+	failure   error         // of closing the driver, once removed is closed
+	before    *Stats        // what was counted before the last reset
+	closed    *Stats        // what closed channels counted since
+	limits    Limits
+	treasurer *treasurer // nil without limits
 
 	here  []here // by reactor; each place belongs to its reactor
 	locks lockTable
@@ -45,6 +47,7 @@ type here struct {
 	removed bool // requests are refused with StatusGone
 	locks   []*rangeLock
 	spare   []*rangeLock
+	payer   *payer // nil without limits
 }
 
 // layersMax bounds a stack of devices; it is the number of frames in a request.

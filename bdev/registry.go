@@ -48,6 +48,8 @@ type Registry struct {
 	names    map[string]*Device // aliases and UUIDs too
 	watchers []func(Event)
 
+	parts sync.Mutex // held while one is made
+
 	reserves []reserves    // by reactor; each place belongs to its reactor
 	grace    time.Duration // see removalGrace
 }

@@ -79,7 +79,7 @@ const (
 	holdNone hold = iota
 	holdMemory
 	holdReset // from here on it has not passed the range locks
-	holdQoS
+	holdLimits
 	holdLock  // another's range lock
 	holdGrant // its own
 )

@@ -31,7 +31,7 @@ const (
 	StatusNotDurable   // not durable where the mode requires it, in time
 	StatusQuorumLost   // too few replicas answered, in time
 	StatusClosed       // the device or the channel is closing
-	StatusAborted      // ended by Abort or Reset before it took effect
+	StatusAborted      // ended early by Abort or Reset; a write may have taken effect, in part or as a whole
 
 	statusEnd
 )

@@ -48,6 +48,9 @@ func (e *Env) NewJob(core int) *Job {
 	return j
 }
 
+// Then sets what runs on the reactor when the request has ended, in place of Wait.
+func (j *Job) Then(f func(j *Job)) { j.then = f }
+
 // Submit submits the request. It runs on the job's reactor.
 func (j *Job) Submit() {
 	j.was, j.ends, j.submitting = fieldsOf(&j.Q), 0, true
