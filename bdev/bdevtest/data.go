@@ -85,6 +85,9 @@ func lengths(e *Env) {
 func oddMemory(e *Env) {
 	for _, odd := range []int{1, 4, 512, 2048, 4095} {
 		for _, n := range []uint64{1, 5, uint64(e.G.MaxBlocks)} {
+			if n > 5 && odd != 1 {
+				continue
+			}
 			lba := uint64(odd) % 32
 			data := e.Block(uint64(odd)+n, n)
 			var pieces []int
@@ -226,7 +229,10 @@ func compareAndWrite(e *Env) {
 func copies(e *Env) {
 	seed := uint64(0)
 	for _, n := range e.stretches() {
-		for _, apart := range []int64{int64(n), int64(n) + 7, 1, int64(n) / 2, -1, -int64(n) / 2, -int64(n), 0} {
+		for i, apart := range []int64{int64(n), 1, -1, -int64(n) / 2, int64(n) + 7, int64(n) / 2, -int64(n), 0} {
+			if i > 3 && n<<e.Shift() > 256<<10 {
+				break
+			}
 			seed++
 			core := int(seed) % e.Group.Len()
 			from := n + 3
