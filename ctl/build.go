@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/pollux-storage/pollux/bdev"
@@ -41,6 +42,7 @@ type Engine struct {
 	initiatorOptions initiatorOptions
 	targetOptions    targetOptions
 	depths           depths
+	limiting         sync.Mutex // held while a device's limits are changed
 }
 
 // NewEngine starts the reactors and registers every method. The engine is in the startup state until Frame.Start.
@@ -67,6 +69,7 @@ func NewEngine(cfg EngineConfig, log *Log) (*Engine, error) {
 	e.Initiator = initiator.New(e.Bdevs, log.For("initiator"))
 	e.registerFramework()
 	e.registerDevices()
+	e.registerLayers()
 	e.registerInitiator()
 	e.registerTarget()
 	e.registerHosts()

@@ -73,6 +73,7 @@ func (e *Engine) registerDevices() {
 		case bdev.Unregistered:
 			e.notes.Add(NotifyBdevUnregister, ev.Device.Name())
 			e.devices.gone(ev.Device.Name())
+			e.devices.gone(splitCall(ev.Device.Name()))
 			e.depths.set(ev.Device, 0)
 		}
 	})
@@ -131,7 +132,7 @@ func (e *Engine) registerDevices() {
 		return nil
 	})
 	e.Frame.Add(Subsystem{Name: "bdev", DependsOn: []string{"keyring", "sock"}, Config: func(context.Context) ([]api.ConfigCall, error) {
-		return slices.Concat(e.initiatorOptions.config(), e.devices.list(), e.depths.config()), nil
+		return slices.Concat(e.initiatorOptions.config(), e.devices.list(), e.limitsConfig(), e.depths.config()), nil
 	}})
 }
 
@@ -256,7 +257,7 @@ func describe(d *bdev.Device) api.Bdev {
 	has := func(k bdev.Kind) bool { return d.Supports(k) }
 	b := api.Bdev{
 		Name: d.Name(), Aliases: append([]string{d.UUID().String()}, d.Aliases()...), ProductName: d.Product(), BlockSize: g.BlockSize, NumBlocks: g.Blocks,
-		UUID: d.UUID().String(), OptimalIOBoundary: g.OptimalBlocks, Claimed: d.Claim() != "",
+		UUID: d.UUID().String(), OptimalIOBoundary: g.OptimalBlocks, Claimed: d.Claim() != "", AssignedRateLimits: rateLimits(d),
 		SupportedIOTypes: api.SupportedIOTypes{
 			Read: true, Write: !g.ReadOnly, Unmap: has(bdev.Unmap), Flush: has(bdev.Flush), Reset: has(bdev.Reset), WriteZeroes: has(bdev.WriteZeroes),
 			Compare: has(bdev.Compare), CompareAndWrite: has(bdev.CompareAndWrite), Abort: true, Copy: has(bdev.Copy),
