@@ -62,6 +62,7 @@ type queueLink struct {
 	home   *reactor.Reactor
 	every  reactor.Ticks // how often the home tells of commands
 	kato   reactor.Ticks // the controller's at the Connect; 0: none
+	delays bool          // answers name a retry delay; what the host said before it made the queue counts
 
 	k    *controller // the owner's; nil when the queue is gone
 	next *handoff    // the owner's: a Connect for the same QID that waits for this queue to be gone
@@ -152,7 +153,7 @@ func (s *subsystemShare) newIOQueue(h *handoff) *queueLink {
 	home := g.Reactor((int(k.id) + int(qid) - 1) % g.Len())
 	// The timeout may be set anew later, but never below the minimum.
 	every := min(2*reactor.Second, reactor.Ticks(s.pg.target.limits.Load().MinKATO)*reactor.Millisecond/4)
-	l := &queueLink{cntlid: k.id, qid: qid, host: &k.host, owner: s.pg.r, home: home, k: k, every: every, kato: k.kato}
+	l := &queueLink{cntlid: k.id, qid: qid, host: &k.host, owner: s.pg.r, home: home, k: k, every: every, delays: k.delaysRetries(), kato: k.kato}
 	l.gone.l, l.end.l, l.alive.l = l, l, l
 	k.queues[qid] = l
 	return l
@@ -177,6 +178,7 @@ func (k *controller) configure(c *command, cc CC) {
 			break
 		}
 		k.csts = CSTSRDY
+		k.f.clock = hostClock{at: k.share.pg.r.Now()}
 		k.keepAlive()
 	case !cc.EN() && was.EN():
 		// "Controller Level Reset": queues and events go, the association stays.

@@ -22,6 +22,7 @@ type discoveryView struct {
 	generation uint64
 	subsystems []*subsystemView
 	referrals  []Referral
+	crdt       [3]uint16 // not to be found by hosts, but like the rest the same for all subsystems
 }
 
 // discoveryPage builds the page for one host: what it may connect to. A listener on a wildcard address is shown as the address

@@ -1,6 +1,11 @@
 package nvmf
 
-import "context"
+import (
+	"context"
+	"encoding/binary"
+
+	"github.com/pollux-storage/pollux/reactor"
+)
 
 // This file is the features of a controller. Base Specification 2.0, "Set Features command, Feature Identifiers".
 
@@ -9,8 +14,29 @@ type features struct {
 	queues       uint32 // 07h as granted; 0 before it was asked for
 	temperature  uint32
 	errorRetry   uint32
-	timestamp    [8]byte
+	clock        hostClock
 	hostBehavior [512]byte
+}
+
+// hostClock is feature 0Eh, a clock that goes on from what the host set it to, or from 0 at the reset. Base Specification 2.0,
+// "Timestamp": milliseconds 47:00, origin 51:49.
+type hostClock struct {
+	at     reactor.Ticks // when it was set
+	millis uint64        // to what
+	origin byte          // 0: by the reset, 1: by Set Features
+}
+
+const timestampBytes = 8
+
+func (h *hostClock) set(b []byte, now reactor.Ticks) {
+	*h = hostClock{at: now, millis: binary.LittleEndian.Uint64(b) & (1<<48 - 1), origin: 1}
+}
+
+func (h *hostClock) page(now reactor.Ticks) (b [timestampBytes]byte) {
+	ms := h.millis + uint64((now-h.at)/reactor.Millisecond)
+	binary.LittleEndian.PutUint64(b[:], ms&(1<<48-1))
+	b[6] = h.origin << 1
+	return b
 }
 
 func (k *controller) getFeature(c *command) {
@@ -43,7 +69,8 @@ func (k *controller) getFeature(c *command) {
 	}
 	switch fid {
 	case FIDTimestamp:
-		k.aq.give(c, k.f.timestamp[:], uint32(len(k.f.timestamp)))
+		page := k.f.clock.page(k.share.pg.r.Now())
+		k.aq.give(c, page[:], uint32(len(page)))
 	case FIDHostBehavior:
 		k.aq.give(c, k.f.hostBehavior[:], uint32(len(k.f.hostBehavior)))
 	case FIDHostID:
@@ -146,10 +173,10 @@ func (k *controller) change(c *command, fid FID, v uint32) Status {
 		k.events.config = v
 		k.events.tell(k)
 	case FIDTimestamp:
-		if len(c.data) < len(k.f.timestamp) {
+		if len(c.data) < timestampBytes {
 			return StatusSGLLength | DNR
 		}
-		copy(k.f.timestamp[:6], c.data)
+		k.f.clock.set(c.data, k.share.pg.r.Now())
 	case FIDKeepAlive:
 		if v == 0 {
 			return StatusKeepAliveInvalid | DNR

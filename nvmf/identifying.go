@@ -119,11 +119,12 @@ func (k *controller) identifyController() IdentifyController {
 		c.SQES, c.CQES = 0, 0
 		return c
 	}
+	c.CRDT = k.share.pg.discovery.crdt
 	c.CMIC = CMICPorts | CMICControllers
 	c.OAES = OAESNamespaces
 	c.LPA |= LPAEffects
 	c.NN, c.MNAN = sub.o.MaxNamespaces, sub.o.MaxNamespaces
-	c.ONCS = ONCSCompare | ONCSDSM | ONCSWriteZeroes | ONCSVerify | ONCSReservations | ONCSCopy
+	c.ONCS = ONCSCompare | ONCSDSM | ONCSWriteZeroes | ONCSVerify | ONCSReservations | ONCSCopy | ONCSTimestamp
 	c.OCFS = OCFSFormat0
 	c.VWC = VWCFlushNotAll
 	for i := range k.aq.ns {

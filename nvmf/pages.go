@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/pollux-storage/pollux/bdev"
+	"github.com/pollux-storage/pollux/reactor"
 )
 
 // This file is the log pages of a controller.
@@ -15,7 +16,16 @@ func (k *controller) logPage(c *command) {
 		k.aq.respond(c, StatusInvalidField|DNR)
 		return
 	}
+	if p.LID == LIDHealth && !k.discovery() {
+		k.healthPage(c, p)
+		return
+	}
 	page, s := k.page(p)
+	k.givePage(c, p, page, s)
+}
+
+// givePage answers with the part of a page that was asked for.
+func (k *controller) givePage(c *command, p LogPage, page []byte, s Status) {
 	if s.OK() {
 		page, s = p.Window(page)
 	}
@@ -71,8 +81,6 @@ func (k *controller) page(p LogPage) ([]byte, Status) {
 		return AppendSupportedPages(nil, has), StatusSuccess
 	case LIDError:
 		return k.errors.page(), StatusSuccess
-	case LIDHealth:
-		return k.health().AppendTo(nil), StatusSuccess
 	case LIDFirmware:
 		return AppendFirmware(nil, firmware), StatusSuccess
 	case LIDChanged:
@@ -107,27 +115,44 @@ func (l *errorLog) page() []byte {
 	return b
 }
 
-// health sums what the devices of the controller's namespaces did on this reactor; the others' counters are theirs.
-func (k *controller) health() Health {
+// healthPage sums what the devices of the namespaces that the host sees did, on all reactors. Each has counters of its own, so
+// a control goroutine goes round.
+func (k *controller) healthPage(c *command, p LogPage) {
+	t, sub, q := k.share.pg.target, k.share.sub, k.aq
+	ids := k.active(0)
 	h := Health{Kelvins: 300, SparePercent: 100, SpareThreshold: 10, ErrorEntries: k.errors.count}
-	var read, written uint64
-	for i := range k.aq.ns {
-		n := k.aq.ns[i].ns
-		if n == nil {
-			continue
-		}
-		s := n.ch.Stats()
-		read += s.Kinds[bdev.Read].Bytes
-		written += s.Kinds[bdev.Write].Bytes
-		h.ReadCommands += s.Kinds[bdev.Read].Ops
-		h.WriteCommands += s.Kinds[bdev.Write].Ops
-		h.MediaErrors += s.Errors[bdev.StatusIO] + s.Errors[bdev.StatusCorrupt]
-		if n.ch.Geometry().ReadOnly {
-			h.Warning |= WarningReadOnly
-		}
+	go func() {
+		var read, written uint64
+		_ = t.group.Each(func(r *reactor.Reactor) {
+			share := t.groups[r.Index()].shares[sub]
+			for _, id := range ids {
+				if share != nil && int(id) <= len(share.ns) && share.ns[id-1] != nil {
+					h.count(share.ns[id-1].ch, &read, &written)
+				}
+			}
+		})
+		h.UnitsRead, h.UnitsWritten = HealthUnits(read), HealthUnits(written)
+		_ = q.r.Go(func() {
+			if q.state >= queueClosing {
+				q.release(c)
+				return
+			}
+			k.givePage(c, p, h.AppendTo(nil), StatusSuccess)
+		})
+	}()
+}
+
+// count adds what a device did on one reactor.
+func (h *Health) count(c *bdev.Channel, read, written *uint64) {
+	s := c.Stats()
+	*read += s.Kinds[bdev.Read].Bytes
+	*written += s.Kinds[bdev.Write].Bytes
+	h.ReadCommands += s.Kinds[bdev.Read].Ops
+	h.WriteCommands += s.Kinds[bdev.Write].Ops
+	h.MediaErrors += s.Errors[bdev.StatusIO] + s.Errors[bdev.StatusCorrupt]
+	if c.Geometry().ReadOnly {
+		h.Warning |= WarningReadOnly
 	}
-	h.UnitsRead, h.UnitsWritten = HealthUnits(read), HealthUnits(written)
-	return h
 }
 
 // anaPage lists the groups that have namespaces the host sees, with their states on the listener by which it came.

@@ -350,7 +350,7 @@ func (q *queue) respond(c *command, s Status) {
 	if q.state == queueDenied && !c.authenticates() {
 		s = StatusOperationDenied
 	}
-	c.status = s
+	c.status = q.delayed(s)
 	if c.ns != nil {
 		c.ns.leave(s)
 		c.ns = nil

@@ -23,7 +23,8 @@ type Status uint16
 const (
 	DNR      Status = 1 << 14 // repeating the command as it is cannot help
 	More     Status = 1 << 13
-	crdMask  Status = 3 << 11
+	crdShift        = 11
+	crdMask  Status = 3 << crdShift
 	codeMask Status = 1<<11 - 1
 )
 

@@ -185,7 +185,7 @@ func (t *Target) publish(s *Subsystem, discoverable bool) error {
 	if discoverable {
 		t.generation++
 	}
-	d := &discoveryView{generation: t.generation, referrals: slices.Clone(t.referrals)}
+	d := &discoveryView{generation: t.generation, referrals: slices.Clone(t.referrals), crdt: t.crdt}
 	for _, o := range t.subsystems {
 		d.subsystems = append(d.subsystems, o.viewNow())
 	}
