@@ -248,7 +248,7 @@ func TestStateCarriesVerificationOver(t *testing.T) {
 		t.Errorf("going on in another region: %v", err)
 	}
 	w.BlockBytes, w.Jobs = 64<<10, 1
-	if f, err = s.Run(t.Context(), w, Options{State: f.State(), VerifyOnly: true}); err != nil {
+	if _, err = s.Run(t.Context(), w, Options{State: f.State(), VerifyOnly: true}); err != nil {
 		t.Errorf("reading back with another load and region: %v", err)
 	}
 	w.BlockBytes, w.Jobs = 4096, 2
@@ -256,7 +256,7 @@ func TestStateCarriesVerificationOver(t *testing.T) {
 	if _, err := s.Run(t.Context(), w, Options{VerifyOnly: true}); err == nil || !strings.Contains(err.Error(), "give the state") {
 		t.Errorf("verifying without a state: %v", err)
 	}
-	if f, err = s.Run(t.Context(), w, Options{}); err != nil {
+	if _, err = s.Run(t.Context(), w, Options{}); err != nil {
 		t.Errorf("a new run over the blocks of another: %v", err)
 	}
 }

@@ -36,6 +36,7 @@ type SuiteConfig struct {
 	Seconds    float64 // of each run
 	Ramp       float64
 	Idle       float64 // seconds of each idle measurement
+	AllocIOs   uint64  // requests over which allocations are counted
 	Depths     []int
 	EngineCore int // also of local loads
 	ClientCore int
@@ -323,11 +324,17 @@ func (s *suite) allocations(ctx context.Context) error {
 			return err
 		}
 		defer func() { _ = remote.Close() }()
+		n := s.cfg.AllocIOs
 		for _, w := range []Workload{
-			{RW: "randread", BlockBytes: 4096, Depth: 32, Jobs: 1, Seed: 1, Number: 300000},
-			{RW: "randwrite", BlockBytes: 4096, Depth: 32, Jobs: 1, Seed: 1, Number: 300000},
-			{RW: "write", BlockBytes: 128 << 10, Depth: 8, Jobs: 1, Seed: 1, Number: 30000},
+			{RW: "randread", BlockBytes: 4096, Depth: 32, Jobs: 1, Seed: 1, Number: n},
+			{RW: "randwrite", BlockBytes: 4096, Depth: 32, Jobs: 1, Seed: 1, Number: n},
+			{RW: "write", BlockBytes: 128 << 10, Depth: 8, Jobs: 1, Seed: 1, Number: n / 8},
 		} {
+			first := w
+			first.Number /= 10 // the first requests make what later ones use again
+			if _, err := remote.Run(ctx, first, Options{}); err != nil {
+				return err
+			}
 			var at [4]float64
 			for i := range at {
 				if i == 3 {

