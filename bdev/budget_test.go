@@ -20,11 +20,10 @@ type spender struct {
 	hop   reactor.Ticks
 	from  reactor.Ticks // idle before
 
-	asks   reactor.Ticks // a message arrives at the treasurer then; 0 none
-	gets   reactor.Ticks // or here
-	got    tokens
-	spent  tokens
-	starve int // turns in which it could not go on
+	asks  reactor.Ticks // a message arrives at the treasurer then; 0 none
+	gets  reactor.Ticks // or here
+	got   tokens
+	spent tokens
 }
 
 // market is the simulation.

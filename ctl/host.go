@@ -51,6 +51,7 @@ type targetOptions struct {
 	mu            sync.Mutex
 	config        *api.NVMFSetConfigParams
 	maxSubsystems *api.NVMFSetMaxSubsystemsParams
+	crdt          *api.NVMFSetCRDTParams
 }
 
 func (o *targetOptions) calls() []api.ConfigCall {
@@ -62,6 +63,9 @@ func (o *targetOptions) calls() []api.ConfigCall {
 	}
 	if o.maxSubsystems != nil {
 		calls = append(calls, api.NVMFSetMaxSubsystems.Config(*o.maxSubsystems))
+	}
+	if o.crdt != nil {
+		calls = append(calls, api.NVMFSetCRDT.Config(*o.crdt))
 	}
 	return calls
 }

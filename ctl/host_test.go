@@ -86,6 +86,7 @@ func TestTargetOptionsAreSaved(t *testing.T) {
 	e := startEngine(t)
 	must(t, e.Methods, api.NVMFSetConfig, api.NVMFSetConfigParams{DHCHAPDigests: api.Words{"sha384"}, DHCHAPDHGroups: api.Words{"ffdhe3072", "ffdhe2048"}, DupHostPolicy: "allow"})
 	must(t, e.Methods, api.NVMFSetMaxSubsystems, api.NVMFSetMaxSubsystemsParams{MaxSubsystems: 12})
+	must(t, e.Methods, api.NVMFSetCRDT, api.NVMFSetCRDTParams{CRDT1: 7})
 	if err := e.Frame.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -96,7 +97,7 @@ func TestTargetOptionsAreSaved(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 	text := reload(t, e.Methods, "keyring", "nvmf")
-	for _, want := range []string{`"dhchap_key": "hk"`, `"ffdhe3072"`, `"max_subsystems": 12`} {
+	for _, want := range []string{`"dhchap_key": "hk"`, `"ffdhe3072"`, `"max_subsystems": 12`, `"crdt1": 7`} {
 		if !strings.Contains(text, want) {
 			t.Errorf("there is no %s in\n%s", want, text)
 		}

@@ -173,6 +173,15 @@ func (e *Engine) registerTarget() {
 	Register(r, api.NVMFSubsystemGetControllers, e.getControllers)
 	Register(r, api.NVMFSubsystemGetQpairs, e.getQpairs)
 	Register(r, api.NVMFGetStats, e.getTargetStats)
+	RegisterDo(r, api.NVMFSetCRDT, func(_ context.Context, p *api.NVMFSetCRDTParams) error {
+		if err := t.SetCRDT([3]uint16{p.CRDT1, p.CRDT2, p.CRDT3}); err != nil {
+			return codeOf(err)
+		}
+		e.targetOptions.mu.Lock()
+		defer e.targetOptions.mu.Unlock()
+		e.targetOptions.crdt = p
+		return nil
+	})
 	RegisterDo(r, api.NVMFSetMaxSubsystems, func(_ context.Context, p *api.NVMFSetMaxSubsystemsParams) error {
 		if err := t.SetMaxSubsystems(int(p.MaxSubsystems)); err != nil {
 			return codeOf(err)

@@ -102,7 +102,6 @@ type farSide struct {
 	sqes []nvmf.SQE
 	data map[nvmf.CID][]byte
 	r2t  func(s *nvmf.SQE) // a write without its data
-	at   []byte
 }
 
 func newFarSide(t testing.TB, d nvmf.Digests, capsule, h2cMax uint32) *farSide {

@@ -119,19 +119,6 @@ func (f *fake) set(change func()) {
 	change()
 }
 
-// event tells the host something, if it waits for that.
-func (f *fake) event(e nvmf.Event) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	for k := range f.conns {
-		if len(k.aers) > 0 {
-			cid := k.aers[0]
-			k.aers = k.aers[1:]
-			k.send(nvmf.AppendCapsuleResp(nil, nvmf.CQE{CID: cid, DW0: e.DW0()}, k.in.Digests()))
-		}
-	}
-}
-
 // fakeConn is one connection to a fake.
 type fakeConn struct {
 	f    *fake

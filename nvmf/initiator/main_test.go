@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"os"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -30,7 +29,6 @@ type host struct {
 	group *reactor.Group
 	bdevs *bdev.Registry
 	in    *Initiator
-	log   *strings.Builder
 }
 
 // newHost makes one that ends with the test, and checks that nothing is left.

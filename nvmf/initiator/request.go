@@ -247,13 +247,6 @@ func (l *requestList) push(x *request) {
 	l.last = x
 }
 
-func (l *requestList) pushFront(x *request) {
-	if x.next = l.first; x.next == nil {
-		l.last = x
-	}
-	l.first = x
-}
-
 func (l *requestList) pop() *request {
 	x := l.first
 	if x == nil {
