@@ -27,20 +27,21 @@ import (
 //
 // The words are those of testdata/lib/pollux.sh: start, signal, wait, rpc, run.
 type engine struct {
-	binary string
-	folder string // of its files, and of its control socket
-	log    string // the file that takes what it says
-	line   net.Listener
-	serve  *exec.Cmd // nil before the first start
-	ended  chan struct{}
+	inGuest string // the binary for scenarios that run it in the guest
+	binary  string // the one that runs here
+	folder  string // of its files, and of its control socket
+	log     string // the file that takes what it says
+	line    net.Listener
+	serve   *exec.Cmd // nil before the first start
+	ended   chan struct{}
 }
 
 // orderLimit ends an order that hangs.
 const orderLimit = 2 * time.Minute
 
 // newEngine makes the end of the line. The engine lives as long as the test.
-func newEngine(t *testing.T, binary string) (*engine, error) {
-	e := &engine{binary: binary, folder: t.TempDir()}
+func newEngine(t *testing.T, inGuest, binary string) (*engine, error) {
+	e := &engine{inGuest: inGuest, binary: binary, folder: t.TempDir()}
 	var err error
 	if e.line, err = net.Listen("unix", filepath.Join(e.folder, "line")); err != nil {
 		return nil, err
@@ -124,18 +125,14 @@ func (e *engine) order(words []string) (output string, status int) {
 
 func (e *engine) socket() string { return filepath.Join(e.folder, "socket") }
 
-// start starts the engine, on two cores where there are two, and waits for its line that it is ready.
+// start starts the engine, and waits for its line that it is ready.
 func (e *engine) start() error {
-	cores := "0"
-	if runtime.NumCPU() > 1 {
-		cores = "0,1"
-	}
 	log, err := os.OpenFile(e.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		return err
 	}
 	defer log.Close()
-	e.serve = exec.Command(e.binary, "serve", "--rpc-socket", e.socket(), "--cores", cores)
+	e.serve = exec.Command(e.binary, "serve", "--rpc-socket", e.socket(), "--cores", strings.Join(e.cores(), ","))
 	e.serve.Stderr = log
 	e.serve.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	stdout, err := e.serve.StdoutPipe()
@@ -211,6 +208,11 @@ func (e *engine) kill() {
 	}
 }
 
+// cores are those of its reactors: two, where there are two.
+func (e *engine) cores() []string {
+	return []string{"0", "1"}[:min(2, runtime.NumCPU())]
+}
+
 // environment is what scenarios have to know.
 func (e *engine) environment() ([]string, error) {
 	port1, err := freePort()
@@ -222,7 +224,8 @@ func (e *engine) environment() ([]string, error) {
 		return nil, err
 	}
 	return []string{
-		"POLLUX=" + e.binary, "HOST_FOLDER=" + e.folder, "HOST_PORT1=" + port1, "HOST_PORT2=" + port2,
+		"POLLUX=" + e.inGuest, "HOST_FOLDER=" + e.folder, "HOST_PORT1=" + port1, "HOST_PORT2=" + port2,
+		fmt.Sprint("REACTORS=", len(e.cores())),
 	}, nil
 }
 

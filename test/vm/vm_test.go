@@ -12,11 +12,7 @@ func TestPollux(t *testing.T) {
 	needTools(t)
 	watchSources(t)
 	t.Parallel()
-	binary := filepath.Join(t.TempDir(), "pollux")
-	if out, err := exec.Command("go", "build", "-o", binary, "../../cmd/pollux").CombinedOutput(); err != nil {
-		t.Fatalf("go build ./cmd/pollux: %v\n%s", err, out)
-	}
-	b := bench{t: t, target: "pollux", binary: binary}
+	b := bench{t: t, target: "pollux", binary: build(t, false), hostBinary: build(t, race)}
 	for _, s := range scenarios(t) {
 		b.run(s, s.place)
 	}
@@ -40,9 +36,11 @@ func TestNvmet(t *testing.T) {
 type bench struct {
 	t      *testing.T
 	target string
-	binary string // of Pollux, if that is the target
-	guest  *guest
-	engine *engine
+	// Pollux, if that is the target: what runs in the guest, and what runs on this machine, where there is the
+	// time to look for data races.
+	binary, hostBinary string
+	guest              *guest
+	engine             *engine
 }
 
 func (b *bench) run(s scenario, place string) {
@@ -60,7 +58,7 @@ func (b *bench) run(s scenario, place string) {
 
 func (b *bench) begin() (err error) {
 	if b.binary != "" {
-		if b.engine, err = newEngine(b.t, b.binary); err != nil {
+		if b.engine, err = newEngine(b.t, b.binary, b.hostBinary); err != nil {
 			return err
 		}
 	}
@@ -74,6 +72,20 @@ func (b *bench) end() {
 	if b.engine != nil {
 		b.engine.kill()
 	}
+}
+
+// build makes the binary that the scenarios run, and nothing else uses.
+func build(t *testing.T, race bool) string {
+	t.Helper()
+	binary := filepath.Join(t.TempDir(), "pollux")
+	args := []string{"build", "-o", binary, "../../cmd/pollux"}
+	if race {
+		args = append([]string{"build", "-race"}, args[1:]...)
+	}
+	if out, err := exec.Command("go", args...).CombinedOutput(); err != nil {
+		t.Fatalf("go %v: %v\n%s", args, err, out)
+	}
+	return binary
 }
 
 // needTools fails the test at once, and in a few words, where no guest can run.

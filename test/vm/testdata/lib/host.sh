@@ -227,3 +227,31 @@ cpus_online() {
 		echo $((i < $1)) >/sys/devices/system/cpu/cpu$i/online
 	done
 }
+
+# null_block NAME MIB BLOCKSIZE: a block device in the guest's memory, /dev/NAME. (null_blk takes the name of the
+# folder.) It lives until the scenario ends.
+nullb=/sys/kernel/config/nullb
+null_block() {
+	mkdir "$nullb/$1"
+	echo "$2" >"$nullb/$1/size"
+	echo "$3" >"$nullb/$1/blocksize"
+	echo 1 >"$nullb/$1/memory_backed"
+	echo 1 >"$nullb/$1/discard"
+	echo 1 >"$nullb/$1/power"
+}
+
+null_block_remove_all() {
+	local dir
+	for dir in $nullb/*/; do
+		echo 0 >"$dir/power"
+		rmdir "$dir"
+	done
+}
+
+# family ADDRESS: IPv4 or IPv6.
+family() {
+	case $1 in
+	*:*) echo IPv6 ;;
+	*) echo IPv4 ;;
+	esac
+}

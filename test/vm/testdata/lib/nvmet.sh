@@ -5,7 +5,6 @@ ADDRESS=127.0.0.1
 INTERFACE=lo
 PORT1=4420 PORT2=4421
 nvmet=/sys/kernel/config/nvmet
-nullb=/sys/kernel/config/nullb
 # Files under namespaces. They outlive a crash of the target.
 disks=/run/nvmet
 
@@ -14,10 +13,7 @@ target_begin() { :; }
 target_end() {
 	local dir
 	target_crash
-	for dir in $nullb/*/; do
-		echo 0 >"$dir/power"
-		rmdir "$dir"
-	done
+	null_block_remove_all
 	rm -rf $disks/*
 }
 
@@ -42,6 +38,9 @@ target_crash() {
 
 # target_restart: it runs again, empty; the scenario configures it as before.
 target_restart() { :; }
+
+# target_stop: it ends in good order. This one knows no other order.
+target_stop() { target_crash; }
 
 # target_freeze, target_thaw: it does not answer, while its connections stay.
 target_freeze() {
@@ -68,14 +67,16 @@ target_is_idle() {
 	done
 }
 
+# target_connections NQN PORT: how many queues there are.
+target_connections() { ss -Htn state established "sport = :$2" | wc -l; }
+
 # bdev_memory NAME MIB BLOCKSIZE
-bdev_memory() {
-	mkdir "$nullb/$1"
-	echo "$2" >"$nullb/$1/size"
-	echo "$3" >"$nullb/$1/blocksize"
-	echo 1 >"$nullb/$1/memory_backed"
-	echo 1 >"$nullb/$1/discard"
-	echo 1 >"$nullb/$1/power"
+bdev_memory() { null_block "$@"; }
+
+# bdev_block NAME DEVICE: on a block device of the guest.
+bdev_block() {
+	mkdir -p $disks
+	ln -s "$2" "$disks/$1"
 }
 
 # bdev_file NAME MIB: a sparse file with blocks of 4096 bytes, made where there is none yet.
@@ -123,6 +124,8 @@ ns_add() {
 	mkdir "$dir"
 	if [ -e "$nullb/$3" ]; then
 		echo "/dev/$3" >"$dir/device_path"
+	elif [ -b "$disks/$3" ]; then
+		readlink "$disks/$3" >"$dir/device_path"
 	else
 		echo 1 >"$dir/buffered_io"
 		echo "$disks/$3" >"$dir/device_path"
@@ -138,20 +141,24 @@ ns_remove() {
 	rmdir "$dir"
 }
 
-# listener_add NQN PORT: the kernel's target has ports with subsystems in them, and discovery on each.
+# listener_add NQN PORT [ADDRESS]: on loopback, or on that address, in form of IPv4 or IPv6. The kernel's target has
+# ports with subsystems in them, and discovery on each.
 listener_add() {
-	local dir=$nvmet/ports/$2
+	local dir=$nvmet/ports/$2 address=${3:-127.0.0.1}
 	if [ ! -d "$dir" ]; then
 		mkdir "$dir"
 		echo tcp >"$dir/addr_trtype"
-		echo ipv4 >"$dir/addr_adrfam"
-		echo $ADDRESS >"$dir/addr_traddr"
+		family "$address" | tr IP ip >"$dir/addr_adrfam"
+		echo "$address" >"$dir/addr_traddr"
 		echo "$2" >"$dir/addr_trsvcid"
 	fi
 	[ "$1" = $DISCOVERY ] || ln -s "$nvmet/subsystems/$1" "$dir/subsystems/$1"
 }
 
-listener_remove() { rm "$nvmet/ports/$2/subsystems/$1"; }
+# listener_remove NQN PORT [ADDRESS]
+listener_remove() {
+	[ "$1" = $DISCOVERY ] || rm "$nvmet/ports/$2/subsystems/$1"
+}
 
 referral_add() {
 	local dir=$nvmet/ports/$PORT1/referrals/$1-$2

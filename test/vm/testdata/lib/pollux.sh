@@ -85,7 +85,11 @@ object() {
 	echo "{${text#,}}"
 }
 
-address() { object trtype=TCP adrfam=IPv4 traddr=127.0.0.1 trsvcid="$1"; }
+# address PORT [ADDRESS]
+address() {
+	local address=${2:-127.0.0.1}
+	object trtype=TCP adrfam="$(family "$address")" traddr="$address" trsvcid="$1"
+}
 
 target_begin() {
 	: >"$JOB/engine.log"
@@ -93,13 +97,20 @@ target_begin() {
 	target_restart
 }
 
-# target_end: told to end, the engine ends well.
 target_end() {
+	target_stop
+	# A crash on order takes its status with it, but not its log.
+	if grep -E "DATA RACE|^panic:|^fatal error:" "$JOB/engine.log"; then fail "the engine is not well"; fi
+	engine run rm -rf "$folder/disks"
+	null_block_remove_all
+}
+
+# target_stop: told to end, the engine ends well.
+target_stop() {
 	local status=0
 	engine signal TERM
 	engine wait || status=$?
 	equal "status of the engine that was told to end" $status 0
-	engine run rm -rf "$folder/disks"
 }
 
 target_crash() {
@@ -129,6 +140,13 @@ target_is_idle() {
 	done
 }
 
+target_connections() {
+	rpc nvmf_subsystem_get_qpairs nqn="$1"
+	jq length <<<"$RESULT"
+}
+
+bdev_block() { rpc bdev_uring_create name="$1" filename="$2"; }
+
 bdev_memory() {
 	rpc bdev_malloc_create name="$1" num_blocks:=$(($2 * 1048576 / $3)) block_size:="$3"
 }
@@ -152,7 +170,7 @@ subsystem_add() {
 		ana_reporting:=true
 }
 
-subsystem_remove() { rpc nvmf_delete_subsystem nqn="$1" >/dev/null; }
+subsystem_remove() { rpc nvmf_delete_subsystem nqn="$1"; }
 
 ns_add() {
 	local group=()
@@ -160,15 +178,15 @@ ns_add() {
 	rpc nvmf_subsystem_add_ns nqn="$1" namespace:="$(object nsid:="$2" bdev_name="$3" uuid="$4" "${group[@]}")"
 }
 
-ns_remove() { rpc nvmf_subsystem_remove_ns nqn="$1" nsid:="$2" >/dev/null; }
+ns_remove() { rpc nvmf_subsystem_remove_ns nqn="$1" nsid:="$2"; }
 
-listener_add() { rpc nvmf_subsystem_add_listener nqn="$1" listen_address:="$(address "$2")" >/dev/null; }
+listener_add() { rpc nvmf_subsystem_add_listener nqn="$1" listen_address:="$(address "${@:2}")"; }
 
-listener_remove() { rpc nvmf_subsystem_remove_listener nqn="$1" listen_address:="$(address "$2")" >/dev/null; }
+listener_remove() { rpc nvmf_subsystem_remove_listener nqn="$1" listen_address:="$(address "${@:2}")"; }
 
-referral_add() { rpc nvmf_discovery_add_referral address:="$(object trtype=TCP adrfam=IPv4 traddr="$1" trsvcid="$2")" >/dev/null; }
+referral_add() { rpc nvmf_discovery_add_referral address:="$(address "$2" "$1")"; }
 
-referral_remove() { rpc nvmf_discovery_remove_referral address:="$(object trtype=TCP adrfam=IPv4 traddr="$1" trsvcid="$2")" >/dev/null; }
+referral_remove() { rpc nvmf_discovery_remove_referral address:="$(address "$2" "$1")"; }
 
 ana_set() {
 	rpc nvmf_subsystem_listener_set_ana_state nqn="$1" listen_address:="$(address "$2")" anagrpid:="$3" ana_state="$4"
@@ -199,4 +217,4 @@ keys_members() {
 	done
 }
 
-host_remove() { rpc nvmf_subsystem_remove_host nqn="$1" host="$2" >/dev/null; }
+host_remove() { rpc nvmf_subsystem_remove_host nqn="$1" host="$2"; }

@@ -28,10 +28,16 @@ step "as many queues as the host can ask for: read, write and poll queues on eac
 cpus_online 4
 host_connect $NQN $PORT1 -i 4 -W 4 -P 4
 equal "queues, with the admin queue" "$(controller queue_count)" 13
+equal "the target's queues" "$(target_connections $NQN "$PORT1")" 13
+if [ "$TARGET" = pollux ]; then
+	# Queues of one controller spread over the reactors, of which there are two where the machine has two cores.
+	rpc nvmf_subsystem_get_qpairs nqn=$NQN
+	equal "reactors that have queues" "$(jq '[.[].thread] | unique | length' <<<"$RESULT")" "$REACTORS"
+fi
 await_namespace $NQN 1
 fio_verify "$DEV" --numjobs=4 --cpus_allowed=0-3 --cpus_allowed_policy=split --size=2m --offset_increment=2m
-# A polled read goes to a poll queue.
-fio_verify "$DEV" --ioengine=io_uring --hipri --size=1m
+# The poll queues stay idle: Linux 6.12 sleeps where it must not (nvme_tcp_poll, lock_sock under RCU) when a polled
+# command meets its own receive work, and says so with a warning.
 host_disconnect $NQN
 equal "controllers disconnected" "$DISCONNECTED" 1
 eventually 30 target_is_idle $NQN

@@ -45,6 +45,27 @@ referral_remove 192.0.2.7 8009
 equal "records" "$(records)" "$service
 $entry $NQN"
 
+step "a listener on every address shows as the one that the host came to; one on IPv6 as IPv6"
+told() { # ADDRESS PORT: what a host that comes there is told of the subsystem on that port
+	nvme discover -t tcp -a "$1" -s "$2" -q $HOSTNQN -I $HOSTID -o json |
+		jq -r ".records[] | select(.trsvcid == \"$2\" and .subnqn == \"$NQN\") | [.adrfam, .traddr] | join(\" \")"
+}
+listener_add $DISCOVERY $PORT2 0.0.0.0
+listener_add $NQN $PORT2 0.0.0.0
+equal "record" "$(told 127.0.0.1 $PORT2)" "ipv4 127.0.0.1"
+equal "record" "$(told 127.0.0.2 $PORT2)" "ipv4 127.0.0.2"
+listener_add $DISCOVERY 4423 ::1
+listener_add $NQN 4423 ::1
+equal "record" "$(told ::1 4423)" "ipv6 ::1"
+nvme connect -t tcp -a ::1 -s 4423 -n $NQN -q $HOSTNQN -I $HOSTID -k 60
+await_namespace $NQN 1
+fio_verify "$DEV" --size=1m
+host_disconnect $NQN
+for nqn in $DISCOVERY $NQN; do
+	listener_remove $nqn $PORT2 0.0.0.0
+	listener_remove $nqn 4423 ::1
+done
+
 step "a persistent discovery controller"
 nvme discover -p -t tcp -a "$ADDRESS" -s "$PORT1" -q "$HOSTNQN" -I "$HOSTID" >/dev/null
 controllers=(/sys/class/nvme/nvme*)
@@ -68,7 +89,9 @@ eventually 60 heard
 kill $listener
 matches "the event" "$(cat uevents)" "$CTRL 0x70f002"
 equal "records through the same controller" \
-	"$(nvme discover -d "$CTRL" -t tcp -a "$ADDRESS" -s "$PORT1" -q "$HOSTNQN" -I "$HOSTID" -o json | jq -r '.records[].subnqn' | grep -c "$NQN")" 2
+	"$(nvme discover -d "$CTRL" -t tcp -a "$ADDRESS" -s "$PORT1" -q "$HOSTNQN" -I "$HOSTID" -o json |
+		jq -r '[.records[].subnqn] | unique | .[]' | grep "$NQN")" "$NQN
+$NQN-new"
 nvme disconnect -d "$CTRL"
 subsystem_remove $NQN-new
 

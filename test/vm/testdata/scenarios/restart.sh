@@ -1,4 +1,4 @@
-# The target is killed with I/O in flight, and starts again: the host comes back by itself, no write that was
+# The target is killed with I/O in flight, and told to end with I/O in flight, and starts again: the host comes back by itself, no write that was
 # acknowledged is missing, and nothing reaches the application but a delay.
 # target: host
 
@@ -16,9 +16,9 @@ dd if=pattern of="$DEV" bs=256k seek=192 oflag=direct conv=fsync status=none
 not_live() { ! reads "/sys/class/nvme/$CTRL/state" live; }
 
 io_begin "$DEV"
-for i in 1 2; do
-	step "crash $i"
-	target_crash
+for end in crash stop; do
+	step "the target's $end"
+	target_$end
 	eventually 60 not_live
 	eventually 60 io_stalled
 	target_restart
@@ -28,6 +28,6 @@ for i in 1 2; do
 done
 io_end
 
-step "what was there before the first crash is there"
+step "what was there before the crash is there"
 dd if="$DEV" of=copy bs=256k skip=192 count=16 iflag=direct status=none
 cmp pattern copy
