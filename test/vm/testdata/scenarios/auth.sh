@@ -6,6 +6,8 @@ other=$(nvme gen-dhchap-key -n $HOSTNQN)
 controller_key=$(nvme gen-dhchap-key -n $NQN)
 matches "a key" "$key" "^DHHC-1:00:[A-Za-z0-9+/=]+:$"
 
+authentications() { dmesg | grep -c 'qid 0: authenticated with hash' || true; }
+
 subsystem_add $NQN listed
 bdev_memory mem0 16 512
 ns_add $NQN 1 mem0 $UUID1
@@ -39,6 +41,27 @@ host_connect $NQN $PORT1 -S "$key" -C "$controller_key"
 said "qid 0: controller authenticated" || fail "the controller was not authenticated"
 await_namespace $NQN 1
 fio_verify "$DEV" --size=1m
+host_disconnect $NQN
+
+step "a new key for a controller that is in use: both sides change, and the I/O goes on"
+dmesg -C
+host_connect $NQN $PORT1 -S "$key" -C "$controller_key"
+await_namespace $NQN 1
+io_begin "$DEV"
+key=$(nvme gen-dhchap-key -n $HOSTNQN)
+host_keys $NQN $HOSTNQN "$key" "$controller_key"
+equal "authentications" "$(authentications)" 1
+echo "$key" >"/sys/class/nvme/$CTRL/dhchap_secret"
+said "re-authenticating controller" || fail "the kernel did not begin anew"
+again() { [ "$(authentications)" = 2 ]; }
+eventually 90 again
+io_goes_on
+io_end
+equal "state" "$(controller state)" live
+if said "reconnect|resetting|error recovery"; then fail "the controller was not in use all the time"; fi
+# The new key is the one that counts.
+nvme reset "/dev/$CTRL"
+eventually 90 reads "/sys/class/nvme/$CTRL/state" live
 host_disconnect $NQN
 
 step "a controller that cannot prove its name is refused by the host"
