@@ -95,7 +95,7 @@ func (k *conn) begin(t testing.TB, o owner, op nvmf.IOOpcode, data [][]byte) *co
 	return c
 }
 
-// far is the other side of a connection: it takes the stream apart and puts the data of writes together.
+// farSide is the other side of a connection: it takes the stream apart and puts the data of writes together.
 type farSide struct {
 	t    testing.TB
 	in   nvmf.Conn

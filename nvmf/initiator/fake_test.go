@@ -119,6 +119,21 @@ func (f *fake) set(change func()) {
 	change()
 }
 
+// event tells the host something, and reports whether it waited for that.
+func (f *fake) event(e nvmf.Event) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for k := range f.conns {
+		if len(k.aers) > 0 {
+			cid := k.aers[0]
+			k.aers = k.aers[1:]
+			k.send(nvmf.AppendCapsuleResp(nil, nvmf.CQE{CID: cid, DW0: e.DW0()}, k.in.Digests()))
+			return true
+		}
+	}
+	return false
+}
+
 // fakeConn is one connection to a fake.
 type fakeConn struct {
 	f    *fake

@@ -210,37 +210,45 @@ func TestLossTimeout(t *testing.T) {
 }
 
 func TestFastIOFail(t *testing.T) {
-	f := newFake(t)
-	h := newHost(t, 2)
-	o := f.options()
-	o.NumIOQueues = 1 // the other reactor's requests are handed over
-	o.FastIOFail = 50 * time.Millisecond
-	o.LossTimeout = Forever
-	h.attach(o)
-	d := h.open("Nvme0n1")
-	defer d.close()
-	refuse := true
-	f.set(func() {
-		f.fabric = func(k *fakeConn, s *nvmf.SQE) bool {
-			if refuse && s.FCTYPE() == nvmf.FabricsConnect {
-				k.respond(s, nvmf.StatusConnectBusy, 0)
+	for _, silent := range []bool{false, true} { // the target refuses, or does not answer
+		f := newFake(t)
+		h := newHost(t, 2)
+		o := f.options()
+		o.NumIOQueues = 1 // the other reactor's requests are handed over
+		o.FastIOFail = 50 * time.Millisecond
+		o.LossTimeout = Forever
+		o.AdminTimeout = 4 * patience // a silent target does not end the attempt before
+		h.attach(o)
+		d := h.open("Nvme0n1")
+		f.set(func() {
+			f.fabric = func(k *fakeConn, s *nvmf.SQE) bool {
+				if s.FCTYPE() != nvmf.FabricsConnect {
+					return false
+				}
+				if !silent {
+					k.respond(s, nvmf.StatusConnectBusy, 0)
+				}
 				return true
 			}
-			return false
+		})
+		f.drop()
+		write := func() *bdev.Request {
+			return &bdev.Request{Kind: bdev.Write, Blocks: 1, Data: [][]byte{make([]byte, 4096)}}
 		}
-	})
-	f.drop()
-	write := func() *bdev.Request {
-		return &bdev.Request{Kind: bdev.Write, Blocks: 1, Data: [][]byte{make([]byte, 4096)}}
-	}
-	for i := range 2 {
-		d.want("one that waits", i, write(), bdev.StatusNotReady)
-		d.want("one that comes later", i, write(), bdev.StatusNotReady)
-	}
-	f.set(func() { refuse = false })
-	h.await("a connection", func() bool { return h.in.Controllers()[0].State == StateConnected })
-	for i := range 2 {
-		h.await("requests are served again", func() bool { return d.do(i, write()) == bdev.StatusOK })
+		for i := range 2 {
+			d.want("one that waits", i, write(), bdev.StatusNotReady)
+			d.want("one that comes later", i, write(), bdev.StatusNotReady)
+		}
+		if c := h.in.Controllers()[0]; silent && c.Losses != 1 {
+			t.Errorf("%+v", c)
+		}
+		f.set(func() { f.fabric = nil })
+		f.drop()
+		h.await("a connection", func() bool { return h.in.Controllers()[0].State == StateConnected })
+		for i := range 2 {
+			h.await("requests are served again", func() bool { return d.do(i, write()) == bdev.StatusOK })
+		}
+		d.close()
 	}
 }
 
@@ -564,4 +572,39 @@ func TestDetachAndDisableWhileReconnecting(t *testing.T) {
 		}
 		h.awaitDevices()
 	}
+}
+
+// When an I/O queue is lost and the Admin queue is not, the controller is disabled before there is a new association: so what
+// it still has of the old one is not done after something of the new.
+func TestOldAssociationIsDisabledFirst(t *testing.T) {
+	f := newFake(t)
+	var order []string
+	once := false
+	f.io = func(k *fakeConn, _ *nvmf.SQE, _ []byte) bool {
+		was := once
+		if once = true; !was {
+			order = nil
+			_ = k.c.Close()
+		}
+		return !was
+	}
+	f.fabric = func(_ *fakeConn, s *nvmf.SQE) bool {
+		switch {
+		case s.FCTYPE() == nvmf.FabricsConnect && s.ConnectQID() == 0:
+			order = append(order, "connect")
+		case s.FCTYPE() == nvmf.FabricsPropertySet && !nvmf.CC(s.PropertyValue()).EN():
+			order = append(order, "disable")
+		}
+		return false
+	}
+	h := newHost(t, 1)
+	h.attach(f.options())
+	d := h.open("Nvme0n1")
+	defer d.close()
+	d.want("write", 0, &bdev.Request{Kind: bdev.Write, Blocks: 1, Data: [][]byte{make([]byte, 4096)}}, bdev.StatusOK)
+	f.set(func() {
+		if !slices.Equal(order, []string{"disable", "connect"}) {
+			t.Errorf("%v", order)
+		}
+	})
 }
