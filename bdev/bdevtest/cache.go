@@ -22,6 +22,7 @@ type Cache struct {
 	durable []byte // what a power failure leaves
 	dirty   map[uint64]bool
 	flushes int
+	failing bool // flushes fail
 }
 
 // CacheOptions say what such a device does by itself.
@@ -58,6 +59,13 @@ func (c *Cache) Flushes() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.flushes
+}
+
+// FailFlushes lets flushes fail, or not any more.
+func (c *Cache) FailFlushes(yes bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.failing = yes
 }
 
 // Describe tells nothing more.
@@ -184,6 +192,9 @@ func (c *Cache) do(e cached) bdev.Status {
 		c.mark(q)
 	case bdev.Flush:
 		c.flushes++
+		if c.failing {
+			return bdev.StatusIO
+		}
 		for _, b := range e.dirty {
 			c.keep(b)
 		}
