@@ -48,13 +48,18 @@ func uringFile(t bdevtest.T, g *bdev.Registry, blockSize uint32) *bdev.Device {
 	return must(t)(bdev.NewUring(g, "Uring0", file(t, t.TempDir(), bdevtest.Bytes), bdev.UringOptions{BlockSize: blockSize}))
 }
 
+// resizeUring does it until it holds: a write that is in flight may let a file grow again that was cut below it.
 func resizeUring(d *bdev.Device, blocks uint64) error {
 	u := d.Driver().(*bdev.Uring)
-	g := d.Geometry()
-	if err := os.Truncate(u.Path(), int64(blocks<<g.Shift())); err != nil {
-		return err
+	for g := d.Geometry(); g.Blocks != blocks; g = d.Geometry() {
+		if err := os.Truncate(u.Path(), int64(blocks<<g.Shift())); err != nil {
+			return err
+		}
+		if err := u.Rescan(d); err != nil {
+			return err
+		}
 	}
-	return u.Rescan(d)
+	return nil
 }
 
 // cache makes a device with a volatile cache that does by itself what it is told to.

@@ -28,7 +28,8 @@ type uringLong struct {
 	iov   []unix.Iovec
 	done  int // bytes
 	tries int
-	holed bool // WriteZeroes: the hole is there, the allocation follows
+	zero  uringZero // WriteZeroes: the way that it goes
+	holed bool      // the hole is there, the allocation follows
 }
 
 // uringZero is how zeroes are written, learnt from what the file system refuses.
@@ -52,8 +53,13 @@ func (c *uringQueue) Submit(q *Request) {
 		q.CompleteLater(StatusIO)
 		return
 	}
-	if len(q.Data) != 1 && (q.Kind == Read || q.Kind == Write) {
-		c.lend(q)
+	switch q.Kind {
+	case WriteZeroes:
+		c.lend(q).zero = c.zero
+	case Read, Write:
+		if len(q.Data) != 1 {
+			c.lend(q)
+		}
 	}
 	c.start(q)
 }
@@ -75,11 +81,11 @@ func (c *uringQueue) start(q *Request) {
 		}
 	case WriteZeroes:
 		mode := uint32(unix.FALLOC_FL_ZERO_RANGE | unix.FALLOC_FL_KEEP_SIZE)
-		if c.zero == zeroHole {
+		switch w := c.lent(q); {
+		case w.holed:
+			mode = unix.FALLOC_FL_KEEP_SIZE
+		case w.zero == zeroHole:
 			mode = unix.FALLOC_FL_PUNCH_HOLE | unix.FALLOC_FL_KEEP_SIZE
-			if w := c.lent(q); w != nil && w.holed {
-				mode = unix.FALLOC_FL_KEEP_SIZE
-			}
 		}
 		c.file.Fallocate(op, mode, off, n)
 	}
@@ -133,7 +139,7 @@ func (c *uringQueue) lend(q *Request) *uringLong {
 	c.free = c.free[:len(c.free)-1]
 	q.Frame().Tag = uint64(i) + 1
 	w := &c.long[i]
-	w.done, w.tries, w.holed = 0, 0, false
+	w.done, w.tries, w.zero, w.holed = 0, 0, zeroRange, false
 	return w
 }
 
@@ -202,7 +208,7 @@ func (c *uringQueue) opDone(q *Request, res int32) {
 			return
 		}
 	case WriteZeroes:
-		if c.zero == zeroHole && !w.holed {
+		if w.zero == zeroHole && !w.holed {
 			w.holed = true
 			c.start(q)
 			return
@@ -221,8 +227,8 @@ func (c *uringQueue) refused(q *Request, w *uringLong) {
 	switch {
 	case w.holed: // it reads as zeros; that it is not allocated again is a pity only
 		c.end(q, StatusOK)
-	case c.zero == zeroRange && !c.u.block:
-		c.zero = zeroHole
+	case w.zero == zeroRange && !c.u.block:
+		c.zero, w.zero = zeroHole, zeroHole
 		c.start(q)
 	default:
 		c.giveBack(q)

@@ -374,3 +374,32 @@ func TestWhatIsWrittenIsInTheFile(t *testing.T) {
 		t.Error("the file holds something else")
 	}
 }
+
+// Few devices can only discard, so one that can zero is told to do it.
+func TestDiscardThroughTheRing(t *testing.T) {
+	root(t)
+	path := file(t, t.TempDir(), 4<<20)
+	dev, _ := loop(t, path, 512)
+	e := rig(t, 1, 512, func(t bdevtest.T, g *bdev.Registry, blockSize uint32) *bdev.Device {
+		d := uringOn(t, g, dev, bdev.UringOptions{})
+		d.Driver().(*bdev.Uring).OnlyDiscard()
+		return d
+	})
+	e.Write(0, 0, e.Block(1, 2048))
+	e.Write(0, 2048, e.Block(2, 2048))
+	e.Must(0, bdevtest.Op{Kind: bdev.Flush})
+	var before, after unix.Stat_t
+	if err := unix.Stat(path, &before); err != nil {
+		t.Fatal(err)
+	}
+	e.Must(0, bdevtest.Op{Kind: bdev.Unmap, LBA: 2048, Blocks: 2048, FUA: true})
+	e.WantData("what was not discarded", 0, 0, e.Block(1, 2048))
+	if err := unix.Stat(path, &after); err != nil {
+		t.Fatal(err)
+	}
+	if before.Blocks-after.Blocks < 2000 {
+		t.Errorf("%d sectors allocated before, %d after 2048 were discarded", before.Blocks, after.Blocks)
+	}
+	e.Write(0, 2048, e.Block(3, 2048))
+	e.WantData("written again", 0, 2048, e.Block(3, 2048))
+}

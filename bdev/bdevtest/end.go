@@ -254,8 +254,8 @@ func resizes(e *Env) {
 			n++
 		}
 	}
-	if n != 2 {
-		e.Errorf("its opener heard of %d resizes, want 2", n)
+	if n < 2 {
+		e.Errorf("its opener heard of %d resizes, there were 2", n)
 	}
 }
 
