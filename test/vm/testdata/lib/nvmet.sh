@@ -14,7 +14,7 @@ target_end() {
 	local dir
 	target_crash
 	null_block_remove_all
-	rm -rf $disks/*
+	rm -rf "${disks:?}"/*
 }
 
 # target_crash: the target is gone at once, connections and all; what was written stays.
@@ -84,7 +84,7 @@ bdev_file() {
 	# tmpfs cannot zero a range of a file, and overlayfs no more than it: hence a file system of its own,
 	# which the guest keeps.
 	if ! mountpoint -q $disks; then
-		mkdir $disks
+		mkdir -p $disks
 		truncate -s 1G /run/nvmet.ext4
 		mkfs.ext4 -q -m 0 -O ^has_journal /run/nvmet.ext4
 		mount -o loop /run/nvmet.ext4 $disks
