@@ -16,7 +16,6 @@ type benchT struct{ *testing.B }
 type loaded struct {
 	ch        *bdev.Channel
 	left, out int
-	blocks    uint64
 	mask      uint64
 	seed      uint64
 	end       chan struct{}

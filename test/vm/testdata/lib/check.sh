@@ -69,7 +69,7 @@ reads() {
 absent() { [ ! -e "$1" ]; }
 
 # said REGEX: the kernel's log has such a line since the scenario began.
-said() { dmesg | grep -qE -- "$1"; }
+said() { grep -qE -- "$1" <(dmesg); }
 
 # kernel_is_well: nothing in the kernel's log that no peer may cause.
 kernel_is_well() {

@@ -207,7 +207,7 @@ vanish() {
 
 # drop FIELD PORT: packets with that port are lost on their way out of this guest.
 drop() {
-	if ! tc qdisc show dev "$INTERFACE" | grep -q 'prio 1:'; then
+	if [[ $(tc qdisc show dev "$INTERFACE") != *"prio 1:"* ]]; then
 		tc qdisc add dev "$INTERFACE" root handle 1: prio bands 4
 		tc qdisc add dev "$INTERFACE" parent 1:4 handle 40: netem loss 100%
 	fi
