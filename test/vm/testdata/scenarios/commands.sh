@@ -63,7 +63,7 @@ else
 	refusal "verify" "4001|6001" nvme verify "$DEV" -s 100 -c 7
 fi
 if offered 8; then
-	matches "copy" "$(nvme copy "$DEV" -d 200 -s 100 -b 7 2>&1)" "Success"
+	matches "copy" "$(nvme copy "$DEV" -d 200 -s 100 -b 7 2>&1)" "Copy: [Ss]uccess"
 	nvme read "$DEV" -s 200 -c 7 -z 4096 -d copy >/dev/null 2>&1
 	cmp data copy
 else
