@@ -50,6 +50,7 @@ type account struct {
 	asked  reactor.Ticks // when it last asked
 	waits  bool          // it has asked and not been given
 	want   tokens        // how much, if it waits
+	got    tokens        // what it was given last
 	joined bool          // it has asked at all
 }
 
@@ -103,7 +104,7 @@ func (p *pot) ask(i int, want *tokens, now reactor.Ticks) {
 	a.asked, a.waits, a.joined, a.want = now, true, true, *want
 }
 
-// receiver hears what a payer was given.
+// receiver hears what a payer was given; got is lent for the call.
 type receiver interface {
 	gave(i int, got *tokens)
 }
@@ -117,7 +118,8 @@ func (p *pot) give(now reactor.Ticks, to receiver) {
 		if !a.waits {
 			continue
 		}
-		var got tokens
+		got := &a.got // not on the stack: to is an interface, and what goes through one escapes
+		*got = tokens{}
 		limited := false
 		for d := range got {
 			if a.want[d] > 0 && p.rates.limited(d) {
@@ -129,9 +131,9 @@ func (p *pot) give(now reactor.Ticks, to receiver) {
 				got[d] += extra
 			}
 		}
-		if got != (tokens{}) || !limited {
+		if *got != (tokens{}) || !limited {
 			a.waits = false
-			to.gave(i, &got)
+			to.gave(i, got)
 		}
 	}
 }
