@@ -70,6 +70,7 @@ type Reactor struct {
 	policy   atomic.Int32
 	spin     Ticks
 	lastIO   Ticks // when a tick last found a completion, a message or a poller's work
+	yielded  Ticks // when the core was last offered to others
 
 	wakeFD  int
 	wakeBuf *uint64
@@ -169,6 +170,8 @@ func (r *Reactor) run(started chan<- error) {
 		}
 		if r.mayBlock() {
 			r.sleep()
+		} else {
+			r.yield()
 		}
 	}
 	alive = false
