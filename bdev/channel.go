@@ -34,6 +34,8 @@ type Channel struct {
 	locked RequestList // wait for another's range lock
 	spare  *emulation
 	stats  Stats
+
+	histogram *histogram // nil without one
 }
 
 // gates are the reasons for which a request may have to wait or be refused. As long as none is shut they cost one branch.
@@ -62,6 +64,7 @@ func newChannel(d *Device, r *reactor.Reactor, q Queue, g Geometry) *Channel {
 	if h.payer != nil {
 		c.gates |= gateLimits
 	}
+	c.histogram = h.histogram
 	return c
 }
 
@@ -196,6 +199,9 @@ func (c *Channel) end(q *Request, f *frame) {
 	f.prev.next, f.next.prev = f.next, f.prev
 	c.inFlight--
 	c.stats.count(q, c.r.Now()-f.at, c.g.Shift())
+	if c.histogram != nil {
+		c.histogram.count(q.Kind, c.r.Now()-f.at)
+	}
 	if c.gates&(gateLock|gateReset) != 0 {
 		c.endGated(f)
 	}

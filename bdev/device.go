@@ -21,7 +21,7 @@ type Device struct {
 
 	registry *Registry
 
-	// control is held by one change of the device at a time: resize, limits, reset of the counters.
+	// control is held by one change of the device at a time: resize, limits, histogram, reset of the counters.
 	control sync.Mutex
 
 	// These are under the registry's lock.
@@ -37,6 +37,8 @@ type Device struct {
 	limits    Limits
 	treasurer *treasurer // nil without limits
 
+	histogram HistogramOptions // without a kind there is none; under control
+
 	here  []here // by reactor; each place belongs to its reactor
 	locks lockTable
 }
@@ -48,6 +50,8 @@ type here struct {
 	locks   []*rangeLock
 	spare   []*rangeLock
 	payer   *payer // nil without limits
+
+	histogram *histogram // nil without one
 }
 
 // layersMax bounds a stack of devices; it is the number of frames in a request.

@@ -83,6 +83,7 @@ func (e *Engine) registerDevices() {
 	RegisterDo(r, api.BdevSetQDSamplingPeriod, e.sampleDepth)
 	Register(r, api.ThreadGetIOChannels, e.getChannels)
 	Register(r, api.EngineGetLatency, e.getLatency)
+	e.registerHistograms()
 	RegisterDo(r, api.BdevSetOptions, func(context.Context, *api.BdevSetOptionsParams) error { return nil })
 	RegisterDo(r, api.BdevWaitForExamine, func(context.Context, *api.None) error { return nil })
 	RegisterDo(r, api.BdevExamine, func(_ context.Context, p *api.BdevNameParams) error {

@@ -21,6 +21,21 @@ import (
 func dialEngine(t *testing.T) (testEngine, *api.Client) {
 	t.Helper()
 	e := startEngine(t)
+	path := serveEngine(t, e)
+	if err := e.Frame.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	client, err := api.Dial(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { client.Close() })
+	return e, client
+}
+
+// serveEngine lets an engine answer at a socket, and gives its path.
+func serveEngine(t *testing.T, e testEngine) string {
+	t.Helper()
 	path := filepath.Join(t.TempDir(), "s")
 	server, err := Listen(path, e.Methods, slog.New(slog.DiscardHandler))
 	if err != nil {
@@ -31,15 +46,7 @@ func dialEngine(t *testing.T) (testEngine, *api.Client) {
 			t.Error(err)
 		}
 	})
-	if err := e.Frame.Start(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	client, err := api.Dial(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { client.Close() })
-	return e, client
+	return path
 }
 
 // must calls a method that succeeds.

@@ -127,12 +127,12 @@ type BdevResetIostatParams struct {
 
 // BdevEnableHistogramParams turns a device's latency histogram on or off.
 type BdevEnableHistogramParams struct {
-	Name        string `json:"name" rpc:"required" doc:"device"`
-	Enable      bool   `json:"enable" rpc:"required"`
-	Opc         string `json:"opc,omitempty" doc:"one kind of operation such as read; all without it"`
-	Granularity uint8  `json:"granularity,omitempty" default:"7" doc:"each power of two is cut in 2^granularity buckets"`
-	MinNsec     uint64 `json:"min_nsec,omitempty" default:"1000" doc:"nanoseconds; what is quicker goes into the first bucket"`
-	MaxNsec     uint64 `json:"max_nsec,omitempty" default:"120000000000" doc:"nanoseconds; what is slower goes into the last bucket"`
+	Name        string  `json:"name" rpc:"required" doc:"device"`
+	Enable      bool    `json:"enable" rpc:"required"`
+	Opc         string  `json:"opc,omitempty" enum:"read,write,unmap,flush,reset,write_zeroes,compare,compare_and_write,copy" doc:"one kind of operation; all without it"`
+	Granularity *uint8  `json:"granularity,omitempty" default:"7" doc:"each power of two is cut in 2^granularity buckets"`
+	MinNsec     *uint64 `json:"min_nsec,omitempty" default:"1000" doc:"nanoseconds; what is quicker goes into the first bucket"`
+	MaxNsec     uint64  `json:"max_nsec,omitempty" default:"120000000000" doc:"nanoseconds; what is slower goes into the last bucket"`
 }
 
 // Histogram is a latency histogram.
@@ -152,7 +152,7 @@ type BdevGetHistogramBordersParams struct {
 
 // HistogramBorders are the counts.
 type HistogramBorders struct {
-	BordersCount []uint64 `json:"borders_count" doc:"operations quicker than each border"`
+	BordersCount []uint64 `json:"borders_count" doc:"operations up to each border, to within its bucket; then all"`
 }
 
 // BdevSetQoSLimitParams bounds a device; what is left out stays as it is.
