@@ -46,6 +46,28 @@ func describeHost(h *nvmf.Host) api.NVMFHost {
 	return api.NVMFHost{NQN: h.NQN, DHCHAPKey: h.KeyName, DHCHAPCtrlrKey: h.CtrlKeyName}
 }
 
+// describeAuth gives how a queue was authenticated, in SPDK's words.
+func describeAuth(a *nvmf.AuthInfo) *api.NVMFQpairAuth {
+	if a == nil {
+		return nil
+	}
+	state := authStateNames[a.State]
+	if a.State == nvmf.AuthIdle && !a.Authenticated {
+		state = "negotiate"
+	}
+	out := &api.NVMFQpairAuth{State: state, Digest: a.Hash.String(), DHGroup: a.Group.String()}
+	if a.Hash == nvmf.AuthHashNone { // nothing was agreed on yet
+		out.Digest, out.DHGroup = "unknown", "unknown"
+	}
+	return out
+}
+
+var authStateNames = map[nvmf.AuthState]string{
+	nvmf.AuthIdle: "completed", nvmf.AuthLapsed: "completed", nvmf.AuthKeying: "challenge", nvmf.AuthChallenging: "challenge",
+	nvmf.AuthReplying: "reply", nvmf.AuthVerifying: "reply", nvmf.AuthAccepting: "success1", nvmf.AuthConfirming: "success2",
+	nvmf.AuthRefusing: "failure1", nvmf.AuthClosed: "error",
+}
+
 // targetOptions are the calls that set what holds for the whole target, to be saved; nil where they were not made.
 type targetOptions struct {
 	mu            sync.Mutex

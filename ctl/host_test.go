@@ -60,6 +60,14 @@ func TestHostKeys(t *testing.T) {
 	}
 	connects("both keys", attach("hk", "ck"))
 	connects("the host's key alone", attach("hk", ""))
+	must(t, host.Methods, api.BdevNVMeAttachController, attach("hk", "ck"))
+	for _, q := range must(t, m, api.NVMFSubsystemGetQpairs, api.NVMFSubsystemParams{NQN: loopNQN}) {
+		want := &api.NVMFQpairAuth{State: "completed", Digest: "sha512", DHGroup: "ffdhe8192"}
+		if diff := cmp.Diff(want, q.Auth); diff != "" || q.State != "enabled" {
+			t.Errorf("queue %d is %s: %s", q.QID, q.State, diff)
+		}
+	}
+	must(t, host.Methods, api.BdevNVMeDetachController, api.BdevNVMeDetachControllerParams{Name: "Nvme0"})
 	isRefused("no key", attach("", ""))
 	isRefused("another key", attach("other", "ck"))
 	isRefused("the subsystem has another key", attach("hk", "other"))
@@ -78,6 +86,31 @@ func TestHostKeys(t *testing.T) {
 	refused(t, m, api.NVMFSubsystemSetKeys, api.NVMFSetKeysParams{NQN: loopNQN, Host: "nqn.2024-01.com.example:none"}, api.CodeInvalidParams, "none")
 	if _, err := api.NVMFSubsystemAddHost.Call(t.Context(), m, api.NVMFAddHostParams{NQN: loopNQN, Host: "nqn.2024-01.com.example:b", DHCHAPKey: "none"}); err == nil || !strings.Contains(err.Error(), "there is no key none in the keyring") {
 		t.Error(err)
+	}
+}
+
+// TestAuthIsDescribed: in the words of SPDK, each of which there is.
+func TestAuthIsDescribed(t *testing.T) {
+	for _, c := range []struct {
+		a    nvmf.AuthInfo
+		want api.NVMFQpairAuth
+	}{
+		{nvmf.AuthInfo{}, api.NVMFQpairAuth{State: "negotiate", Digest: "unknown", DHGroup: "unknown"}},
+		{nvmf.AuthInfo{State: nvmf.AuthKeying, Hash: nvmf.AuthSHA256}, api.NVMFQpairAuth{State: "challenge", Digest: "sha256", DHGroup: "null"}},
+		{nvmf.AuthInfo{State: nvmf.AuthIdle, Authenticated: true, Hash: nvmf.AuthSHA384, Group: nvmf.DHFFDHE2048}, api.NVMFQpairAuth{State: "completed", Digest: "sha384", DHGroup: "ffdhe2048"}},
+		{nvmf.AuthInfo{State: nvmf.AuthRefusing, Hash: nvmf.AuthSHA256}, api.NVMFQpairAuth{State: "failure1", Digest: "sha256", DHGroup: "null"}},
+	} {
+		if diff := cmp.Diff(&c.want, describeAuth(&c.a)); diff != "" {
+			t.Errorf("%+v: %s", c.a, diff)
+		}
+	}
+	for s := nvmf.AuthIdle; s <= nvmf.AuthClosed; s++ {
+		if authStateNames[s] == "" {
+			t.Errorf("the state %v has no name", s)
+		}
+	}
+	if describeAuth(nil) != nil {
+		t.Error("a queue without authentication is described")
 	}
 }
 

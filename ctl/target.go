@@ -346,7 +346,7 @@ func (e *Engine) getQpairs(_ context.Context, p *api.NVMFSubsystemParams) ([]api
 		}
 		out = append(out, api.NVMFQpair{
 			CntlID: uint16(q.CNTLID), QID: uint16(q.QID), State: q.State, Thread: reactorName(q.Reactor), HostNQN: q.HostNQN,
-			ListenAddress: listenAddress(q.Listener), PeerAddress: listenAddress(peer),
+			ListenAddress: listenAddress(q.Listener), PeerAddress: listenAddress(peer), Auth: describeAuth(q.Auth),
 		})
 	}
 	return out, codeOf(err)

@@ -218,3 +218,10 @@ keys_members() {
 }
 
 host_remove() { rpc nvmf_subsystem_remove_host nqn="$1" host="$2"; }
+
+# queues_authenticated NQN COUNT: so many queues there are, and on each the host has proved its name.
+queues_authenticated() {
+	rpc nvmf_subsystem_get_qpairs nqn="$1"
+	equal "queues" "$(jq length <<<"$RESULT")" "$2"
+	equal "how they were authenticated" "$(jq -r '[.[].auth.state] | unique | join(" ")' <<<"$RESULT")" completed
+}

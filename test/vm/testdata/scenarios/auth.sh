@@ -25,10 +25,11 @@ refused "Failed to write to /dev/nvme-fabrics" nvme_connect $NQN $PORT1 -S "$oth
 said "qid 0: authentication failed" || fail "it was not the key that was refused"
 eventually 30 target_is_idle $NQN
 
-step "one way: the host proves its name"
+step "one way: the host proves its name, on each queue"
 cpus_online 4
 host_connect $NQN $PORT1 -i 4 -S "$key"
 said "qid 0: authenticated" || fail "the host was not asked to prove its name"
+queues_authenticated $NQN 5
 await_namespace $NQN 1
 fio_verify "$DEV" --size=1m
 host_disconnect $NQN
