@@ -17,8 +17,7 @@ import (
 // section 8.3.4.2, "NVMe In-band Authentication".
 //
 // How a failure ends: the machine refuses → on a queue that worked, commands end with Operation Denied (denied) → the host
-// fetches AUTH_Failure1 → when the answers have left the connection closes. A host that does not fetch it is closed when
-// its time is up.
+// fetches AUTH_Failure1 → a moment later the connection closes. A host that does not fetch it is closed when its time is up.
 
 // queueAuth is what authenticating takes. A queue has none until it is needed.
 type queueAuth struct {
@@ -27,13 +26,15 @@ type queueAuth struct {
 	held    *command      // the Send that waits for work; nil if none does
 	work    *authWork     // out; nil if none is
 	timer   reactor.Timer // until the host's next command, or, once told, until the end
-	told    bool          // a failure was told: the connection ends when the answers have left
+	told    bool          // a failure was told: the connection ends in a moment
 }
 
 // authTimeout is how long a host without keep-alive timeout may take for its next command. Section 8.3.4.2.
 const authTimeout = 2 * 60 * reactor.Second
 
-// authLeaveTimeout is how long a connection stays open after a failure was told, for what a device still holds. Only a test
+// authLeaveTimeout is how long a connection stays open after a failure was told: until the host has read that, and for what a
+// device still holds. Linux needs the time: when a connection goes while a command of an authentication is open on its live
+// controller, it wants to send that again on the next one, which it does not make before that command has ended. Only a test
 // changes it.
 var authLeaveTimeout = 2 * reactor.Second
 
@@ -221,8 +222,8 @@ func (q *queue) authPatience() reactor.Ticks {
 	return kato
 }
 
-// Run hears that the time is up: of a first authentication, which has failed then; of a later one, which is forgotten; or for
-// answers to leave.
+// Run hears that the time is up: of a first authentication, which has failed then; of a later one, which is forgotten; or after
+// a failure was told.
 func (a *queueAuth) Run() {
 	if a.told {
 		a.q.close()
@@ -234,13 +235,6 @@ func (a *queueAuth) Run() {
 	}
 	if s.Do == AuthClose {
 		a.q.close()
-	}
-}
-
-// leave ends the connection after a failure as soon as every answer has left.
-func (a *queueAuth) leave() {
-	if q := a.q; q.slots == uint32(len(q.commands)) {
-		q.r.SetTimer(&a.timer, q.r.Now(), a)
 	}
 }
 

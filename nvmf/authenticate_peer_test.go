@@ -60,7 +60,16 @@ func (l *authLog) String() string {
 // newAuthRig starts a target on two reactors. When the test ends, nothing of it may be left.
 func newAuthRig(t *testing.T) *authRig {
 	t.Helper()
+	return newAuthRigLeaving(t, 20*reactor.Millisecond)
+}
+
+// newAuthRigLeaving is a rig whose connections stay open for a time of its own after a failure was told.
+func newAuthRigLeaving(t *testing.T, after reactor.Ticks) *authRig {
+	t.Helper()
 	ignore := goleak.IgnoreCurrent()
+	was := authLeaveTimeout
+	authLeaveTimeout = after
+	t.Cleanup(func() { authLeaveTimeout = was })
 	g, err := reactor.Start(reactor.Config{Cores: []int{-1, -1}, Idle: reactor.Interrupt, MemoryBytes: 16 << 20})
 	authMust(t, err)
 	reg := bdev.NewRegistry(g)

@@ -150,8 +150,6 @@ func TestAuthenticate(t *testing.T) {
 func TestAuthenticateWrongKey(t *testing.T) {
 	for _, group := range []DHGroup{DHNull, DHFFDHE2048} {
 		t.Run(group.String(), func(t *testing.T) {
-			t.Cleanup(func() { authLeaveTimeout = 2 * reactor.Second })
-			authLeaveTimeout = 3600 * reactor.Second // there is nothing to wait for
 			rig := newAuthRig(t)
 			authMust(t, rig.target.AddHost(authSub, authHost1, HostKeys{Host: newKey(t)}))
 			w, _, _ := rig.connect(authHost1, 0, CNTLIDDynamic, 0)
@@ -174,6 +172,23 @@ func TestAuthenticateWrongKey(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A connection stays for a moment when the failure was told, though no command is open on it. Then it takes nothing.
+func TestAuthenticateToldStays(t *testing.T) {
+	rig := newAuthRigLeaving(t, 3600*reactor.Second)
+	authMust(t, rig.target.AddHost(authSub, authHost1, HostKeys{Host: newKey(t)}))
+	w, _, _ := rig.connect(authHost1, 0, CNTLIDDynamic, 0)
+	var told *AuthError
+	if err := w.authenticate(rig.host(authHost1, newKey(t), nil), 0); !errors.As(err, &told) {
+		t.Fatalf("the host was told %v", err)
+	}
+	for range 2 { // the first answer has left when the second command is taken
+		a, _, err := w.command(authCommand(FabricsAuthSend, 16), make([]byte, 16), 0)
+		wantAnswer(t, "another message", a, err, StatusSequence|DNR)
+	}
+	a, _, err := w.command(authCommand(FabricsAuthReceive, 16), nil, 16)
+	wantAnswer(t, "another fetch", a, err, StatusSequence|DNR)
 }
 
 // A host that does not fetch the failure gets nothing else.

@@ -422,9 +422,6 @@ func (q *queue) release(c *command) {
 		q.closeIfDone()
 		return
 	}
-	if q.auth != nil && q.auth.told {
-		q.auth.leave()
-	}
 	if q.starved {
 		q.starved = false
 		q.t.resume()
