@@ -107,20 +107,9 @@ func (e *Engine) setTargetConfig(_ context.Context, p *api.NVMFSetConfigParams) 
 			return api.Invalid("setting the target's options: %s", refused.why)
 		}
 	}
-	var rules nvmf.AuthRules
-	for _, name := range p.DHCHAPDigests {
-		h, err := nvmf.ParseAuthHash(name)
-		if err != nil {
-			return api.Invalid("setting the target's options: dhchap_digests: %v", err)
-		}
-		rules.Hashes = append(rules.Hashes, h)
-	}
-	for _, name := range p.DHCHAPDHGroups {
-		g, err := nvmf.ParseDHGroup(name)
-		if err != nil {
-			return api.Invalid("setting the target's options: dhchap_dhgroups: %v", err)
-		}
-		rules.Groups = append(rules.Groups, g)
+	rules, err := authRules(p.DHCHAPDigests, p.DHCHAPDHGroups)
+	if err != nil {
+		return fmt.Errorf("setting the target's options: %w", err)
 	}
 	if err := e.Target.SetAuthRules(rules); err != nil {
 		return codeOf(err)
@@ -129,4 +118,23 @@ func (e *Engine) setTargetConfig(_ context.Context, p *api.NVMFSetConfigParams) 
 	defer e.targetOptions.mu.Unlock()
 	e.targetOptions.config = p
 	return nil
+}
+
+// authRules reads the names of hash functions and groups that authentication may use; none are all.
+func authRules(digests, groups []string) (rules nvmf.AuthRules, err error) {
+	for _, name := range digests {
+		h, err := nvmf.ParseAuthHash(name)
+		if err != nil {
+			return rules, api.Invalid("dhchap_digests: %v", err)
+		}
+		rules.Hashes = append(rules.Hashes, h)
+	}
+	for _, name := range groups {
+		g, err := nvmf.ParseDHGroup(name)
+		if err != nil {
+			return rules, api.Invalid("dhchap_dhgroups: %v", err)
+		}
+		rules.Groups = append(rules.Groups, g)
+	}
+	return rules, nil
 }

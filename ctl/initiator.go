@@ -45,18 +45,9 @@ func (e *Engine) registerInitiator() {
 	r := e.Methods
 	Register(r, api.BdevNVMeAttachController, e.attach)
 	RegisterDo(r, api.BdevNVMeDetachController, e.detach)
-	RegisterDo(r, api.BdevNVMeResetController, func(ctx context.Context, p *api.BdevNVMeControllerParams) error {
-		if p.CntlID != nil {
-			list, err := e.controllers(p.Name)
-			if err != nil {
-				return err
-			}
-			if uint16(list[0].CNTLID) != *p.CntlID {
-				return api.Errno(syscall.ENODEV, "reset controller %s: its cntlid is %d, not %d", p.Name, list[0].CNTLID, *p.CntlID)
-			}
-		}
-		return finish(ctx, func(ctx context.Context) error { return e.Initiator.Reset(ctx, p.Name) })
-	})
+	e.orders(api.BdevNVMeResetController, "reset", "", e.Initiator.Reset)
+	e.orders(api.BdevNVMeEnableController, "enable", "enabled", e.Initiator.Enable)
+	e.orders(api.BdevNVMeDisableController, "disable", "disabled", e.Initiator.Disable)
 	Register(r, api.BdevNVMeGetControllers, func(_ context.Context, p *api.BdevNVMeGetControllersParams) ([]api.NVMeController, error) {
 		list, err := e.controllers(p.Name)
 		var out []api.NVMeController
@@ -69,10 +60,31 @@ func (e *Engine) registerInitiator() {
 		if len(e.Initiator.Controllers()) > 0 {
 			return api.Errno(syscall.EPERM, "set the options of remote controllers: some are attached; set them before the first one")
 		}
+		if _, err := authRules(p.DHCHAPDigests, p.DHCHAPDHGroups); err != nil {
+			return fmt.Errorf("set the options of remote controllers: %w", err)
+		}
 		e.initiatorOptions.mu.Lock()
 		defer e.initiatorOptions.mu.Unlock()
 		e.initiatorOptions.set = p
 		return nil
+	})
+}
+
+// orders registers a method that does something to one controller. Where that is in the state already which the method leads to,
+// the answer is -EALREADY, as from SPDK.
+func (e *Engine) orders(m api.Method[api.BdevNVMeControllerParams, bool], what, to string, do func(ctx context.Context, name string) error) {
+	RegisterDo(e.Methods, m, func(ctx context.Context, p *api.BdevNVMeControllerParams) error {
+		list, err := e.controllers(p.Name)
+		if err != nil {
+			return err
+		}
+		if p.CntlID != nil && uint16(list[0].CNTLID) != *p.CntlID {
+			return api.Errno(syscall.ENODEV, "%s controller %s: its cntlid is %d, not %d", what, p.Name, list[0].CNTLID, *p.CntlID)
+		}
+		if list[0].State.String() == to {
+			return api.Errno(syscall.EALREADY, "%s controller %s: it is %s already", what, p.Name, to)
+		}
+		return finish(ctx, func(ctx context.Context) error { return do(ctx, p.Name) })
 	})
 }
 
@@ -135,6 +147,12 @@ func (e *Engine) attachOptions(p *api.BdevNVMeAttachControllerParams) (initiator
 		}
 		o.KeepAlive = time.Duration(*s.KeepAliveTimeoutMS) * time.Millisecond
 		o.LossTimeout, o.ReconnectDelay, o.FastIOFail = lossTimeout(s.CtrlrLossTimeoutSec), seconds32(s.ReconnectDelaySec), seconds32(s.FastIOFailTimeoutSec)
+		o.Retries = int(*s.BdevRetryCount)
+		rules, err := authRules(s.DHCHAPDigests, s.DHCHAPDHGroups)
+		if err != nil {
+			return o, err
+		}
+		o.Hashes, o.Groups = rules.Hashes, rules.Groups
 	}
 	o.Name, o.TrType, o.AdrFam, o.TrAddr, o.TrSvcID = p.Name, p.TrType, p.AdrFam, p.TrAddr, p.TrSvcID
 	o.SubNQN, o.HostNQN, o.HeaderDigest, o.DataDigest = p.SubNQN, p.HostNQN, p.HDGST, p.DDGST

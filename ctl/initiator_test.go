@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/pollux-storage/pollux/bdev"
 	"github.com/pollux-storage/pollux/ctl/api"
 )
 
@@ -163,5 +164,77 @@ func TestAttachSaysWhatItRefuses(t *testing.T) {
 	}
 	if _, err := api.BdevNVMeAttachController.Call(t.Context(), e.Methods, good); err == nil {
 		t.Error("attached to nobody")
+	}
+}
+
+// TestRemoteControllerOffAndOn: the devices stay, and their requests fail meanwhile.
+func TestRemoteControllerOffAndOn(t *testing.T) {
+	target, host := startEngine(t), startEngine(t)
+	port, m := exportLoop(t, target), host.Methods
+	if err := host.Frame.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	must(t, m, api.BdevNVMeAttachController, api.BdevNVMeAttachControllerParams{Name: "Nvme0", TrType: "TCP", TrAddr: "127.0.0.1", TrSvcID: port, SubNQN: loopNQN})
+	u := openDevice(t, host, "Nvme0n1")
+	defer u.close()
+	one := api.BdevNVMeControllerParams{Name: "Nvme0"}
+	state := func() string {
+		return must(t, m, api.BdevNVMeGetControllers, api.BdevNVMeGetControllersParams{Name: "Nvme0"})[0].Ctrlrs[0].State
+	}
+	refused(t, m, api.BdevNVMeEnableController, one, -114, "enabled already")
+	refused(t, m, api.BdevNVMeDisableController, api.BdevNVMeControllerParams{Name: "none"}, -19, "none")
+	refused(t, m, api.BdevNVMeDisableController, api.BdevNVMeControllerParams{Name: "Nvme0", CntlID: new(uint16(65000))}, -19, "not 65000")
+	for range 2 {
+		must(t, m, api.BdevNVMeDisableController, one)
+		if s := state(); s != "disabled" {
+			t.Error(s)
+		}
+		for len(must(t, target.Methods, api.NVMFSubsystemGetControllers, api.NVMFSubsystemParams{NQN: loopNQN})) > 0 { // it hears of it by itself
+		}
+		if s := u.do(host, bdev.Read, make([]byte, 512)); s != bdev.StatusNotReady {
+			t.Errorf("a read while it is disabled: %v", s)
+		}
+		refused(t, m, api.BdevNVMeDisableController, one, -114, "disabled already")
+		must(t, m, api.BdevNVMeEnableController, one)
+		if s := u.do(host, bdev.Read, make([]byte, 512)); s != bdev.StatusOK || state() != "enabled" {
+			t.Errorf("a read when it is enabled again: %v, %s", s, state())
+		}
+	}
+}
+
+// TestWhatAHostAllowsOfAuthentication: it offers what bdev_nvme_set_options allows, and nothing else.
+func TestWhatAHostAllowsOfAuthentication(t *testing.T) {
+	target, host := startEngine(t), startEngine(t)
+	must(t, target.Methods, api.NVMFSetConfig, api.NVMFSetConfigParams{DHCHAPDigests: api.Words{"sha512"}, DHCHAPDHGroups: api.Words{"ffdhe2048"}})
+	port, m := exportLoop(t, target), host.Methods
+	if err := host.Frame.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	addKeys(t, target.Methods, 1, "hk")
+	addKeys(t, m, 1, "hk")
+	must(t, target.Methods, api.NVMFSubsystemAddHost, api.NVMFAddHostParams{NQN: loopNQN, Host: keyedHost, DHCHAPKey: "hk"})
+	attach := api.BdevNVMeAttachControllerParams{Name: "Nvme0", TrType: "TCP", TrAddr: "127.0.0.1", TrSvcID: port, SubNQN: loopNQN, HostNQN: keyedHost, DHCHAPKey: "hk"}
+	for _, c := range []struct {
+		name            string
+		digests, groups api.Words
+		connects        bool
+	}{
+		{"all", nil, nil, true},
+		{"another hash function", api.Words{"sha256", "sha384"}, nil, false},
+		{"another group", nil, api.Words{"null", "ffdhe3072"}, false},
+		{"the target's and another", api.Words{"sha256", "sha512"}, api.Words{"ffdhe3072", "ffdhe2048"}, true},
+	} {
+		must(t, m, api.BdevNVMeSetOptions, api.BdevNVMeSetOptionsParams{DHCHAPDigests: c.digests, DHCHAPDHGroups: c.groups})
+		_, err := api.BdevNVMeAttachController.Call(t.Context(), m, attach)
+		if (err == nil) != c.connects {
+			t.Errorf("%s: %v", c.name, err)
+		}
+		if err == nil {
+			must(t, m, api.BdevNVMeDetachController, api.BdevNVMeDetachControllerParams{Name: "Nvme0"})
+		}
+	}
+	refused(t, m, api.BdevNVMeSetOptions, api.BdevNVMeSetOptionsParams{DHCHAPDigests: api.Words{"md5"}}, api.CodeInvalidParams, "sha384")
+	if text := reload(t, m, "bdev"); !strings.Contains(text, `"sha512"`) || !strings.Contains(text, `"ffdhe3072"`) {
+		t.Error(text)
 	}
 }

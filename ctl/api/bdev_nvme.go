@@ -122,7 +122,7 @@ type BdevNVMeSetOptionsParams struct {
 	DHCHAPDigests          Words          `json:"dhchap_digests,omitempty" enum:"sha256,sha384,sha512" doc:"hash functions to offer"`
 	DHCHAPDHGroups         Words          `json:"dhchap_dhgroups,omitempty" enum:"null,ffdhe2048,ffdhe3072,ffdhe4096,ffdhe6144,ffdhe8192" doc:"groups to offer"`
 	RDMAUMRPerIO           bool           `json:"rdma_umr_per_io,omitempty" doc:"ignored"`
-	TCPConnectTimeoutMS    uint32         `json:"tcp_connect_timeout_ms,omitempty" default:"0" doc:"milliseconds; 0 is the kernel's"`
+	TCPConnectTimeoutMS    uint32         `json:"tcp_connect_timeout_ms,omitempty" default:"0" doc:"ignored: timeout_admin_us bounds each step of connecting"`
 	EnableFlush            bool           `json:"enable_flush,omitempty" doc:"ignored: a flush always goes to a remote device that caches"`
 	MultipathOpts          *MultipathOpts `json:"multipath_opts,omitempty"`
 }
