@@ -116,23 +116,24 @@ func (d *description) uuid(subnqn string) uuid.UUID {
 	return uuid.NewSHA1(uuid.NameSpaceOID, fmt.Appendf(nil, "%s namespace %d EUI64 %x", subnqn, d.id, d.ids.EUI64))
 }
 
-// replaces reports whether the namespace that is there now is another one than was, or one that the device of that one cannot
-// serve: a device changes nothing but its size.
+// replaces reports whether the namespace that is there now is another one than was, or one that cannot do what the device of that
+// one promised: a device changes nothing but its size. Volatile is no such promise: see share.writeThrough.
 func (d *description) replaces(was *description) bool {
 	g, w := d.geometry, was.geometry
-	lost := w.Native&^g.Native != 0 || g.MaxBlocks != w.MaxBlocks || d.namespace != was.namespace
-	return d.ids != was.ids || lost || g.BlockSize != w.BlockSize || g.ReadOnly != w.ReadOnly || g.Volatile != w.Volatile
+	lost := w.Native&^g.Native&^bdev.SetOf(bdev.Flush) != 0 || was.unmapZeroes && !d.unmapZeroes || g.MaxBlocks < w.MaxBlocks ||
+		d.zeroesMax < was.zeroesMax || d.unmapMax < was.unmapMax || d.copyMax < was.copyMax
+	return d.ids != was.ids || lost || g.BlockSize != w.BlockSize || g.ReadOnly != w.ReadOnly
 }
 
 // device is a namespace's bdev.Driver.
 type device struct {
 	c    *Controller
 	name string
-	ns   namespace
+	made *description // of which the device was made
 	bdev *bdev.Device
 
 	// Under the controller's lock.
-	d        *description
+	now      *description // as the namespace is
 	ana      nvmf.ANAState
 	removing bool
 	retired  bool // its namespace is gone
@@ -140,7 +141,7 @@ type device struct {
 
 // Open gives the door on one reactor.
 func (d *device) Open(r *reactor.Reactor) (bdev.Queue, error) {
-	return &deviceQueue{share: d.c.shares[r.Index()], ns: &d.ns}, nil
+	return &deviceQueue{share: d.c.shares[r.Index()], ns: &d.made.namespace}, nil
 }
 
 // Describe tells what bdev_get_bdevs shows, as SPDK's module does.
@@ -151,7 +152,7 @@ func (d *device) Describe() any {
 	path := map[string]any{
 		"trid": c.trid(),
 		"ns_data": map[string]any{
-			"id": d.ns.id, "can_share": d.d.shared,
+			"id": d.made.id, "can_share": d.now.shared,
 		},
 	}
 	if d.ana != 0 {

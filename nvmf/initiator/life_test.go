@@ -608,3 +608,41 @@ func TestOldAssociationIsDisabledFirst(t *testing.T) {
 		}
 	})
 }
+
+// A controller whose cache becomes volatile, perhaps by another namespace, keeps its devices: what they promised is kept by FUA.
+func TestCacheThatAppears(t *testing.T) {
+	f := newFake(t)
+	f.id.VWC = 0
+	fua := map[nvmf.IOOpcode]bool{}
+	f.io = func(_ *fakeConn, s *nvmf.SQE, data []byte) bool {
+		if data != nil || s.SGL().Bytes == 0 {
+			fua[nvmf.IOOpcode(s.Opcode())] = s.FUA()
+		}
+		return false
+	}
+	h := newHost(t, 1)
+	h.attach(f.options())
+	d := h.open("Nvme0n1")
+	defer d.close()
+	writes := func(want bool, log ...nvmf.IOOpcode) {
+		t.Helper()
+		f.set(func() { f.log = nil })
+		d.want("write", 0, &bdev.Request{Kind: bdev.Write, Blocks: 1, Data: [][]byte{make([]byte, 4096)}}, bdev.StatusOK)
+		d.want("zeroes", 0, &bdev.Request{Kind: bdev.WriteZeroes, Blocks: 1}, bdev.StatusOK)
+		d.want("unmap", 0, &bdev.Request{Kind: bdev.Unmap, Blocks: 1}, bdev.StatusOK)
+		d.want("flush", 0, &bdev.Request{Kind: bdev.Flush}, bdev.StatusOK)
+		f.set(func() {
+			if fua[nvmf.IOWrite] != want || fua[nvmf.IOWriteZeroes] != want || !slices.Equal(f.log, log) {
+				t.Errorf("FUA %v, want %v; commands %v, want %v", fua, want, f.log, log)
+			}
+		})
+	}
+	writes(false, nvmf.IOWrite, nvmf.IOWriteZeroes, nvmf.IODatasetManagement)
+	f.set(func() { f.id.VWC, f.list = nvmf.VWCPresent, []nvmf.NSID{1, 2} })
+	h.await("a request for events at the target", func() bool { return f.event(nvmf.EventNamespaces) })
+	h.awaitDevices("Nvme0n1", "Nvme0n2")
+	writes(true, nvmf.IOWrite, nvmf.IOWriteZeroes, nvmf.IODatasetManagement, nvmf.IOFlush)
+	if d, _ := h.bdevs.Lookup("Nvme0n2"); !d.Geometry().Volatile {
+		t.Error("the new device has no volatile cache")
+	}
+}

@@ -58,7 +58,7 @@ func (x *request) ready(q *bdev.Request, ns *namespace) {
 // build describes the next command of the request.
 func (x *request) build(c *command) {
 	q, ns := x.q, x.ns
-	rw := nvmf.RW{SLBA: q.LBA + x.done, FUA: q.FUA}
+	rw := nvmf.RW{SLBA: q.LBA + x.done, FUA: x.durable()}
 	x.part = q.Blocks - x.done
 	kind := q.Kind
 	if x.flush {
@@ -91,7 +91,7 @@ func (x *request) build(c *command) {
 		}
 		at := x.copyPart()
 		c.sqe.Init(uint8(nvmf.IOCopy), 0, ns.id)
-		c.sqe.SetCopy(q.LBA+at, 1, q.FUA)
+		c.sqe.SetCopy(q.LBA+at, 1, rw.FUA)
 		x.lendList(c, nvmf.CopySource{SLBA: q.LBA2 + at, NLB: uint32(x.part)}.AppendTo(x.list[:0]))
 	}
 }
@@ -140,8 +140,13 @@ func (x *request) more() bool {
 		return true
 	}
 	// Dataset Management knows no FUA.
-	x.flush = x.q.Kind == bdev.Unmap && x.q.FUA && x.ns.volatile && !x.ns.unmapZeroes
+	x.flush = x.q.Kind == bdev.Unmap && !x.ns.unmapZeroes && x.durable()
 	return x.flush
+}
+
+// durable reports whether what the request writes must be durable when it ends.
+func (x *request) durable() bool {
+	return x.q.FUA || x.at.writeThrough && !x.ns.volatile && x.q.Kind.Writes()
 }
 
 // answered takes the answer to the request's command.

@@ -32,6 +32,11 @@ func (c *Controller) scan(ctx context.Context, a *association) error {
 	c.mu.Lock()
 	a.id = id
 	c.mu.Unlock()
+	// Before the shares send anything that the new state of the cache is about.
+	err = c.group.Each(func(r *reactor.Reactor) { c.shares[r.Index()].writeThrough = id.VWC&nvmf.VWCPresent != 0 })
+	if err != nil {
+		return err
+	}
 	limits, err := a.limits(ctx)
 	if err != nil {
 		return err
@@ -57,7 +62,7 @@ func (c *Controller) scan(ctx context.Context, a *association) error {
 		c.adopt(d, states[id])
 	}
 	for _, d := range c.list() {
-		if !found[d.ns.id] {
+		if !found[d.made.id] {
 			c.retire(d, "its namespace is gone")
 		}
 	}
@@ -198,11 +203,11 @@ func (c *Controller) adopt(d *description, ana nvmf.ANAState) {
 			c.log.Error("a namespace gets no device", "controller", c.o.Name, "nsid", d.id, "error", err)
 		}
 	case old.removing: // another scan follows its end
-	case d.replaces(old.d):
+	case d.replaces(old.made):
 		c.retire(old, "its namespace is another one now")
 	default:
 		c.mu.Lock()
-		old.d = d
+		old.now = d
 		c.mu.Unlock()
 		if err := old.bdev.Resize(d.geometry.Blocks); err != nil {
 			c.log.Error("a device cannot have its namespace's size", "device", old.name, "error", err)
@@ -212,7 +217,7 @@ func (c *Controller) adopt(d *description, ana nvmf.ANAState) {
 
 // register makes a device known.
 func (c *Controller) register(d *description, ana nvmf.ANAState) error {
-	dev := &device{c: c, name: fmt.Sprintf("%sn%d", c.o.Name, d.id), ns: d.namespace, d: d, ana: ana}
+	dev := &device{c: c, name: fmt.Sprintf("%sn%d", c.o.Name, d.id), made: d, now: d, ana: ana}
 	cfg := bdev.Config{Name: dev.name, Product: product, UUID: d.uuid(c.o.SubNQN), Driver: dev, Geometry: d.geometry}
 	var err error
 	if dev.bdev, err = c.registry.Register(cfg); errors.Is(err, bdev.ErrExists) {
@@ -237,7 +242,7 @@ func (c *Controller) retire(d *device, why string) {
 	d.retired = true
 	c.mu.Unlock()
 	if !known {
-		_ = c.group.Each(func(r *reactor.Reactor) { c.shares[r.Index()].retire(&d.ns) })
+		_ = c.group.Each(func(r *reactor.Reactor) { c.shares[r.Index()].retire(&d.made.namespace) })
 	}
 	c.remove(d, why)
 }
@@ -256,9 +261,9 @@ func (c *Controller) remove(d *device, why string) {
 		if err := c.registry.Unregister(context.Background(), d.name); err != nil {
 			c.log.Error("a device could not be removed", "device", d.name, "error", err)
 		}
-		_ = c.group.Each(func(r *reactor.Reactor) { c.shares[r.Index()].forget(&d.ns) })
+		_ = c.group.Each(func(r *reactor.Reactor) { c.shares[r.Index()].forget(&d.made.namespace) })
 		c.mu.Lock()
-		delete(c.devices, d.ns.id)
+		delete(c.devices, d.made.id)
 		c.mu.Unlock()
 		c.poke()
 	}()
@@ -272,6 +277,6 @@ func (c *Controller) list() []*device {
 	for _, d := range c.devices {
 		out = append(out, d)
 	}
-	slices.SortFunc(out, func(a, b *device) int { return int(a.ns.id) - int(b.ns.id) })
+	slices.SortFunc(out, func(a, b *device) int { return int(a.made.id) - int(b.made.id) })
 	return out
 }

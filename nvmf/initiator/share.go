@@ -32,6 +32,10 @@ type share struct {
 	state   shareState
 	ends    bdev.Status // of requests, while ending
 
+	// writeThrough makes every write durable on devices that were registered without a volatile cache: the controller has one
+	// now, perhaps because of another namespace, and those devices promised that there is none.
+	writeThrough bool
+
 	queues []*queue
 	turn   int    // the queue that has the next request
 	via    *share // where requests go when there is no queue here
