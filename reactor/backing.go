@@ -25,10 +25,11 @@ type backing struct {
 	base       []byte // the reserved range
 	pool       []byte // limit bytes of it, from a hugepage's start
 	limit      int
-	ready      int // bytes of pool that are backed
-	registered int // bytes of pool that are registered with the ring
-	huge       int // chunks of hugepages
-	hugeFD     int // where they come from, -1 for nowhere
+	ready      int  // bytes of pool that are backed
+	registered int  // bytes of pool that are registered with the ring
+	huge       int  // chunks of hugepages
+	hugeFD     int  // where they come from, -1 for nowhere
+	plain      bool // pages as they are touched, no hugepages, nothing done by other threads: for simulated reactors
 	next       atomic.Uint32
 }
 
@@ -43,13 +44,16 @@ const (
 
 const hugeBytes = 2 << 20
 
-func (b *backing) reserve(limit int) error {
+func (b *backing) reserve(limit int, plain bool) error {
 	base, err := unix.Mmap(-1, 0, limit+hugeBytes, unix.PROT_NONE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_NORESERVE)
 	if err != nil {
 		return fmt.Errorf("reserving %d MiB of addresses for buffers: %w", limit>>20, err)
 	}
 	skip := -int(uintptr(unsafe.Pointer(&base[0]))) & (hugeBytes - 1)
-	b.base, b.pool, b.limit = base, base[skip:skip+limit:skip+limit], limit
+	b.base, b.pool, b.limit, b.plain, b.hugeFD = base, base[skip:skip+limit:skip+limit], limit, plain, -1
+	if plain {
+		return nil
+	}
 	if b.hugeFD, err = unix.MemfdCreate("pollux buffers", unix.MFD_CLOEXEC|unix.MFD_HUGETLB|unix.MFD_HUGE_2MB); err == nil {
 		if err = unix.Ftruncate(b.hugeFD, int64(limit)); err != nil {
 			_ = unix.Close(b.hugeFD)
@@ -103,7 +107,7 @@ func (b *backing) grow(r *Reactor) error {
 
 // prepare lets another thread back the next chunk.
 func (b *backing) prepare() {
-	if b.ready < b.limit && b.next.CompareAndSwap(chunkUntouched, chunkBusy) {
+	if b.ready < b.limit && !b.plain && b.next.CompareAndSwap(chunkUntouched, chunkBusy) {
 		go b.back()
 	}
 }
@@ -122,8 +126,10 @@ func (b *backing) back() {
 		b.next.Store(chunkFailed)
 		return
 	}
-	_ = unix.Madvise(chunk, unix.MADV_HUGEPAGE)
-	_ = unix.Madvise(chunk, unix.MADV_POPULATE_WRITE) // Linux 5.14; else the pages come when they are touched
+	if !b.plain {
+		_ = unix.Madvise(chunk, unix.MADV_HUGEPAGE)
+		_ = unix.Madvise(chunk, unix.MADV_POPULATE_WRITE) // Linux 5.14; else the pages come when they are touched
+	}
 	b.next.Store(chunkPlain)
 }
 

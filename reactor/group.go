@@ -22,9 +22,23 @@ type Config struct {
 
 	workerCores unix.CPUSet
 	old         bool // for tests: do without what kernels later than 5.15 brought
+	plainMemory bool // for simulated reactors: see backing.plain
 }
 
 func (c *Config) chunksMax() int { return (c.MemoryBytes + chunkBytes - 1) / chunkBytes }
+
+// complete sets what was left out.
+func (c *Config) complete() {
+	if c.Spin == 0 {
+		c.Spin = 200 * Microsecond
+	}
+	if c.MemoryBytes == 0 {
+		c.MemoryBytes = 256 << 20
+	}
+	if c.RingEntries == 0 {
+		c.RingEntries = 1024
+	}
+}
 
 // DefaultCores picks the last of the cores that this process may use, and leaves the others to the kernel and to control
 // work. With only one there is nothing to leave.
@@ -52,8 +66,9 @@ func allowedCores() []int {
 
 // Group is the reactors of one process.
 type Group struct {
-	reactors []*Reactor
-	ended    []chan struct{}
+	reactors  []*Reactor
+	ended     []chan struct{}
+	simulated *simulation // nil: they run
 }
 
 // Start starts the reactors, or none.
@@ -61,15 +76,7 @@ func Start(cfg Config) (*Group, error) {
 	if cfg.Cores == nil {
 		cfg.Cores = DefaultCores()
 	}
-	if cfg.Spin == 0 {
-		cfg.Spin = 200 * Microsecond
-	}
-	if cfg.MemoryBytes == 0 {
-		cfg.MemoryBytes = 256 << 20
-	}
-	if cfg.RingEntries == 0 {
-		cfg.RingEntries = 1024
-	}
+	cfg.complete()
 	allowed := allowedCores()
 	for i, c := range cfg.Cores {
 		if c >= 0 && !slices.Contains(allowed, c) {
@@ -91,22 +98,8 @@ func Start(cfg Config) (*Group, error) {
 		}
 	}
 
-	n := len(cfg.Cores)
-	g := &Group{}
-	for i, core := range cfg.Cores {
-		r := &Reactor{index: i, core: core, group: g, cfg: &cfg, spin: cfg.Spin, wakeFD: -1, touched: make([]*outbox, 0, n)}
-		r.policy.Store(int32(cfg.Idle))
-		for range n {
-			r.inbox = append(r.inbox, new(messageRing))
-		}
-		g.reactors = append(g.reactors, r)
-		g.ended = append(g.ended, make(chan struct{}))
-	}
-	for i, r := range g.reactors {
-		for _, to := range g.reactors {
-			r.outbox = append(r.outbox, outbox{to: to, ring: to.inbox[i]})
-		}
-	}
+	g := newGroup(&cfg)
+	n := g.Len()
 	started := make(chan error, n)
 	for _, r := range g.reactors {
 		go r.run(started)
@@ -122,6 +115,27 @@ func Start(cfg Config) (*Group, error) {
 		return nil, failed
 	}
 	return g, nil
+}
+
+// newGroup makes the reactors, which have not begun, and the ways between them.
+func newGroup(cfg *Config) *Group {
+	n := len(cfg.Cores)
+	g := &Group{}
+	for i, core := range cfg.Cores {
+		r := &Reactor{index: i, core: core, group: g, cfg: cfg, spin: cfg.Spin, wakeFD: -1, touched: make([]*outbox, 0, n)}
+		r.policy.Store(int32(cfg.Idle))
+		for range n {
+			r.inbox = append(r.inbox, new(messageRing))
+		}
+		g.reactors = append(g.reactors, r)
+		g.ended = append(g.ended, make(chan struct{}))
+	}
+	for i, r := range g.reactors {
+		for _, to := range g.reactors {
+			r.outbox = append(r.outbox, outbox{to: to, ring: to.inbox[i]})
+		}
+	}
+	return g
 }
 
 // Reactors lists the group's reactors by index.
@@ -145,6 +159,10 @@ func (g *Group) Each(f func(r *Reactor)) error {
 
 // checkOutside stops a caller that is a reactor from waiting for reactors.
 func (g *Group) checkOutside() {
+	if g.simulated != nil {
+		invariant.Check(!g.simulated.inside, "reactor: a reactor may not wait for itself or another: use Go or Send")
+		return
+	}
 	tid := unix.Gettid()
 	for i, r := range g.reactors {
 		select {

@@ -81,7 +81,7 @@ func newMemory(r *Reactor, cfg *Config) (*Memory, error) {
 	for c := range m.partial {
 		m.partial[c], m.kept[c] = noSlab, noSlab
 	}
-	if err := m.backing.reserve(limit); err != nil {
+	if err := m.backing.reserve(limit, cfg.plainMemory); err != nil {
 		return nil, err
 	}
 	if err := m.grow(); err != nil {

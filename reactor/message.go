@@ -218,6 +218,9 @@ func (r *Reactor) Go(f func()) error {
 // Call runs f on the reactor and returns when it has run. It must not be called on a reactor, which would wait for itself.
 func (r *Reactor) Call(f func()) error {
 	r.group.checkOutside()
+	if r.group.simulated != nil {
+		return r.callSimulated(f)
+	}
 	done := make(chan struct{})
 	if err := r.Go(func() { defer close(done); f() }); err != nil {
 		return err

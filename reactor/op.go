@@ -32,6 +32,7 @@ func (op *Op) Bound() bool { return op.bound }
 // Bind gives op a place in the reactor's table. It may allocate.
 func (r *Reactor) Bind(op *Op, done Completion) {
 	invariant.Check(!op.bound, "reactor: operation bound twice")
+	invariant.Check(!r.ringless, "reactor: a simulated reactor has no ring for operations")
 	op.done, op.bound = done, true
 	if n := len(r.opsFree); n > 0 {
 		op.id = r.opsFree[n-1]

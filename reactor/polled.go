@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pollux-storage/pollux/internal/invariant"
 	"github.com/pollux-storage/pollux/reactor/ring"
 )
 
@@ -41,6 +42,7 @@ func (r *Reactor) NewPolledFile(fd int) (*File, error) {
 }
 
 func (r *Reactor) newPolledFile(fd int) (*File, error) {
+	invariant.Check(!r.ringless, "reactor: a simulated reactor has no ring for operations")
 	if r.polled == nil {
 		p, err := r.openPolled()
 		if err != nil {

@@ -22,6 +22,9 @@
 //
 // Units: Ticks are nanoseconds since the process began; sizes are bytes.
 //
+// Simulate makes reactors that have no thread, ring or clock and move only when they are stepped, for simulations of what is built
+// on them: simulate.go.
+//
 // It knows nothing of devices, protocols or requests.
 package reactor
 
@@ -43,13 +46,14 @@ type Reactor struct {
 	group *Group
 	tid   int
 
-	ring   *ring.Ring
-	can    kernelCan
-	tables bool // the ring has buffer and file tables
-	files  fileTable
-	polled *polledRing // nil until a file needs it
-	cfg    *Config
-	now    Ticks
+	ring     *ring.Ring
+	ringless bool // simulated
+	can      kernelCan
+	tables   bool // the ring has buffer and file tables
+	files    fileTable
+	polled   *polledRing // nil until a file needs it
+	cfg      *Config
+	now      Ticks
 
 	ops      []*Op
 	opsFree  []uint32
@@ -118,7 +122,9 @@ func (r *Reactor) Memory() *Memory { return r.memory }
 // Stats gives the counters as they stand at the beginning of the current tick.
 func (r *Reactor) Stats() Stats {
 	s := r.stats
-	s.Enters = r.ring.Enters()
+	if r.ring != nil {
+		s.Enters = r.ring.Enters()
+	}
 	if r.polled != nil {
 		s.Enters += r.polled.ring.Enters()
 	}
@@ -137,7 +143,8 @@ func (r *Reactor) CPUTime() (user, system Ticks) {
 // ThreadID is the kernel's id of the reactor's thread. Any goroutine may ask.
 func (r *Reactor) ThreadID() int { return r.tid }
 
-// Setup is the set of flags with which the kernel set the ring up. Any goroutine may ask.
+// Setup is the set of flags with which the kernel set the ring up. Any goroutine may ask. It is not for simulated reactors, which
+// have no ring.
 func (r *Reactor) Setup() ring.SetupSet { return r.ring.Setup() }
 
 // run is the reactor's life. started hears once whether it could begin.
@@ -236,7 +243,21 @@ func (r *Reactor) end() {
 
 // tick is one turn of the loop; it reports whether it found anything to do.
 func (r *Reactor) tick() bool {
-	t := now()
+	r.advance(now())
+	io := r.reap(r.ring)
+	if r.polled != nil {
+		io += r.reap(r.polled.ring)
+	}
+	r.turn(io)
+	r.ring.Submit()
+	if r.polled != nil {
+		r.polled.ring.Submit()
+	}
+	return r.busy
+}
+
+// advance begins a tick at time t.
+func (r *Reactor) advance(t Ticks) {
 	if elapsed := t - r.now; r.busy {
 		r.stats.Busy += elapsed
 	} else {
@@ -244,28 +265,23 @@ func (r *Reactor) tick() bool {
 	}
 	r.now = t
 	r.stats.Ticks++
+}
 
-	io := r.reap(r.ring) + r.takeMessages()
-	if r.polled != nil {
-		io += r.reap(r.polled.ring)
-	}
-	work := r.calls.run() + r.timers.expire(t)
+// turn is what a tick does between the kernel's completions, of which there were io, and the kernel's new operations. Simulated
+// reactors do nothing else.
+func (r *Reactor) turn(io int) {
+	io += r.takeMessages()
+	work := r.calls.run() + r.timers.expire(r.now)
 	for _, p := range r.pollers {
-		io += p.poll(t)
+		io += p.poll(r.now)
 	}
 	work += r.runAll(&r.deferred)
 	work += r.runAll(&r.flushes)
 	r.wakePeers()
-	r.ring.Submit()
-	if r.polled != nil {
-		r.polled.ring.Submit()
-	}
-
 	if io > 0 {
-		r.lastIO = t
+		r.lastIO = r.now
 	}
 	r.busy = io+work > 0
-	return r.busy
 }
 
 // What UserData says besides the number of an operation.

@@ -36,6 +36,9 @@ type quietReport struct{ sent, received uint64 }
 // but a reactor may call it, also again.
 func (g *Group) Stop(ctx context.Context) error {
 	g.checkOutside()
+	if g.simulated != nil {
+		return g.stopSimulated()
+	}
 	for before, sum := (quietReport{1, 0}), (quietReport{}); ; before = sum {
 		var err error
 		if sum, err = g.quietRound(ctx); err != nil {
