@@ -1,0 +1,141 @@
+package wal
+
+import (
+	"github.com/pollux-storage/pollux/bdev"
+	"github.com/pollux-storage/pollux/internal/invariant"
+	"github.com/pollux-storage/pollux/reactor"
+)
+
+// Barrier is the flush of one device, shared by all who need one: one is in flight, and who comes meanwhile joins the next. It lives
+// on one reactor; others reach it by message. Nobody waits for more to come: what gathered during a flush is the next one.
+type Barrier struct {
+	r        *reactor.Reactor
+	channels []*bdev.Channel // flushed one after the other: the data's device before the log's
+	request  bdev.Request
+	at       int // the channel being flushed
+	busy     bool
+	volatile bool
+	next     joinList // for the next flush
+	now      joinList // in flight
+	flushes  uint64
+	later    reactor.Deferred
+}
+
+// Join is somebody's place in a flush. It is part of its owner and in one flush at most.
+type Join struct {
+	Done Flushed
+
+	from   *reactor.Reactor
+	b      *Barrier
+	next   *Join
+	status bdev.Status
+	back   bool // on its way back to from
+	in     bool
+}
+
+// Flushed hears that what was written before the Join is durable, or that the flush failed.
+type Flushed interface {
+	Flushed(j *Join, s bdev.Status)
+}
+
+type joinList struct{ head, tail *Join }
+
+func (l *joinList) push(j *Join) {
+	j.next = nil
+	if l.tail == nil {
+		l.head = j
+	} else {
+		l.tail.next = j
+	}
+	l.tail = j
+}
+
+// NewBarrier makes the barrier of devices, which are flushed in this order. It runs on r; the channels are r's.
+func NewBarrier(r *reactor.Reactor, channels ...*bdev.Channel) *Barrier {
+	b := &Barrier{r: r, channels: channels}
+	for _, c := range channels {
+		b.volatile = b.volatile || c.Geometry().Volatile
+	}
+	b.request.Kind, b.request.Done = bdev.Flush, b
+	return b
+}
+
+// Flushes is the number of flushes begun. It is for the barrier's reactor.
+func (b *Barrier) Flushes() uint64 { return b.flushes }
+
+// Close gives back what the barrier holds of its reactor. Nothing is in flight.
+func (b *Barrier) Close() {
+	invariant.Check(!b.busy, "wal: closing a barrier during a flush")
+	b.request.Release()
+}
+
+// Join lets j.Done hear when everything is durable whose write has completed by now. It runs on the reactor from.
+func (b *Barrier) Join(from *reactor.Reactor, j *Join) {
+	invariant.Check(!j.in, "wal: joins a flush twice")
+	j.from, j.b, j.in, j.back = from, b, true, false
+	if from == b.r {
+		b.join(j)
+		return
+	}
+	from.Send(b.r, j)
+}
+
+// Receive is the Join arriving at the barrier, or back.
+func (j *Join) Receive(*reactor.Reactor) {
+	if !j.back {
+		j.b.join(j)
+		return
+	}
+	j.in = false
+	j.Done.Flushed(j, j.status)
+}
+
+func (b *Barrier) join(j *Join) {
+	b.next.push(j)
+	if !b.busy {
+		b.r.AtFlush(&b.later, b) // at the end of the tick: who else comes in it joins
+	}
+}
+
+// Run begins the next flush.
+func (b *Barrier) Run() {
+	if b.busy || b.next.head == nil {
+		return
+	}
+	b.now, b.next = b.next, joinList{}
+	if !b.volatile {
+		b.end(bdev.StatusOK)
+		return
+	}
+	b.busy, b.at = true, 0
+	b.flushes++
+	b.channels[0].Submit(&b.request)
+}
+
+// RequestDone takes the end of one device's flush.
+func (b *Barrier) RequestDone(q *bdev.Request) {
+	if b.at++; q.Status == bdev.StatusOK && b.at < len(b.channels) {
+		b.channels[b.at].Submit(q)
+		return
+	}
+	b.busy = false
+	b.end(q.Status)
+	b.Run()
+}
+
+// end tells those whose flush it was.
+func (b *Barrier) end(s bdev.Status) {
+	for j := b.now.head; j != nil; {
+		next := j.next
+		j.next, j.status = nil, s
+		if j.from == b.r {
+			j.in = false
+			j.Done.Flushed(j, s)
+		} else {
+			j.back = true
+			b.r.Send(j.from, j)
+		}
+		j = next
+	}
+	b.now = joinList{}
+}

@@ -1,0 +1,133 @@
+package wal
+
+import (
+	"github.com/pollux-storage/pollux/bdev"
+	"github.com/pollux-storage/pollux/internal/invariant"
+	"github.com/pollux-storage/pollux/reactor"
+)
+
+// This file is the durable mark. A waiter whose LSN is written joins the device's next flush with all others of its log; when
+// that has ended, the log's mark is what was written when it joined.
+
+// Waiter waits until an LSN is durable. It is part of its owner and in one list at most.
+type Waiter struct {
+	Done Durable
+
+	lsn   LSN
+	next  *Waiter
+	in    bool
+	later reactor.Deferred
+	s     bdev.Status
+}
+
+// Durable hears that everything up to the waiter's LSN is durable, or never will be.
+type Durable interface {
+	LogDurable(w *Waiter, s bdev.Status)
+}
+
+// waiterList is in the order of coming.
+type waiterList struct{ head, tail *Waiter }
+
+func (l *waiterList) push(w *Waiter) {
+	w.next = nil
+	if l.tail == nil {
+		l.head = w
+	} else {
+		l.tail.next = w
+	}
+	l.tail = w
+}
+
+func (l *waiterList) take() *Waiter {
+	w := l.head
+	*l = waiterList{}
+	return w
+}
+
+func (w *Waiter) end(s bdev.Status) {
+	w.in, w.next = false, nil
+	w.Done.LogDurable(w, s)
+}
+
+// Run ends a wait that was over before it began.
+func (w *Waiter) Run() { w.end(w.s) }
+
+// AwaitDurable lets w.Done hear when everything up to lsn is durable. It never calls back before it returns.
+func (l *Log) AwaitDurable(w *Waiter, lsn LSN) {
+	invariant.Check(!w.in, "wal: waits twice")
+	invariant.Check(lsn <= l.appended, "wal: waits for an LSN that was not given")
+	w.lsn, w.in = lsn, true
+	if w.s = bdev.StatusOK; lsn > l.durable {
+		w.s = l.failed
+	}
+	if lsn <= l.durable || l.phase == phaseFailed {
+		l.r.Defer(&w.later, w)
+		return
+	}
+	l.waiters.push(w)
+	l.flush()
+}
+
+// flush joins the device's next flush, if a waiter needs it and it would help.
+func (l *Log) flush() {
+	if l.joined || l.phase != phaseOpen || l.written == l.durable {
+		return
+	}
+	for w := l.waiters.head; w != nil; w = w.next {
+		if w.lsn <= l.written {
+			if !l.cfg.Stages.hold(StageFlush, &l.join) {
+				l.joinFlush()
+			}
+			return
+		}
+	}
+}
+
+// Run goes on with a flush that a test held.
+func (j *Join) Run() {
+	if l := j.Done.(*Log); !l.joined {
+		l.joinFlush()
+	}
+}
+
+func (l *Log) joinFlush() {
+	l.joined, l.target = true, l.written
+	l.stats.Flushes++
+	l.cfg.Barrier.Join(l.r, &l.join)
+}
+
+// Flushed takes the end of a flush.
+func (l *Log) Flushed(_ *Join, s bdev.Status) {
+	l.joined = false
+	if s != bdev.StatusOK {
+		l.Fail(s)
+		return
+	}
+	if l.phase == phaseEnding {
+		l.phase = phaseOpen
+		l.durable = l.written // what was recovered was flushed with it
+		l.begin.LogBegun(l, bdev.StatusOK)
+		return
+	}
+	if l.phase == phaseFailed {
+		return
+	}
+	invariant.Check(l.target >= l.durable, "wal: the durable mark would go back")
+	l.durable = l.target
+	l.wake()
+	l.flush()
+}
+
+// wake tells those whose mark is reached, in the order in which they came.
+func (l *Log) wake() {
+	w := l.waiters.take()
+	for w != nil {
+		next := w.next
+		if w.lsn <= l.durable {
+			w.end(bdev.StatusOK)
+		} else {
+			l.waiters.push(w)
+		}
+		w = next
+	}
+}

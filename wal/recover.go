@@ -1,0 +1,142 @@
+package wal
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/pollux-storage/pollux/bdev"
+	"github.com/pollux-storage/pollux/internal/invariant"
+	"github.com/pollux-storage/pollux/reactor"
+)
+
+// This file is recovery: the log is read from where the checkpoint left it to its end, and then judged.
+//
+//	1. Windows are read and handed over, until a batch or record does not follow.
+//	2. The whole ring is searched for a header that knew a durable mark above the last accepted LSN. If there is one, what is
+//	   missing was durable: a wound. Otherwise it is a cut: what is missing was never promised to be there.
+//	3. The log goes on behind the last accepted record. Begin writes there, so nothing was changed so far.
+
+// Recovering hears of a recovery.
+type Recovering interface {
+	// LogWindow is handed the next window. It may cut it (Reader.Cut), keeps it as long as it needs, and then calls Recovery.Go.
+	LogWindow(c *Recovery)
+	// LogRecovered is the end. With a status other than StatusOK the log could not be read; a wounded one may be read from, and
+	// takes no records.
+	LogRecovered(c *Recovery, s bdev.Status)
+}
+
+// Recovery is one reading of a log to its end.
+type Recovery struct {
+	l     *Log
+	rd    *Reader
+	to    Recovering
+	from  State
+	why   error // for which the log ends
+	wound error // why it is one, nil for a cut
+
+	search  Offset // how far the ring has been searched
+	request bdev.Request
+	found   LSN
+	later   reactor.Deferred
+}
+
+// Recover reads the log from a state on.
+func (l *Log) Recover(from State, to Recovering) (*Recovery, error) {
+	invariant.Check(l.phase == phaseNew, "wal: recovering a log that is open")
+	rd, err := l.NewReader()
+	if err != nil {
+		return nil, err
+	}
+	c := &Recovery{l: l, rd: rd, to: to, from: from}
+	c.request.Kind, c.request.Done = bdev.Read, c
+	l.phase = phaseReading
+	l.tail, l.wanted = from.Offset, from.Offset
+	rd.Seek(Follow{Offset: from.Offset, Life: from.Life, Epoch: from.Epoch, LSN: from.LSN})
+	rd.Next(noLimit, c)
+	return c, nil
+}
+
+// Reader has the window.
+func (c *Recovery) Reader() *Reader { return c.rd }
+
+// Ended says why the log ends where it does, and, if something durable is missing, why that is known.
+func (c *Recovery) Ended() (why, wound error) { return c.why, c.wound }
+
+// WindowRead hands a window over.
+func (c *Recovery) WindowRead(rd *Reader, s bdev.Status) {
+	if s != bdev.StatusOK {
+		c.end(s)
+		return
+	}
+	if len(rd.records) == 0 {
+		c.Go()
+		return
+	}
+	c.to.LogWindow(c)
+}
+
+// Go goes on after a window.
+func (c *Recovery) Go() {
+	ends, why := c.rd.Ends()
+	if !ends {
+		c.rd.Next(noLimit, c)
+		return
+	}
+	if c.why = why; errors.Is(why, ErrVersion) {
+		c.end(bdev.StatusNotSupported)
+		return
+	}
+	c.searchNext()
+}
+
+// searchNext looks at the next part of the ring for what proves a wound.
+func (c *Recovery) searchNext() {
+	if uint64(c.search) == c.l.area.bytes {
+		c.judge()
+		return
+	}
+	position, left := c.l.area.find(c.search)
+	n := min(left, windowBytes)
+	shift := c.l.cfg.Channel.Geometry().Shift()
+	c.request.LBA, c.request.Blocks = position>>shift, n>>shift
+	c.request.SetData(c.rd.buf[:n])
+	c.l.cfg.Channel.Submit(&c.request)
+}
+
+// RequestDone takes a part of the ring.
+func (c *Recovery) RequestDone(q *bdev.Request) {
+	if q.Status != bdev.StatusOK {
+		c.end(q.Status)
+		return
+	}
+	data := q.Data[0]
+	if d, ok := c.rd.durableAbove(c.rd.next.LSN, c.search, data); ok {
+		c.found = max(c.found, d)
+	}
+	c.search += Offset(len(data))
+	c.searchNext()
+}
+
+// judge says whether the end is a cut or a wound, and lets the log go on there.
+func (c *Recovery) judge() {
+	l, at := c.l, c.rd.next
+	if d := max(c.found, c.from.Durable); d > at.LSN {
+		c.wound = fmt.Errorf("%w: the log ends after LSN %d (%w), and LSN %d was durable", ErrCorrupt, at.LSN, c.why, d)
+	}
+	l.head, l.life, l.epoch = at.Offset, at.Life, at.Epoch
+	l.appended, l.written = at.LSN, at.LSN
+	l.phase = phaseNew
+	if c.wound != nil {
+		l.phase, l.failed = phaseFailed, bdev.StatusReadOnly
+	}
+	c.end(bdev.StatusOK)
+}
+
+func (c *Recovery) end(s bdev.Status) {
+	if s != bdev.StatusOK {
+		c.l.phase, c.l.failed = phaseFailed, s
+	}
+	c.rd.Close()
+	c.request.Release()
+	c.to.LogRecovered(c, s)
+}
