@@ -278,7 +278,7 @@ func (k *controller) propertyGet(c *command) {
 	k.aq.respond(c, StatusSuccess)
 }
 
-// propertySet answers Property Set: only CC can be written, and NSSR where it is enabled.
+// propertySet answers Property Set: only CC can be written, and NSSR, which does nothing where it is not enabled.
 func (k *controller) propertySet(c *command) {
 	v := uint32(c.sqe.PropertyValue())
 	switch off := c.sqe.PropertyOffset(); {
@@ -286,10 +286,10 @@ func (k *controller) propertySet(c *command) {
 		k.aq.respond(c, StatusInvalidField|DNR)
 	case off == PropertyCC:
 		k.configure(c, CC(v))
-	case off == PropertyNSSR && k.cap.NSSRS():
+	case off == PropertyNSSR:
 		// Base Specification 2.0, "NVM Subsystem Reset": any other value than "NVMe" does nothing.
 		k.aq.respond(c, StatusSuccess)
-		if v == nssrValue {
+		if v == nssrValue && k.cap.NSSRS() {
 			k.share.resetSubsystem()
 		}
 	default:

@@ -437,3 +437,34 @@ func TestResetDropsQueuesAndKeepsTheAssociation(t *testing.T) {
 	for nvmf.CSTS(a.Property(nvmf.PropertyCSTS, 4))&nvmf.CSTSShutMask != nvmf.CSTSShutDone {
 	}
 }
+
+// Base Specification 2.0, "NVM Subsystem Reset": writing NSSR ends every controller where the subsystem has it, and nothing elsewhere.
+func TestSubsystemReset(t *testing.T) {
+	for _, enabled := range []bool{false, true} {
+		e := nvmftest.Start(t, nvmftest.Options{Subsystem: func(o *nvmf.SubsystemOptions) { o.NSSR = enabled }})
+		a, other := nvmftest.Admin(t, e.Addr), nvmftest.Admin(t, e.Addr)
+		reset := func(v uint64) {
+			s := a.Fabrics(nvmf.FabricsPropertySet)
+			s.SetProperty(nvmf.PropertyNSSR, 4, v)
+			a.WantStatus("writing NSSR", a.Do(s, nil), nvmf.StatusSuccess)
+		}
+		reset(1)
+		reset(nvmf.NSSRValue &^ 0xff)
+		other.WantStatus("after a value that means nothing", other.Do(other.Cmd(nvmf.AdminKeepAlive), nil), nvmf.StatusSuccess)
+		if enabled { // no answer is due: the controller that would give it is gone
+			s := a.Fabrics(nvmf.FabricsPropertySet)
+			s.SetProperty(nvmf.PropertyNSSR, 4, nvmf.NSSRValue)
+			a.Send(a.Capsule(s, nil))
+			other.WantClosed("another controller, after the reset")
+			e.WantNothingLeft("after a subsystem reset")
+			continue
+		}
+		reset(nvmf.NSSRValue)
+		for _, p := range []*nvmftest.Peer{a, other} {
+			p.WantStatus("where there is no reset", p.Do(p.Cmd(nvmf.AdminKeepAlive), nil), nvmf.StatusSuccess)
+		}
+		if v := a.Property(nvmf.PropertyCSTS, 4); v != uint64(nvmf.CSTSRDY) {
+			t.Errorf("CSTS %#x", v)
+		}
+	}
+}
