@@ -97,11 +97,18 @@ func (m *abortMessage) Receive(r *reactor.Reactor) {
 	m.c.q.respond(m.c, StatusSuccess)
 }
 
-// abort ends a command if it still can be: one that waits for its data ends when that is here, one at a device if the device
-// still holds it back.
+// abort ends a command if it still can be: one that waits for memory at once, one that waits for its data when that is here, one at a
+// device if the device still holds it back.
 func (q *queue) abort(c *command) bool {
+	if (c.pair != nil || c == q.half) && c.state != commandResponding {
+		return q.abortHalf(c)
+	}
 	switch c.state {
 	case commandFetching:
+		if c.place == DataTransfer && q.forget(c) { // no data was asked for
+			q.respond(c, StatusAbortRequested)
+			return true
+		}
 		c.aborted = true
 		return true
 	case commandExecuting:

@@ -126,6 +126,7 @@ func (k *controller) identifyController() IdentifyController {
 	c.NN, c.MNAN = sub.o.MaxNamespaces, sub.o.MaxNamespaces
 	c.ONCS = ONCSCompare | ONCSDSM | ONCSWriteZeroes | ONCSVerify | ONCSReservations | ONCSCopy | ONCSTimestamp
 	c.OCFS = OCFSFormat0
+	c.FUSES, c.ACWU = FUSESCompareAndWrite, uint16(k.acwu()-1)
 	c.VWC = VWCFlushNotAll
 	for i := range k.aq.ns {
 		if n := k.aq.ns[i].ns; n != nil && n.ch.Geometry().Volatile {
@@ -171,6 +172,7 @@ func (k *controller) identifyNamespace(cns CNS, n *queueNamespace) []byte {
 		id.NUSE = 0
 	}
 	id.NAWUN, id.NAWUPF = uint16(g.AtomicBlocks-1), uint16(g.AtomicBlocks-1)
+	id.NACWU = uint16(k.share.pg.target.fusedBlocks(g) - 1)
 	if o := g.OptimalBlocks; o&(o-1) == 0 && o <= 0xFFFF {
 		id.NOIOB = uint16(o)
 	}

@@ -90,9 +90,16 @@ func (q *queue) admitIO(c *command, sgl Status) Status {
 	return StatusSuccess
 }
 
-// checkFuse refuses fused commands: none are offered.
+// checkFuse refuses every fused command but the two of Compare and Write, and of them one that has come alone.
 func (c *command) checkFuse() Status {
-	if c.sqe.Fuse() != FuseNone {
+	o := IOOpcode(c.sqe.Opcode())
+	switch f := c.sqe.Fuse(); {
+	case f == FuseNone:
+	case f == FuseFirst && o == IOCompare, f == FuseSecond && o == IOWrite:
+		if c.pair == nil {
+			return StatusFusedMissing | DNR
+		}
+	default:
 		return StatusInvalidField | DNR
 	}
 	return StatusSuccess
@@ -227,6 +234,10 @@ const verifyBytes = 128 << 10
 // RequestDone takes the end of a command's request.
 func (c *command) RequestDone(req *bdev.Request) {
 	q := c.q
+	if c.pair != nil {
+		q.pairDone(c, req)
+		return
+	}
 	s := StatusOf(req.Status, req.Kind)
 	switch {
 	case q.state >= queueClosing:

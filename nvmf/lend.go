@@ -8,8 +8,9 @@ import "github.com/pollux-storage/pollux/reactor"
 // of such memory one queue has at most a share of the pool; beyond it a command waits in its own queue, and other queues go on.
 //
 // Data in a capsule is different: while it waits for memory, so does the whole connection, and with it the data of earlier
-// writes that hold memory. If that is all of the pool, they would wait for each other for ever. So a queue has room for one
-// such write beside the pool, which comes back whatever the host does.
+// writes that hold memory. If that is all of the pool, they would wait for each other for ever. So a queue has room for such
+// writes beside the pool, which comes back whatever the host does: for one, and for another while the first of a fused pair holds
+// that one and waits for the second.
 
 // lentShare is the part of the pool that one queue may have: so many queues of stalled hosts leave the others none.
 const lentShare = 8
@@ -21,8 +22,13 @@ type lending struct {
 	serving         *command // whose turn it is
 	waking          reactor.Deferred
 
-	spare    []byte // one in-capsule write's, made when first needed
-	spareOut bool
+	spares [2]spare
+}
+
+// spare is room for one write in its capsule, made when first needed.
+type spare struct {
+	b   []byte
+	out bool
 }
 
 func (l *lending) init(r *reactor.Reactor) {
@@ -55,16 +61,34 @@ func (q *queue) lend(c *command, n uint32) bool {
 
 // lendCapsule gets c memory for data that arrives in its capsule. If there is none the connection has to wait.
 func (q *queue) lendCapsule(c *command) bool {
-	l := &q.lent
-	if c.data = q.r.Memory().Get(int(c.transfer)); c.data == nil && !l.spareOut {
-		if l.spare == nil {
-			l.spare = make([]byte, q.pg.target.capsuleBytes(q.id))
+	if c.data = q.r.Memory().Get(int(c.transfer)); c.data != nil {
+		return true
+	}
+	for i := range q.lent.spares {
+		s := &q.lent.spares[i]
+		if s.out {
+			continue
 		}
-		if int(c.transfer) <= len(l.spare) {
-			c.data, l.spareOut = l.spare[:c.transfer], true
+		if s.b == nil {
+			s.b = make([]byte, q.pg.target.capsuleBytes(q.id))
+		}
+		if int(c.transfer) <= len(s.b) {
+			c.data, s.out = s.b[:c.transfer], true
+			return true
 		}
 	}
-	return c.data != nil
+	return false
+}
+
+// putSpare takes b back if it is of a spare.
+func (l *lending) putSpare(b []byte) bool {
+	for i := range l.spares {
+		if s := &l.spares[i]; s.out && &s.b[0] == &b[0] {
+			s.out = false
+			return true
+		}
+	}
+	return false
 }
 
 // giveBack takes c's memory, if it has any, and wakes those who wait for it.
@@ -72,14 +96,17 @@ func (q *queue) giveBack(c *command) {
 	if c.data == nil {
 		return
 	}
+	b := c.data
+	c.data = nil
+	if c.borrows {
+		return
+	}
 	l := &q.lent
-	if l.spareOut && &c.data[0] == &l.spare[0] {
-		l.spareOut = false
+	if l.putSpare(b) {
 		q.t.resume()
 	} else {
-		q.r.Memory().Put(c.data)
+		q.r.Memory().Put(b)
 	}
-	c.data = nil
 	l.bytes -= int(c.lent)
 	c.lent = 0
 	if l.first != nil && !l.waking.Queued() {

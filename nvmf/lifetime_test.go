@@ -97,6 +97,48 @@ func TestQueuesCloseInEveryState(t *testing.T) {
 			b := p.H2C(nvmf.DataPDU{CCCID: r.CCCID, TTAG: r.TTAG, Last: true}, make([]byte, 128<<10))
 			p.Send(b[:70000])
 		}, 0},
+		{"half of a pair", func(t *testing.T, p *nvmftest.Peer, d *nvmftest.Held) {
+			b, cut := newPair(p, 0, 4096, make([]byte, 4096), make([]byte, 4096)).bytes(8192)
+			p.Send(b[:cut])
+		}, 0},
+		{"half of a pair by R2T", func(t *testing.T, p *nvmftest.Peer, d *nvmftest.Held) {
+			b, cut := newPair(p, 0, 4096, make([]byte, 4096), make([]byte, 4096)).bytes(0)
+			p.Send(b[:cut])
+		}, 0},
+		{"half of half a pair", func(t *testing.T, p *nvmftest.Peer, d *nvmftest.Held) {
+			b, cut := newPair(p, 0, 4096, make([]byte, 4096), make([]byte, 4096)).bytes(8192)
+			p.Send(b[:cut-1000])
+		}, 0},
+		{"one and a half of a pair", func(t *testing.T, p *nvmftest.Peer, d *nvmftest.Held) {
+			b, cut := newPair(p, 0, 4096, make([]byte, 4096), make([]byte, 4096)).bytes(8192)
+			p.Send(b[:cut+1000])
+		}, 0},
+		{"a pair at the device", func(t *testing.T, p *nvmftest.Peer, d *nvmftest.Held) {
+			b, _ := newPair(p, 0, 4096, make([]byte, 4096), make([]byte, 4096)).bytes(8192)
+			p.Send(b)
+		}, 1},
+		{"a pair by R2T at the device", func(t *testing.T, p *nvmftest.Peer, d *nvmftest.Held) {
+			x := newPair(p, 0, 4096, make([]byte, 64<<10), make([]byte, 64<<10))
+			b, _ := x.bytes(8192)
+			p.Send(b)
+			x.answer()
+		}, 1},
+		{"a pair of which the data of one half and a part of the other's has arrived", func(t *testing.T, p *nvmftest.Peer, d *nvmftest.Held) {
+			x := newPair(p, 0, 4096, make([]byte, 64<<10), make([]byte, 64<<10))
+			b, _ := x.bytes(8192)
+			p.Send(b)
+			r, s := p.WantR2T("the first"), p.WantR2T("the second")
+			p.Send(p.H2C(nvmf.DataPDU{CCCID: r.CCCID, TTAG: r.TTAG, Last: true}, x.compare))
+			p.Send(p.H2C(nvmf.DataPDU{CCCID: s.CCCID, TTAG: s.TTAG, Last: true}, x.data)[:40000])
+		}, 0},
+		{"pairs for which there is no memory", func(t *testing.T, p *nvmftest.Peer, d *nvmftest.Held) {
+			for range 15 {
+				p.Send(p.Capsule(nvmftest.Wants(p.RW(nvmf.IOWrite, 0, 256), 1<<20), nil))
+				b, _ := newPair(p, 0, 4096, make([]byte, 64<<10), make([]byte, 64<<10)).bytes(8192)
+				p.Send(b)
+			}
+			p.WantR2T("the first write")
+		}, 0},
 		{"a Verify and a Dataset Management", func(t *testing.T, p *nvmftest.Peer, d *nvmftest.Held) {
 			p.Send(p.Capsule(p.RW(nvmf.IOVerify, 0, 100), nil))
 			s := p.IO(nvmf.IODatasetManagement)
@@ -189,7 +231,8 @@ func TestAHostThatStallsHoldsUpNoOther(t *testing.T) {
 func TestAWriteInItsCapsuleBehindWritesThatHoldAllMemory(t *testing.T) {
 	e := nvmftest.Start(t, nvmftest.Options{MemoryBytes: 8 << 20})
 	a := nvmftest.Admin(t, e.Addr)
-	const queues, each = 16, 2
+	const queues, each, pairs = 16, 2, 3
+	const all = each + 4 + 2*pairs
 	var ps []*nvmftest.Peer
 	var b []byte
 	for i := range queues {
@@ -201,6 +244,10 @@ func TestAWriteInItsCapsuleBehindWritesThatHoldAllMemory(t *testing.T) {
 		for range 4 {
 			b = append(b, p.Capsule(p.RW(nvmf.IOWrite, 300, 2), make([]byte, 8192))...)
 		}
+		for range pairs { // the second stops the connection while the first has what there was beside the pool
+			x, _ := newPair(p, 300, 4096, make([]byte, 8192), make([]byte, 8192)).bytes(8192)
+			b = append(b, x...)
+		}
 		p.Send(b)
 		ps = append(ps, p)
 	}
@@ -208,7 +255,7 @@ func TestAWriteInItsCapsuleBehindWritesThatHoldAllMemory(t *testing.T) {
 	done := make([]int, queues)
 	for left := queues; left > 0; {
 		for i, p := range ps {
-			if done[i] == each+4 {
+			if done[i] == all {
 				continue
 			}
 			pdu, err := p.Poll(10 * time.Millisecond)
@@ -222,7 +269,7 @@ func TestAWriteInItsCapsuleBehindWritesThatHoldAllMemory(t *testing.T) {
 			case pdu.Type == nvmf.PDUCapsuleResp:
 				cqe, _ := nvmf.DecodeCapsuleResp(pdu.Header)
 				p.WantStatus("write", cqe, nvmf.StatusSuccess)
-				if done[i]++; done[i] == each+4 {
+				if done[i]++; done[i] == all {
 					left--
 				}
 			default:

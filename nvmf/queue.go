@@ -72,6 +72,7 @@ type queue struct {
 	link *queueLink      // of an I/O queue: its tie to the controller
 
 	auth *queueAuth // nil where none was needed yet
+	half *command   // the first of a fused pair whose second has not come
 
 	ns []queueNamespace // by NSID-1, as this host may see them
 
@@ -118,6 +119,11 @@ type command struct {
 	aborted bool
 
 	preempted bool // ends as such, whatever it comes to
+
+	pair    *command // the other half of a fused pair, from when both have come until they are answered
+	arrived bool     // of a half: its data is there
+	spoilt  bool     // and its digest was wrong
+	borrows bool     // data is part of the pair's, which the first gives back
 
 	place    DataPlace
 	transfer uint32 // bytes that the host sends
@@ -181,6 +187,7 @@ func (q *queue) acquire(sqe *SQE) (c *command, overrun, conflict bool) {
 	c.state = commandFetching
 	c.nextOf, c.ns, c.place, c.transfer, c.send, c.dw0, c.dw1, c.status, c.step = nil, nil, DataNone, 0, 0, 0, 0, 0, 0
 	c.aborted, c.preempted = false, false
+	c.pair, c.arrived, c.spoilt, c.borrows = nil, false, false, false
 	c.at = q.r.Now()
 	if q.sqhd++; uint32(q.sqhd) == q.entries {
 		q.sqhd = 0
@@ -209,9 +216,18 @@ func (q *queue) start(c *command, carried uint32, conflict bool) (wanted bool) {
 		q.release(c)
 		return false
 	}
+	if q.half != nil {
+		if c.sqe.Fuse() == FuseSecond && c.sqe.Opcode() != OpcodeFabrics {
+			return q.join(c, carried, conflict)
+		}
+		q.missed()
+	}
 	if conflict {
 		q.respond(c, StatusCIDConflict)
 		return false
+	}
+	if q.halves(c) {
+		return q.keepHalf(c, carried)
 	}
 	sgl := StatusSuccess
 	if c.writes() {
@@ -305,9 +321,15 @@ func (c *command) Run() {
 		q.executeAgain(c)
 		return
 	}
-	if q.lend(c, c.transfer) {
-		q.t.fetch(c)
+	if !q.lend(c, c.fetchBytes()) {
+		return
 	}
+	if c.pair != nil {
+		c.sharePair()
+		q.t.fetch(c)
+		c = c.pair
+	}
+	q.t.fetch(c)
 }
 
 // fetched hears that the command's data is there. ok is false if its digest was wrong.
@@ -315,6 +337,8 @@ func (q *queue) fetched(c *command, ok bool) {
 	switch {
 	case q.state >= queueClosing:
 		q.release(c)
+	case c.pair != nil || c == q.half:
+		q.halfFetched(c, ok)
 	case !ok:
 		q.respond(c, StatusTransientTransport)
 	case c.aborted:
@@ -413,6 +437,9 @@ func (q *queue) release(c *command) {
 			c.ns = nil
 		}
 	}
+	if c.pair != nil {
+		c.pair.pair, c.pair = nil, nil
+	}
 	q.giveBack(c)
 	q.unchain(c)
 	c.state = commandFree
@@ -451,6 +478,7 @@ func (q *queue) close() {
 		return
 	}
 	q.state = queueClosing
+	q.half = nil
 	if q.ctrl != nil {
 		q.ctrl.dropEvents()
 	}

@@ -1,0 +1,513 @@
+package nvmf_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/pollux-storage/pollux/bdev"
+	"github.com/pollux-storage/pollux/nvmf"
+	"github.com/pollux-storage/pollux/nvmf/nvmftest"
+	"github.com/pollux-storage/pollux/reactor"
+)
+
+const (
+	fusedFailed  = nvmf.StatusFusedFailed | nvmf.DNR
+	fusedMissing = nvmf.StatusFusedMissing | nvmf.DNR
+	miscompare   = nvmf.StatusCompareFailure | nvmf.DNR
+	invalidField = nvmf.StatusInvalidField | nvmf.DNR
+)
+
+// pair is a Compare and Write of a test.
+type pair struct {
+	p             *nvmftest.Peer
+	first, second *nvmf.SQE
+	compare, data []byte
+}
+
+func newPair(p *nvmftest.Peer, lba uint64, bs int, compare, data []byte) *pair {
+	x := &pair{p, p.RW(nvmf.IOCompare, lba, uint32(len(compare)/bs)), p.RW(nvmf.IOWrite, lba, uint32(len(data)/bs)), compare, data}
+	x.first.SetFuse(nvmf.FuseFirst)
+	x.second.SetFuse(nvmf.FuseSecond)
+	return x
+}
+
+// bytes are both capsules, and how long the first is. Data up to most bytes is in them.
+func (x *pair) bytes(most int) (b []byte, cut int) {
+	if len(x.data) <= most {
+		b = x.p.Capsule(x.first, x.compare)
+		return append(b, x.p.Capsule(x.second, x.data)...), len(b)
+	}
+	b = x.p.Capsule(nvmftest.Wants(x.first, len(x.compare)), nil)
+	return append(b, x.p.Capsule(nvmftest.Wants(x.second, len(x.data)), nil)...), len(b)
+}
+
+// answer gives the data of the two R2Ts, that of the second first.
+func (x *pair) answer() {
+	r, s := x.p.WantR2T("the first"), x.p.WantR2T("the second")
+	if r.CCCID != x.first.CID() || s.CCCID != x.second.CID() {
+		panic(fmt.Sprintf("R2T of %d and %d, want %d and %d", r.CCCID, s.CCCID, x.first.CID(), x.second.CID()))
+	}
+	x.p.Send(x.p.H2C(nvmf.DataPDU{CCCID: s.CCCID, TTAG: s.TTAG, Last: true}, x.data))
+	x.p.Send(x.p.H2C(nvmf.DataPDU{CCCID: r.CCCID, TTAG: r.TTAG, Last: true}, x.compare))
+}
+
+// want takes both completions, the first before the second.
+func (x *pair) want(t *testing.T, why string, first, second nvmf.Status) nvmf.CQE {
+	t.Helper()
+	cqe, _ := x.p.Completion(x.first)
+	x.p.WantStatus(why+", the first", cqe, first)
+	d, _ := x.p.Completion(x.second)
+	x.p.WantStatus(why+", the second", d, second)
+	return cqe
+}
+
+// do sends the pair and takes what it ends with.
+func (x *pair) do(t *testing.T, why string, first, second nvmf.Status) nvmf.CQE {
+	t.Helper()
+	b, _ := x.bytes(8192)
+	x.p.Send(b)
+	if len(x.data) > 8192 {
+		x.answer()
+	}
+	return x.want(t, why, first, second)
+}
+
+func host() nvmf.ConnectData {
+	return nvmf.ConnectData{CNTLID: nvmf.CNTLIDDynamic, SUBNQN: nvmftest.NQN, HOSTNQN: nvmftest.Host}
+}
+
+// NVM Command Set Specification 1.0, "Fused Operation": the Write is done if the Compare finds what it names, and only then.
+func TestFusedCompareAndWrite(t *testing.T) {
+	for _, d := range []nvmf.Digests{0, nvmf.HeaderDigests | nvmf.DataDigests} {
+		for _, bs := range []int{512, 4096} {
+			e := nvmftest.Start(t, nvmftest.Options{BlockSize: uint32(bs)})
+			a := nvmftest.AdminAs(t, e.Addr, d, host())
+			p := nvmftest.Queue(t, e.Addr, a, 1, 32)
+			for i, n := range []int{bs, 8192, 12 << 10, 64 << 10} {
+				t.Run(fmt.Sprintf("digests %d, blocks of %d, %d bytes", d, bs, n), func(t *testing.T) {
+					lba := uint64(i) * 128
+					old, data := make([]byte, n), pattern(n, uint64(i))
+					newPair(p, lba, bs, old, data).do(t, "equal", nvmf.StatusSuccess, nvmf.StatusSuccess)
+					read := func() []byte {
+						_, got := p.Read(p.RW(nvmf.IORead, lba, uint32(n/bs)), n)
+						return got
+					}
+					if !bytes.Equal(read(), data) {
+						t.Error("the Write of a pair is not read")
+					}
+					other := bytes.Clone(data)
+					other[n-1] ^= 1
+					if cqe := newPair(p, lba, bs, other, old).do(t, "one bit differs", miscompare, fusedFailed); cqe.DW0 != uint32(n-1) {
+						t.Errorf("DW0 of the Compare is %d, want %d", cqe.DW0, n-1)
+					}
+					if !bytes.Equal(read(), data) {
+						t.Error("a pair wrote although its Compare had failed")
+					}
+				})
+			}
+			x := newPair(p, 0, bs, make([]byte, bs), make([]byte, bs))
+			x.second.SetRW(nvmf.RW{NLB: 1, FUA: true})
+			p.WantStatus("write", p.Do(p.RW(nvmf.IOWrite, 0, 1), make([]byte, bs)), nvmf.StatusSuccess)
+			x.do(t, "with FUA", nvmf.StatusSuccess, nvmf.StatusSuccess)
+		}
+	}
+}
+
+// waitOpen waits until n commands have come and were not answered.
+func waitOpen(t *testing.T, e *nvmftest.Engine, n int) {
+	t.Helper()
+	for end := time.Now().Add(20 * time.Second); ; {
+		s, err := e.Target.Stats()
+		if err != nil {
+			t.Fatal(err)
+		}
+		open := 0
+		for _, g := range s {
+			open += g.PendingCommands
+		}
+		if open == n {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("%d commands are open, want %d", open, n)
+		}
+	}
+}
+
+func TestAPairMayComeInPieces(t *testing.T) {
+	for _, n := range []int{4096, 16 << 10} {
+		e := nvmftest.Start(t, nvmftest.Options{})
+		a := nvmftest.AdminAs(t, e.Addr, nvmf.HeaderDigests|nvmf.DataDigests, host())
+		p := nvmftest.Queue(t, e.Addr, a, 1, 32)
+		zeros := make([]byte, n)
+		probe, cut := newPair(p, 0, 4096, zeros, zeros).bytes(8192)
+		for _, at := range []int{1, 8, 75, 76, 77, cut - 5, cut - 1, cut, cut + 1, cut + 8, len(probe) - 5, len(probe) - 1} {
+			if at >= len(probe) {
+				continue
+			}
+			x := newPair(p, 0, 4096, zeros, zeros)
+			b, _ := x.bytes(8192)
+			p.Send(b[:at])
+			if at == cut {
+				waitOpen(t, e, 1) // the half is there, and nothing was asked for or answered
+			}
+			p.Send(b[at:])
+			if n > 8192 {
+				x.answer()
+			}
+			x.want(t, fmt.Sprintf("%d bytes, cut at %d", n, at), nvmf.StatusSuccess, nvmf.StatusSuccess)
+		}
+	}
+}
+
+// Base Specification 2.0, "Fused Operations": halves whose other is not in the adjacent entry are not carried out.
+func TestHalvesOfPairsAlone(t *testing.T) {
+	e := nvmftest.Start(t, nvmftest.Options{})
+	a := nvmftest.Admin(t, e.Addr)
+	p := nvmftest.Queue(t, e.Addr, a, 1, 32)
+	zeros, ones := make([]byte, 4096), bytes.Repeat([]byte{1}, 4096)
+	big := make([]byte, 16<<10)
+	end := func(why string, s *nvmf.SQE, want nvmf.Status) {
+		t.Helper()
+		cqe, _ := p.Completion(s)
+		p.WantStatus(why, cqe, want)
+	}
+	for _, n := range []int{4096, 16 << 10} {
+		x, y := newPair(p, 0, 4096, big[:n], big[:n]), newPair(p, 0, 4096, big[:n], big[:n])
+		b, cut := x.bytes(8192)
+		c, _ := y.bytes(8192)
+		flush := p.IO(nvmf.IOFlush)
+		p.Send(append(b[:cut:cut], p.Capsule(flush, nil)...))
+		end("a first, then a Flush: the first", x.first, fusedMissing)
+		end("a first, then a Flush: the Flush", flush, nvmf.StatusSuccess)
+		p.Send(append(b[:cut:cut], c...))
+		end("two firsts: the first of them", x.first, fusedMissing)
+		if n > 8192 {
+			y.answer()
+		}
+		y.want(t, "the pair behind a first", nvmf.StatusSuccess, nvmf.StatusSuccess)
+		p.Send(b[cut:])
+		end("a second alone", x.second, fusedMissing)
+		auth := p.Fabrics(nvmf.FabricsDisconnect)
+		auth.SetFuse(nvmf.FuseSecond)
+		p.Send(append(b[:cut:cut], p.Capsule(auth, nil)...))
+		end("a first, then a Fabrics command", x.first, fusedMissing)
+		end("the Fabrics command", auth, nvmf.StatusInvalidOpcode|nvmf.DNR)
+	}
+	w := p.RW(nvmf.IOWrite, 0, 1)
+	w.SetFuse(nvmf.FuseSecond)
+	p.WantStatus("a second alone", p.Do(w, ones), fusedMissing)
+	if _, got := p.Read(p.RW(nvmf.IORead, 0, 1), 4096); !bytes.Equal(got, zeros) {
+		t.Error("the second of a pair wrote without the first")
+	}
+}
+
+// A half that is at fault says why; the other ends because of it, and nothing is written.
+func TestPairsAreJudged(t *testing.T) {
+	e := nvmftest.Start(t, nvmftest.Options{})
+	if _, err := bdev.NewMem(e.Bdevs, "Malloc1", [16]byte{1}, 512, 4096); err != nil {
+		t.Fatal(err)
+	}
+	e.AddNamespace(nvmf.NamespaceOptions{BdevName: "Malloc1"})
+	a := nvmftest.AdminAs(t, e.Addr, nvmf.DataDigests, host())
+	p := nvmftest.Queue(t, e.Addr, a, 1, 32)
+	const blocks = 16 << 20 / 4096
+	rw := func(s *nvmf.SQE, lba uint64, n uint32) { s.SetRW(nvmf.RW{SLBA: lba, NLB: n}) }
+	nsid := func(s *nvmf.SQE, id nvmf.NSID) { binary.LittleEndian.PutUint32(s[4:], uint32(id)) }
+	for _, c := range []struct {
+		why           string
+		n             int
+		change        func(x *pair)
+		first, second nvmf.Status
+	}{
+		{"another SLBA", 4096, func(x *pair) { rw(x.second, 1, 1) }, invalidField, fusedFailed},
+		{"another NLB", 8192, func(x *pair) { rw(x.second, 0, 1); x.data = x.data[:4096] }, invalidField, fusedFailed},
+		{"another namespace", 4096, func(x *pair) { nsid(x.second, 2); rw(x.second, 0, 8) }, invalidField, fusedFailed},
+		{"another namespace, and as many blocks", 4096, func(x *pair) { nsid(x.second, 2); x.data = x.data[:512] }, invalidField, fusedFailed},
+		{"larger than ACWU", 64<<10 + 4096, func(*pair) {}, invalidField, fusedFailed},
+		{"the first past the end", 4096, func(x *pair) { rw(x.first, blocks, 1) }, nvmf.StatusLBAOutOfRange | nvmf.DNR, fusedFailed},
+		{"the second past the end", 4096, func(x *pair) { rw(x.second, blocks, 1) }, fusedFailed, nvmf.StatusLBAOutOfRange | nvmf.DNR},
+		{"the first for no namespace", 4096, func(x *pair) { nsid(x.first, 9) }, nvmf.StatusInvalidNamespace | nvmf.DNR, fusedFailed},
+		{"the second for no namespace", 4096, func(x *pair) { nsid(x.second, 9) }, fusedFailed, nvmf.StatusInvalidNamespace | nvmf.DNR},
+		{"the second is a Compare", 4096, func(x *pair) { x.second[0] = byte(nvmf.IOCompare) }, fusedFailed, invalidField},
+		{"the second is a Flush", 4096, func(x *pair) { x.second[0] = byte(nvmf.IOFlush) }, fusedFailed, invalidField},
+		{"the first is a Write", 4096, func(x *pair) { x.first[0] = byte(nvmf.IOWrite) }, invalidField, fusedMissing},
+		{"the first is a Read", 4096, func(x *pair) { x.first[0] = byte(nvmf.IORead) }, invalidField, fusedMissing},
+		{"FUSE 11b first", 4096, func(x *pair) { x.first.SetFuse(nvmf.FuseReserved) }, invalidField, fusedMissing},
+		{"FUSE 11b second", 4096, func(x *pair) { x.second.SetFuse(nvmf.FuseReserved) }, fusedMissing, invalidField},
+		{"less data than blocks in the first", 8192, func(x *pair) { x.compare = x.compare[:4096] }, nvmf.StatusSGLLength | nvmf.DNR, fusedFailed},
+		{"less data than blocks in the second", 8192, func(x *pair) { x.data = x.data[:4096] }, fusedFailed, nvmf.StatusSGLLength | nvmf.DNR},
+		{"the same CID", 4096, func(x *pair) { x.second.SetCID(x.first.CID()) }, fusedFailed, nvmf.StatusCIDConflict},
+	} {
+		t.Run(c.why, func(t *testing.T) {
+			ones := bytes.Repeat([]byte{1}, c.n)
+			x := newPair(p, 0, 4096, make([]byte, c.n), ones)
+			c.change(x)
+			b, _ := x.bytes(8192)
+			p.Send(b)
+			x.want(t, c.why, c.first, c.second)
+		})
+	}
+	t.Run("one half in its capsule", func(t *testing.T) {
+		z := make([]byte, 4096)
+		for i := range 2 {
+			x := newPair(p, 0, 4096, z, z)
+			b := p.Capsule(x.first, z)
+			c := p.Capsule(nvmftest.Wants(x.second, len(z)), nil)
+			if i == 1 {
+				b = p.Capsule(nvmftest.Wants(x.first, len(z)), nil)
+				c = p.Capsule(x.second, z)
+			}
+			p.Send(append(b, c...))
+			x.want(t, "data in two places", invalidField, fusedFailed)
+		}
+	})
+	for half := range 2 {
+		for _, n := range []int{4096, 16 << 10} {
+			t.Run(fmt.Sprintf("a wrong digest of half %d, %d bytes", half, n), func(t *testing.T) {
+				x := newPair(p, 0, 4096, make([]byte, n), bytes.Repeat([]byte{1}, n))
+				b, cut := x.bytes(8192)
+				first, second := nvmf.Status(nvmf.StatusTransientTransport), fusedFailed
+				if half == 1 {
+					first, second = fusedFailed, nvmf.StatusTransientTransport
+				}
+				if n <= 8192 {
+					b[[]int{cut, len(b)}[half]-1] ^= 1
+					p.Send(b)
+				} else {
+					p.Send(b)
+					for i, d := range [][]byte{x.compare, x.data} {
+						r := p.WantR2T("half")
+						h := p.H2C(nvmf.DataPDU{CCCID: r.CCCID, TTAG: r.TTAG, Last: true}, d)
+						if i == half {
+							h[len(h)-1] ^= 1
+						}
+						defer p.Send(h) // the second half before the first
+					}
+				}
+				t.Cleanup(func() { x.want(t, "wrong digest", first, second) })
+			})
+		}
+	}
+	if _, got := p.Read(p.RW(nvmf.IORead, 0, 16), 64<<10); !bytes.Equal(got, make([]byte, 64<<10)) {
+		t.Error("a pair that was refused wrote")
+	}
+	p.Close()
+	a.Close()
+	e.WantNothingLeft("after pairs that were refused")
+}
+
+func abort(a *nvmftest.Peer, qid nvmf.QID, s *nvmf.SQE) (aborted bool) {
+	c := a.Cmd(nvmf.AdminAbort)
+	c.SetAbort(qid, s.CID())
+	cqe := a.Do(c, nil)
+	a.WantStatus("Abort", cqe, nvmf.StatusSuccess)
+	return cqe.DW0&1 == 0
+}
+
+// Base Specification 2.0, "Abort command": whichever half is aborted, the other ends with it.
+func TestAbortOfPairs(t *testing.T) {
+	for _, n := range []int{4096, 16 << 10} {
+		e := nvmftest.Start(t, nvmftest.Options{Reactors: 2, Empty: true})
+		d := e.AddHeld("held", 4096)
+		e.AddNamespace(nvmf.NamespaceOptions{BdevName: "held"})
+		a := nvmftest.Admin(t, e.Addr)
+		p := nvmftest.Queue(t, e.Addr, a, 1, 32)
+		z := make([]byte, n)
+		one := func(s *nvmf.SQE, why string, want nvmf.Status) {
+			t.Helper()
+			cqe, _ := p.Completion(s)
+			p.WantStatus(why, cqe, want)
+		}
+		aborted := func(why string, s *nvmf.SQE) {
+			t.Helper()
+			if !abort(a, 1, s) {
+				t.Errorf("%s: not aborted", why)
+			}
+		}
+
+		x := newPair(p, 0, 4096, z, z)
+		b, cut := x.bytes(8192)
+		p.Send(b[:cut])
+		waitOpen(t, e, 1)
+		aborted("a half", x.first)
+		one(x.first, "a half that was aborted", nvmf.StatusAbortRequested)
+		p.Send(b[cut:])
+		one(x.second, "the other half", fusedMissing)
+
+		x = newPair(p, 0, 4096, z, z)
+		b, cut = x.bytes(8192)
+		if n <= 8192 { // the data of the half is not there yet
+			p.Send(b[:cut-1])
+			waitOpen(t, e, 1)
+			aborted("a half without all of its data", x.first)
+			p.Send(b[cut-1:])
+			one(x.first, "a half that was aborted", nvmf.StatusAbortRequested)
+			one(x.second, "the other half", fusedMissing)
+		}
+		for half := range 2 {
+			first, second := nvmf.Status(nvmf.StatusAbortRequested), fusedFailed
+			if half == 1 {
+				first, second = fusedFailed, nvmf.StatusAbortRequested
+			}
+			// While data is awaited.
+			x = newPair(p, 0, 4096, z, z)
+			which := []*nvmf.SQE{x.first, x.second}[half]
+			b, _ = x.bytes(8192)
+			if n <= 8192 {
+				p.Send(b[:len(b)-1])
+				waitOpen(t, e, 2)
+				aborted("a pair without all of its data", which)
+				p.Send(b[len(b)-1:])
+			} else {
+				p.Send(b)
+				waitOpen(t, e, 2)
+				aborted("a pair without its data", which)
+				x.answer()
+			}
+			x.want(t, "a pair that was aborted while its data came", first, second)
+			// At the device.
+			x = newPair(p, 0, 4096, z, z)
+			which = []*nvmf.SQE{x.first, x.second}[half]
+			b, _ = x.bytes(8192)
+			p.Send(b)
+			if n > 8192 {
+				x.answer()
+			}
+			d.Want("a pair", 1)
+			aborted("a pair at the device", which)
+			x.want(t, "a pair that was aborted at the device", first, second)
+		}
+		p.Close()
+		a.Close()
+		e.WantNothingLeft("after pairs that were aborted")
+	}
+}
+
+// A half names a namespace and holds none: that can be removed while the host keeps the other half to itself.
+func TestANamespaceIsRemovedBetweenTwoHalves(t *testing.T) {
+	e := nvmftest.Start(t, nvmftest.Options{})
+	a := nvmftest.Admin(t, e.Addr)
+	p := nvmftest.Queue(t, e.Addr, a, 1, 32)
+	z := make([]byte, 4096)
+	x := newPair(p, 0, 4096, z, z)
+	b, cut := x.bytes(8192)
+	p.Send(b[:cut])
+	waitOpen(t, e, 1)
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	if err := e.Target.RemoveNamespace(ctx, nvmftest.NQN, 1); err != nil {
+		t.Fatal(err)
+	}
+	p.Send(b[cut:])
+	x.want(t, "a namespace that is gone", nvmf.StatusInvalidNamespace|nvmf.DNR, fusedFailed)
+}
+
+// Hosts count together in one block by Compare and Write, on two reactors, in capsules and not: no count is lost.
+func TestPairsAreAtomic(t *testing.T) {
+	e := nvmftest.Start(t, nvmftest.Options{Reactors: 2})
+	const each = 40
+	var wait sync.WaitGroup
+	for h := range 4 {
+		wait.Go(func() {
+			d := host()
+			d.HOSTNQN = fmt.Sprintf("%s-%d", d.HOSTNQN, h)
+			a := nvmftest.AdminAs(t, e.Addr, 0, d)
+			p := nvmftest.Open(t, e.Addr, 0)
+			d.CNTLID = a.CNTLID
+			qid := nvmf.QID(1 + h/2) // both reactors
+			if cqe := p.ConnectAs(qid, 32, 0, 0, d); !cqe.Status.OK() {
+				t.Errorf("Connect: %v", cqe.Status)
+				return
+			}
+			n := []int{8192, 64 << 10}[h%2]
+			old := make([]byte, n)
+			for done := 0; done < each; {
+				_, old = p.Read(p.RW(nvmf.IORead, 0, uint32(n/4096)), n)
+				x := newPair(p, 0, 4096, old, bytes.Clone(old))
+				binary.LittleEndian.PutUint64(x.data, binary.LittleEndian.Uint64(old)+1)
+				binary.LittleEndian.PutUint64(x.data[4096:], binary.LittleEndian.Uint64(old[4096:])+1)
+				b, _ := x.bytes(8192)
+				p.Send(b)
+				if n > 8192 {
+					x.answer()
+				}
+				first, _ := p.Completion(x.first)
+				second, _ := p.Completion(x.second)
+				switch {
+				case first.Status.OK() && second.Status.OK():
+					done++
+				case first.Status != miscompare || second.Status != fusedFailed:
+					t.Errorf("%v and %v", first.Status, second.Status)
+					return
+				}
+			}
+			p.Close()
+			a.Close()
+		})
+	}
+	wait.Wait()
+	p := nvmftest.Queue(t, e.Addr, nvmftest.Admin(t, e.Addr), 1, 32)
+	_, got := p.Read(p.RW(nvmf.IORead, 0, 2), 8192)
+	for at := 0; at < len(got); at += 4096 {
+		if n := binary.LittleEndian.Uint64(got[at:]); n != 4*each {
+			t.Errorf("at %d: counted %d, want %d", at, n, 4*each)
+		}
+	}
+}
+
+// What Identify promises of pairs is what is taken: TestFusedCompareAndWrite and TestPairsAreJudged have both sides of 64 KiB.
+func TestIdentifyTellsOfPairs(t *testing.T) {
+	e := nvmftest.Start(t, nvmftest.Options{BlockSize: 512})
+	a := nvmftest.Admin(t, e.Addr)
+	identify := func(cns nvmf.CNS) []byte {
+		s := a.Cmd(nvmf.AdminIdentify)
+		s.SetIdentify(cns, 0, 0)
+		binary.LittleEndian.PutUint32(s[4:], 1)
+		_, b := a.Read(s, 4096)
+		return b
+	}
+	// Base Specification 2.0, "Identify Controller data structure": FUSES 523:522, ACWU 533:532; NVM Command Set Specification 1.0,
+	// "Identify Namespace data structure": NACWU 39:38. All blocks are 0-based.
+	c := identify(nvmf.CNSController)
+	if f, n := binary.LittleEndian.Uint16(c[522:]), binary.LittleEndian.Uint16(c[532:]); f != 1 || n != 15 {
+		t.Errorf("FUSES %d, ACWU %d, want 1 and 15", f, n)
+	}
+	if n := binary.LittleEndian.Uint16(identify(nvmf.CNSNamespace)[38:]); n != 127 {
+		t.Errorf("NACWU %d, want 127", n)
+	}
+}
+
+// A half in its capsule has the room that a queue has beside the pool until the other half comes, which needs as much: that is behind it
+// in the stream, so it must not wait for the pool, whose memory may come back by what is behind both.
+func TestAPairInCapsulesNeedsNoPool(t *testing.T) {
+	e := nvmftest.Start(t, nvmftest.Options{MemoryBytes: 8 << 20})
+	a := nvmftest.Admin(t, e.Addr)
+	p := nvmftest.Queue(t, e.Addr, a, 1, 32)
+	var taken [][]byte
+	memory := func(f func(m *reactor.Memory)) {
+		if err := e.Group.Each(func(r *reactor.Reactor) { f(r.Memory()) }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	memory(func(m *reactor.Memory) {
+		for n := reactor.BufferMax; n >= reactor.PageBytes; n /= 2 {
+			for b := m.Get(n); b != nil; b = m.Get(n) {
+				taken = append(taken, b)
+			}
+		}
+	})
+	for range 3 {
+		newPair(p, 0, 4096, make([]byte, 8192), make([]byte, 8192)).do(t, "no memory", nvmf.StatusSuccess, nvmf.StatusSuccess)
+	}
+	memory(func(m *reactor.Memory) {
+		for _, b := range taken {
+			m.Put(b)
+		}
+	})
+}
