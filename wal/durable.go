@@ -91,7 +91,7 @@ func (j *Join) Run() {
 }
 
 func (l *Log) joinFlush() {
-	l.joined, l.target = true, l.written
+	l.joined, l.target, l.end = true, l.written, l.head
 	l.stats.Flushes++
 	l.cfg.Barrier.Join(l.r, &l.join)
 }
@@ -105,7 +105,7 @@ func (l *Log) Flushed(_ *Join, s bdev.Status) {
 	}
 	if l.phase == phaseEnding {
 		l.phase = phaseOpen
-		l.durable = l.written // what was recovered was flushed with it
+		l.durable, l.flushed = l.written, l.end // what was recovered was flushed with it
 		l.begin.LogBegun(l, bdev.StatusOK)
 		return
 	}
@@ -113,7 +113,7 @@ func (l *Log) Flushed(_ *Join, s bdev.Status) {
 		return
 	}
 	invariant.Check(l.target >= l.durable, "wal: the durable mark would go back")
-	l.durable = l.target
+	l.durable, l.flushed = l.target, l.end
 	l.wake()
 	l.flush()
 }

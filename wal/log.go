@@ -80,8 +80,10 @@ type Log struct {
 
 	waiters waiterList
 	join    Join
-	joined  bool // in a flush
-	target  LSN  // which makes this durable
+	joined  bool   // in a flush
+	target  LSN    // which makes this durable
+	end     Offset // and everything before it
+	flushed Offset // everything before it is durable
 
 	begin Begun // hears that the life has begun
 	stats Stats
@@ -192,6 +194,9 @@ func (l *Log) Epoch() Epoch { return l.epoch } //nolint:revive // see Life
 // Head is where the next batch goes, Tail the first byte that is kept.
 func (l *Log) Head() Offset { return l.head }
 func (l *Log) Tail() Offset { return l.tail } //nolint:revive // see Head
+
+// DurableEnd is where the last batch ends of those that are durable: a reader may go there.
+func (l *Log) DurableEnd() Offset { return l.flushed }
 
 // Stats gives the counters.
 func (l *Log) Stats() Stats { return l.stats }
