@@ -33,6 +33,7 @@ type Engine struct {
 	Health   *Health
 	Keyring  *Keyring
 	Sock     *Sock
+	Jobs     *Jobs
 	// Initiator attaches namespaces of other targets.
 	Initiator *initiator.Initiator
 
@@ -43,6 +44,7 @@ type Engine struct {
 	targetOptions    targetOptions
 	depths           depths
 	limiting         sync.Mutex // held while a device's limits are changed
+	draining         sync.Mutex // held while a drain is begun
 }
 
 // NewEngine starts the reactors and registers every method. The engine is in the startup state until Frame.Start.
@@ -65,6 +67,7 @@ func NewEngine(cfg EngineConfig, log *Log) (*Engine, error) {
 	e.Keyring, e.Sock, e.notes = NewKeyring(e.Methods), NewSock(e.Methods), NewNotifications(e.Methods)
 	e.Frame.Add(e.Keyring.Subsystem())
 	e.Frame.Add(e.Sock.Subsystem())
+	e.Jobs = NewJobs(e.Methods)
 	registerWithoutEffect(e.Methods)
 	e.Initiator = initiator.New(e.Bdevs, log.For("initiator"))
 	e.registerFramework()
@@ -73,6 +76,7 @@ func NewEngine(cfg EngineConfig, log *Log) (*Engine, error) {
 	e.registerInitiator()
 	e.registerTarget()
 	e.registerHosts()
+	e.registerDrain()
 	return e, nil
 }
 
@@ -105,10 +109,13 @@ func (e *Engine) Metrics() *Metrics {
 	return m
 }
 
-// Close ends the engine: no connection is accepted any more, what is in flight ends, then the devices are closed and the
+// Close ends the engine: long work is cancelled, no connection is accepted any more, what is in flight ends, then the devices are closed and the
 // reactors stop. It says what it had to leave behind if ctx ends first.
 func (e *Engine) Close(ctx context.Context) error {
-	err := e.Target.Stop(ctx)
+	err := e.Jobs.Close(ctx)
+	if err == nil {
+		err = e.Target.Stop(ctx)
+	}
 	if err == nil {
 		err = e.closeDevices(ctx)
 	}

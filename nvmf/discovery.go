@@ -38,7 +38,7 @@ func (t *Target) discoveryPage(k *controller) []byte {
 		n++
 	}
 	for _, s := range v.subsystems {
-		if !s.allows(k.host.nqn) {
+		if !s.allows(k.host.nqn) || t.draining.Load() && !s.sub.discovery {
 			continue
 		}
 		for i := range s.listeners {

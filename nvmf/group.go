@@ -3,6 +3,8 @@ package nvmf
 import (
 	"net/netip"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/pollux-storage/pollux/reactor"
 )
 
@@ -152,6 +154,10 @@ type portal struct {
 
 // Accepted makes a queue of a new connection; what it becomes, its Connect decides.
 func (p *portal) Accepted(fd int) {
+	if p.pg.target.draining.Load() {
+		_ = unix.Close(fd)
+		return
+	}
 	tuneTCP(fd)
 	q := tcpOrigin{fd: fd, port: p}.open(p.pg, 0, 1)
 	q.t.resume()

@@ -58,6 +58,7 @@ type queue struct {
 	r         *reactor.Reactor
 	state     queueState
 	transGone bool // the transport has ended
+	paused    bool // nothing is read of what the host sends, while the target is drained
 
 	id      QID
 	entries uint32 // commands that the host may have open

@@ -58,6 +58,8 @@ type Target struct {
 	log      *slog.Logger
 	groups   []*pollGroup
 	stopping atomic.Bool
+	draining atomic.Bool // changes under mu
+	drains   sync.Mutex  // one at a time
 
 	mu         sync.Mutex // the configuration; never held while a reactor is waited for that might want it
 	transports map[string]TransportOptions
@@ -167,7 +169,13 @@ func (s *Subsystem) viewNow() *subsystemView {
 		v.hosts[n] = &c
 	}
 	for _, l := range s.listeners {
-		v.listeners = append(v.listeners, listenerView{l, slices.Clone(l.ana)})
+		ana := slices.Clone(l.ana)
+		if s.o.ANA && s.target.draining.Load() {
+			for i := range ana {
+				ana[i] = ANAInaccessible
+			}
+		}
+		v.listeners = append(v.listeners, listenerView{l, ana})
 	}
 	return v
 }

@@ -139,7 +139,7 @@ func addrString(sa unix.Sockaddr) string {
 
 // receive asks for more, unless the connection is held up or ends.
 func (t *tcpQueue) receive() {
-	if t.sock.Open() && !t.sock.Receiving() && t.leaving == nil && t.stalled == nil && !t.starved {
+	if t.sock.Open() && !t.sock.Receiving() && t.leaving == nil && t.stalled == nil && !t.starved && !t.paused {
 		t.sock.Recv(t.conn.Room())
 	}
 }
@@ -164,7 +164,7 @@ func (t *tcpQueue) Received(n int, err error) {
 
 // arrive works off what has arrived, until there is no more or something has to be waited for.
 func (t *tcpQueue) arrive() {
-	for t.state < queueClosing && t.stalled == nil && t.leaving == nil && !t.last {
+	for t.state < queueClosing && t.stalled == nil && t.leaving == nil && !t.last && !t.paused {
 		if t.conn.state == connHeader && !t.hasSlot() {
 			return
 		}

@@ -20,6 +20,8 @@ type cli struct {
 	Top        topCmd        `cmd:"" help:"Watch reactors, block devices and hosts on one screen."`
 	Bench      benchCmd      `cmd:"" help:"Measure a device: IOPS, latency, processor time; verify what it keeps; compare reports."`
 	Config     configCmd     `cmd:"" help:"Save, load and check configurations."`
+	Job        jobCmd        `cmd:"" help:"Watch, wait for and cancel long work."`
+	Drain      drainCmd      `cmd:"" help:"Take no more hosts and let those there are go, before an upgrade."`
 	Completion completionCmd `cmd:"" help:"Print a script that completes commands in your shell."`
 	Version    versionCmd    `cmd:"" help:"Print the version."`
 }

@@ -103,7 +103,7 @@ type Latency struct {
 
 // EngineDrainParams bound an emptying.
 type EngineDrainParams struct {
-	TimeoutSec uint32 `json:"timeout_sec,omitempty" default:"0" doc:"seconds; 0 is no limit"`
+	TimeoutSec uint32 `json:"timeout_sec,omitempty" default:"0" doc:"seconds until the drain fails and the engine serves again; 0 is no limit"`
 }
 
 // JobStarted names work that goes on after the answer.
@@ -116,12 +116,19 @@ type Job struct {
 	Job     string `json:"job"`
 	Method  string `json:"method" doc:"the call that began it"`
 	Object  string `json:"object"`
-	State   string `json:"state" doc:"running, done, failed or cancelled"`
+	State   string `json:"state" doc:"running, cancelling, done, failed or cancelled"`
 	Done    uint64 `json:"done"`
 	Total   uint64 `json:"total"`
 	Unit    string `json:"unit" doc:"of done and total"`
 	Started string `json:"started" doc:"RFC 3339"`
-	Error   string `json:"error,omitempty"`
+	Ended   string `json:"ended,omitempty" doc:"RFC 3339"`
+	Error   string `json:"error,omitempty" doc:"why it did not do all, and what it left"`
+}
+
+// EngineJobsParams name a job, or none for all.
+type EngineJobsParams struct {
+	Job    string `json:"job,omitempty" doc:"job; all without it"`
+	WaitMS uint32 `json:"wait_ms,omitempty" default:"0" doc:"milliseconds to wait for the end of that job"`
 }
 
 // EngineCancelParams name a job.
@@ -143,6 +150,8 @@ var (
 		"Give latencies by device and operation.")
 	EngineDrain = changes[EngineDrainParams, JobStarted]("engine_drain", Runtime,
 		"Take no more connections and let those there are end, before an upgrade.")
-	EngineJobs   = reads[None, []Job]("engine_jobs", Runtime, "List long work.")
+	EngineUndrain = changes[None, bool]("engine_undrain", Runtime, "Take connections again after a drain.")
+	EngineJobs    = reads[EngineJobsParams, []Job]("engine_jobs", Runtime,
+		"List long work that goes on or has ended, or tell of one job, when it has ended.")
 	EngineCancel = changes[EngineCancelParams, bool]("engine_cancel", Runtime, "End long work before it is done.")
 )

@@ -1,0 +1,56 @@
+package ctl
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/pollux-storage/pollux/ctl/api"
+)
+
+// This file empties the engine before an upgrade: nvmf/drain.go says how hosts fare.
+
+// drainObject is what a drained engine's health is about.
+const drainObject = "engine"
+
+func (e *Engine) registerDrain() {
+	Register(e.Methods, api.EngineDrain, e.drain)
+	RegisterDo(e.Methods, api.EngineUndrain, func(context.Context, *api.None) error {
+		if job := e.Jobs.running(api.EngineDrain.Name); job != "" {
+			return api.Reason("ErrBusy", "serve again: the drain is under way; cancel it with engine_cancel, job %s", job)
+		}
+		if err := e.Target.Undrain(); err != nil {
+			return err
+		}
+		e.Health.Report(drainObject, HealthOK, "", time.Now())
+		return nil
+	})
+}
+
+func (e *Engine) drain(_ context.Context, p *api.EngineDrainParams) (api.JobStarted, error) {
+	e.draining.Lock()
+	defer e.draining.Unlock()
+	if job := e.Jobs.running(api.EngineDrain.Name); job != "" {
+		return api.JobStarted{}, api.Reason("ErrBusy", "drain the engine: that is under way as job %s", job)
+	}
+	return e.Jobs.Start(api.Job{Method: api.EngineDrain.Name, Object: "engine", Unit: "queues"}, func(ctx context.Context, progress Progress) error {
+		limit := context.Background()
+		if p.TimeoutSec > 0 {
+			var cancel context.CancelFunc
+			limit, cancel = context.WithTimeout(limit, time.Duration(p.TimeoutSec)*time.Second)
+			defer cancel()
+		}
+		ctx, cancel := context.WithCancelCause(ctx)
+		defer cancel(nil)
+		defer context.AfterFunc(limit, func() { cancel(limit.Err()) })()
+		err := e.Target.Drain(ctx, func(done, total int) { progress.Set(uint64(done), uint64(total)) })
+		switch {
+		case err == nil:
+			e.Health.Report(drainObject, HealthDegraded, "it was drained and takes no connections; engine_undrain lets it serve again", time.Now())
+		case errors.Is(context.Cause(ctx), context.DeadlineExceeded):
+			return fmt.Errorf("the time of %d s has passed, and the engine serves again: %v", p.TimeoutSec, err) // not cancelled by anybody
+		}
+		return err
+	})
+}

@@ -1,0 +1,135 @@
+package nvmf_test
+
+import (
+	"context"
+	"errors"
+	"net"
+	"strings"
+	"testing"
+
+	"github.com/pollux-storage/pollux/bdev"
+	"github.com/pollux-storage/pollux/nvmf"
+	"github.com/pollux-storage/pollux/nvmf/nvmftest"
+)
+
+// draining is a Drain under way.
+type draining struct {
+	cancel context.CancelFunc
+	end    chan error
+}
+
+// startDrain begins a drain, and returns when it has looked so often: the first time when all reactors know of it, the second time,
+// where no host is to be moved, when the queues are paused.
+func startDrain(e *nvmftest.Engine, looks int) *draining {
+	ctx, cancel := context.WithCancel(context.Background())
+	d := &draining{cancel, make(chan error, 1)}
+	looked := make(chan struct{})
+	go func() {
+		d.end <- e.Target.Drain(ctx, func(int, int) {
+			if looks--; looks == 0 {
+				close(looked)
+			}
+		})
+	}()
+	<-looked
+	return d
+}
+
+// wantRefused wants a new connection to be closed before anything is said on it.
+func wantRefused(t *testing.T, e *nvmftest.Engine) {
+	t.Helper()
+	c, err := net.Dial("tcp", e.Addr.String())
+	if err != nil {
+		return
+	}
+	defer c.Close()
+	if n, err := c.Read(make([]byte, 1)); err == nil {
+		t.Errorf("a new connection is served: %d bytes", n)
+	}
+}
+
+// held is an engine whose one host has a write at a device that holds it, and the host's queues.
+func held(t *testing.T, ana bool) (e *nvmftest.Engine, d *nvmftest.Held, p *nvmftest.Peer, write *nvmf.SQE) {
+	e = nvmftest.Start(t, nvmftest.Options{Reactors: 2, Empty: true, Subsystem: func(o *nvmf.SubsystemOptions) { o.ANA = ana }})
+	d = e.AddHeld("Held0", 256)
+	e.AddNamespace(nvmf.NamespaceOptions{BdevName: "Held0"})
+	a := nvmftest.Admin(t, e.Addr)
+	p = nvmftest.Queue(t, e.Addr, a, 1, 32)
+	write = p.RW(nvmf.IOWrite, 0, 1)
+	p.Send(p.Capsule(write, make([]byte, 4096)))
+	d.Want("a write", 1)
+	return e, d, p, write
+}
+
+// What is at a device when a drain begins is answered; what comes later is not carried out. After that the connections end, and none
+// is taken any more.
+func TestDrainAnswersWhatIsInFlight(t *testing.T) {
+	e, d, p, write := held(t, false)
+	drain := startDrain(e, 2)
+	wantRefused(t, e)
+	p.Send(p.Capsule(p.RW(nvmf.IOWrite, 8, 1), make([]byte, 4096)))
+	d.End(bdev.StatusOK)
+	if cqe, _ := p.Completion(write); !cqe.Status.OK() {
+		t.Errorf("the write ended as %v", cqe.Status)
+	}
+	p.WantClosed("after the drain")
+	if err := <-drain.end; err != nil {
+		t.Fatal(err)
+	}
+	d.Want("nothing of the write that came later", 0)
+	e.WantNothingLeft("after the drain")
+	wantRefused(t, e)
+	if err := e.Target.Undrain(); err != nil {
+		t.Fatal(err)
+	}
+	nvmftest.Queue(t, e.Addr, nvmftest.Admin(t, e.Addr), 1, 32)
+}
+
+// A drain that is taken back leaves all as it was: the command that arrived meanwhile is carried out.
+func TestDrainIsTakenBack(t *testing.T) {
+	e, d, p, _ := held(t, false)
+	drain := startDrain(e, 2)
+	p.Send(p.Capsule(p.RW(nvmf.IOWrite, 8, 1), make([]byte, 4096)))
+	drain.cancel()
+	if err := <-drain.end; !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "2 of 2 queues were left") {
+		t.Error(err)
+	}
+	d.Want("both writes", 2)
+	d.End(bdev.StatusOK)
+	for range 2 {
+		p.Recv("a completion")
+	}
+	nvmftest.Admin(t, e.Addr)
+}
+
+// A host that knows ANA is told to take another path, and is refused on this one while it does.
+func TestDrainMovesHostsByANA(t *testing.T) {
+	e, d, p, write := held(t, true)
+	flush := func(why string, want nvmf.Status) {
+		t.Helper()
+		s := p.IO(nvmf.IOFlush)
+		p.Send(p.Capsule(s, nil))
+		cqe, _ := p.Completion(s)
+		p.WantStatus(why, cqe, want)
+	}
+	drain := startDrain(e, 1)
+	flush("while hosts are moved", nvmf.StatusANAInaccessible)
+	drain.cancel()
+	if err := <-drain.end; !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	read := p.RW(nvmf.IORead, 0, 1)
+	p.Send(p.Capsule(nvmftest.Wants(read, 4096), nil))
+	d.Want("the write, and a read when the drain was taken back", 2)
+	drain = startDrain(e, 1)
+	flush("while hosts are moved once more", nvmf.StatusANAInaccessible)
+	d.End(bdev.StatusOK)
+	if cqe, _ := p.Completion(write); !cqe.Status.OK() {
+		t.Errorf("the write ended as %v", cqe.Status)
+	}
+	p.Completion(read)
+	p.WantClosed("after the drain")
+	if err := <-drain.end; err != nil {
+		t.Fatal(err)
+	}
+}
