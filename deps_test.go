@@ -11,11 +11,12 @@ import (
 var rows = []struct {
 	wire, both, storage []string // package folders, with everything below them
 }{
-	{both: []string{"internal/invariant", "internal/sim", "internal/hist", "internal/version"}},
+	{both: []string{"internal/invariant", "internal/hist", "internal/version"}},
+	{both: []string{"internal/sim"}},
 	{both: []string{"reactor/ring"}},
 	{both: []string{"reactor"}},
 	{wire: []string{"rdma"}, both: []string{"bdev"}},
-	{both: []string{"bdev/bdevtest"}},
+	{both: []string{"bdev/bdevtest", "bdev/bdevsim"}},
 	{storage: []string{"wal"}},
 	{storage: []string{"volume"}},
 	{wire: []string{"nvmf", "iscsi"}, storage: []string{"replica"}},
