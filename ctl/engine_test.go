@@ -75,10 +75,10 @@ subsystems:
       - method: nvmf_subsystem_add_host
         params: {nqn: "nqn.2024-01.com.example:disk", host: "nqn.2024-01.com.example:host"}
       - method: nvmf_subsystem_add_ns
-        params: {nqn: "nqn.2024-01.com.example:disk", namespace: {bdev_name: Malloc0, nsid: 3}}
+        params: {nqn: "nqn.2024-01.com.example:disk", namespace: {bdev_name: Malloc0, nsid: 3, write_protect_file: %q}}
       - method: nvmf_discovery_add_referral
         params: {address: {trtype: TCP, traddr: 127.0.0.1, trsvcid: "8009"}}
-`, file)
+`, file, filepath.Join(t.TempDir(), "protection"))
 }
 
 func configureEngine(t *testing.T, e testEngine, source, text string, wait bool) error {
@@ -108,7 +108,7 @@ func TestEngineConfigRoundTrip(t *testing.T) {
 		return string(text)
 	}
 	first := save(one)
-	for _, want := range []string{`"recv_buf_size": 4096`, `"Uring0"`, `"bdev_malloc_create"`, `"nvmf_subsystem_add_ns"`, `"nvmf_discovery_add_referral"`} {
+	for _, want := range []string{`"recv_buf_size": 4096`, `"Uring0"`, `"bdev_malloc_create"`, `"nvmf_subsystem_add_ns"`, `"nvmf_discovery_add_referral"`, `"write_protect_file"`} {
 		if !strings.Contains(first, want) {
 			t.Errorf("%s is not saved", want)
 		}

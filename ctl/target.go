@@ -240,7 +240,7 @@ func (e *Engine) getTransports(p *api.NVMFGetTransportsParams) ([]api.NVMFTransp
 // namespaceOptions reads the identifiers of a namespace.
 func namespaceOptions(p *api.NVMFNamespaceParams) (nvmf.NamespaceOptions, error) {
 	o := nvmf.NamespaceOptions{
-		BdevName: p.BdevName, NSID: nvmf.NSID(p.NSID), UUID: parseUUID(p.UUID), PTPLFile: p.PTPLFile, ANAGroup: p.ANAGrpID, NoAutoVisible: p.NoAutoVisible,
+		BdevName: p.BdevName, NSID: nvmf.NSID(p.NSID), UUID: parseUUID(p.UUID), PTPLFile: p.PTPLFile, ProtectionFile: p.WriteProtect, ANAGroup: p.ANAGrpID, NoAutoVisible: p.NoAutoVisible,
 	}
 	for _, f := range []struct {
 		name, v string
@@ -310,6 +310,9 @@ func describeSubsystem(s *nvmf.SubsystemInfo) api.NVMFSubsystem {
 		}
 		if s.ANA {
 			a.ANAGrpID = &n.ANAGroup
+		}
+		if n.Protection != nvmf.WriteProtectNone {
+			a.WriteProtection = n.Protection.String()
 		}
 		namespaces = append(namespaces, a)
 	}
@@ -400,7 +403,7 @@ func subsystemConfig(s *nvmf.SubsystemInfo) []api.ConfigCall {
 		calls = append(calls, api.NVMFSubsystemAddHost.Config(api.NVMFAddHostParams{NQN: s.NQN, Host: h.NQN, DHCHAPKey: d.DHCHAPKey, DHCHAPCtrlrKey: d.DHCHAPCtrlrKey}))
 	}
 	for _, n := range s.Namespaces {
-		p := api.NVMFNamespaceParams{BdevName: n.BdevName, NSID: uint32(n.NSID), NGUID: hex.EncodeToString(n.NGUID[:]), UUID: uuid.UUID(n.UUID).String(), PTPLFile: n.PTPLFile, ANAGrpID: n.ANAGroup, NoAutoVisible: n.Hidden}
+		p := api.NVMFNamespaceParams{BdevName: n.BdevName, NSID: uint32(n.NSID), NGUID: hex.EncodeToString(n.NGUID[:]), UUID: uuid.UUID(n.UUID).String(), PTPLFile: n.PTPLFile, WriteProtect: n.ProtectionFile, ANAGrpID: n.ANAGroup, NoAutoVisible: n.Hidden}
 		if n.EUI64 != [8]byte{} {
 			p.EUI64 = hex.EncodeToString(n.EUI64[:])
 		}

@@ -36,7 +36,10 @@ type controller struct {
 	cc   CC
 	csts CSTS
 
-	kato   reactor.Ticks // 0: none
+	kato reactor.Ticks // 0: none
+
+	connected reactor.Ticks // kato as the Connect said it, to which a reset goes back
+
 	heard  reactor.Ticks // when a command last came
 	timer  reactor.Timer
 	events asyncEvents
@@ -129,6 +132,7 @@ func (s *subsystemShare) newController(h *handoff) {
 	}
 	q.ctrl = k
 	k.setKATO(h.sqe.ConnectKATO())
+	k.connected = k.kato
 	k.events.init(s.pg.target)
 	s.controllers[id] = k
 	s.attach(q, &k.host, h.port)
@@ -178,7 +182,8 @@ func (k *controller) configure(c *command, cc CC) {
 			break
 		}
 		k.csts = CSTSRDY
-		k.f.clock = hostClock{at: k.share.pg.r.Now()}
+		// No setting of the host outlives a reset. Base Specification 2.1, "Set Features command, Feature Identifiers".
+		k.f, k.kato, k.notices.mask = newFeatures(k.share.pg.r.Now()), k.connected, nil
 		k.keepAlive()
 	case !cc.EN() && was.EN():
 		// "Controller Level Reset": queues and events go, the association stays.
@@ -508,7 +513,7 @@ func (e *asyncEvents) drop(k *controller) {
 		e.n--
 		k.aq.respond(e.waiting[e.n], StatusAbortRequested)
 	}
-	e.pending, e.masked = [4]bool{}, [4]bool{}
+	e.pending, e.masked, e.config = [4]bool{}, [4]bool{}, 0
 	invariant.Check(e.n == 0, "nvmf: events left")
 }
 

@@ -1,21 +1,85 @@
 package nvmf
 
 import (
-	"context"
 	"encoding/binary"
 
 	"github.com/pollux-storage/pollux/reactor"
 )
 
-// This file is the features of a controller. Base Specification 2.0, "Set Features command, Feature Identifiers".
+// This file is the features of a controller. Base Specification 2.0, "Set Features command, Feature Identifiers". None can be
+// saved, and none of a controller outlives its reset ("Current Setting Persists Across Power Cycle and Reset": no, for each of
+// them); what belongs to a namespace is in namespacefeatures.go.
 
-// features are the values that a host may set.
+// features are the values that a host may set, and that a reset of the controller takes back.
 type features struct {
-	queues       uint32 // 07h as granted; 0 before it was asked for
-	temperature  uint32
-	errorRetry   uint32
+	queues       uint32    // 07h as granted; 0 before it was asked for
+	over, under  uint16    // 04h, thresholds of the composite temperature in kelvins
+	errorRetry   []nsValue // 05h
 	clock        hostClock
 	hostBehavior [512]byte
+}
+
+// temperatureOver is the threshold before a host set one: what Identify says in WCTEMP. "Temperature Threshold".
+const temperatureOver = 0x157
+
+func newFeatures(now reactor.Ticks) features {
+	return features{over: temperatureOver, clock: hostClock{at: now}}
+}
+
+// featureRule says what a feature is.
+type featureRule struct {
+	known      bool
+	changeable bool
+	namespace  bool // it belongs to a namespace, which NSID names
+	discovery  bool // a discovery controller has it too
+}
+
+var featureRules = [256]featureRule{
+	FIDArbitration:     {known: true},
+	FIDPower:           {known: true, changeable: true},
+	FIDTemperature:     {known: true, changeable: true},
+	FIDErrorRecovery:   {known: true, changeable: true, namespace: true},
+	FIDVolatileCache:   {known: true},
+	FIDQueues:          {known: true, changeable: true},
+	FIDAtomicity:       {known: true, changeable: true},
+	FIDEvents:          {known: true, changeable: true, discovery: true},
+	FIDTimestamp:       {known: true, changeable: true},
+	FIDKeepAlive:       {known: true, changeable: true, discovery: true},
+	FIDHostBehavior:    {known: true, changeable: true},
+	FIDHostID:          {known: true},
+	FIDReservationMask: {known: true, changeable: true, namespace: true},
+	FIDReservationPTPL: {known: true, changeable: true, namespace: true},
+	FIDWriteProtect:    {known: true, changeable: true, namespace: true},
+}
+
+// feature gives the rule of a feature; one that this controller does not have is not known.
+func (k *controller) feature(fid FID) featureRule {
+	r := featureRules[fid]
+	if k.discovery() && !r.discovery || fid == FIDVolatileCache && k.identifyController().VWC&VWCPresent == 0 {
+		return featureRule{}
+	}
+	return r
+}
+
+// featureEffects is log page 12h.
+func (k *controller) featureEffects() []FeatureEffects {
+	var out []FeatureEffects
+	for i := range featureRules {
+		fid := FID(i)
+		r := k.feature(fid)
+		if !r.known {
+			continue
+		}
+		e := EffectsSupported | ScopeController
+		if r.namespace {
+			e = EffectsSupported | ScopeNamespace
+		}
+		if fid == FIDWriteProtect {
+			e |= EffectsNamespace // NSATTR
+		}
+		out = append(out, FeatureEffects{fid, e})
+	}
+	return out
 }
 
 // hostClock is feature 0Eh, a clock that goes on from what the host set it to, or from 0 at the reset. Base Specification 2.0,
@@ -40,39 +104,64 @@ func (h *hostClock) page(now reactor.Ticks) (b [timestampBytes]byte) {
 }
 
 func (k *controller) getFeature(c *command) {
-	fid := c.sqe.FID()
-	if k.discovery() && fid != FIDEvents && fid != FIDKeepAlive {
+	fid, sel := c.sqe.FID(), c.sqe.SEL()
+	rule := k.feature(fid)
+	switch {
+	case !rule.known, sel > SELSupported:
 		k.aq.respond(c, StatusInvalidField|DNR)
-		return
-	}
-	if fid == FIDReservationMask || fid == FIDReservationPTPL {
-		k.getReservationFeature(c, fid)
-		return
-	}
-	v, changeable, ok := k.feature(fid)
-	if !ok {
-		k.aq.respond(c, StatusInvalidField|DNR)
-		return
-	}
-	switch c.sqe.SEL() {
-	case SELCurrent, SELDefault, SELSaved:
-		c.dw0 = v
-	case SELSupported:
-		if changeable {
+	case rule.namespace:
+		k.getNamespaceFeature(c, fid, sel)
+	case sel == SELSupported:
+		if rule.changeable {
 			c.dw0 = FeatureChangeable
 		}
 		k.aq.respond(c, StatusSuccess)
-		return
 	default:
-		k.aq.respond(c, StatusInvalidField|DNR)
-		return
+		// "Get Features command", Select: what cannot be saved has its default as its saved value.
+		k.giveFeature(c, fid, sel != SELCurrent)
+	}
+}
+
+// giveFeature answers with the value of a feature of the controller, the current one or the default.
+func (k *controller) giveFeature(c *command, fid FID, original bool) {
+	f := &k.f
+	if original {
+		n := newFeatures(k.share.pg.r.Now())
+		f = &n
 	}
 	switch fid {
+	case FIDArbitration:
+		c.dw0 = 6
+	case FIDTemperature:
+		v, ok := f.threshold(c.sqe.CDW(11), false)
+		if !ok {
+			k.aq.respond(c, StatusInvalidField|DNR)
+			return
+		}
+		c.dw0 = uint32(*v)
+	case FIDVolatileCache:
+		c.dw0 = 1
+	case FIDQueues:
+		if c.dw0 = f.queues; c.dw0 == 0 {
+			n := k.queuesMax()
+			c.dw0 = Queues{n, n}.Encode()
+		}
+	case FIDEvents:
+		if !original {
+			c.dw0 = k.events.config
+		}
+	case FIDKeepAlive:
+		c.dw0 = uint32(k.kato / reactor.Millisecond)
+		if original {
+			c.dw0 = uint32(k.connected / reactor.Millisecond)
+		}
 	case FIDTimestamp:
-		page := k.f.clock.page(k.share.pg.r.Now())
+		page := f.clock.page(k.share.pg.r.Now())
 		k.aq.give(c, page[:], uint32(len(page)))
+		return
 	case FIDHostBehavior:
-		k.aq.give(c, k.f.hostBehavior[:], uint32(len(k.f.hostBehavior)))
+		k.aq.give(c, f.hostBehavior[:], uint32(len(f.hostBehavior)))
+		return
 	case FIDHostID:
 		// "Host Identifier": over fabrics it is 128 bits and EXHID says so.
 		if c.sqe.CDW(11)&1 == 0 {
@@ -80,77 +169,60 @@ func (k *controller) getFeature(c *command) {
 			return
 		}
 		k.aq.give(c, k.host.id[:], uint32(len(k.host.id)))
-	default:
-		k.aq.respond(c, StatusSuccess)
+		return
 	}
+	k.aq.respond(c, StatusSuccess)
 }
 
-// feature gives a feature's value in DW0, and whether Set Features may change it.
-func (k *controller) feature(fid FID) (v uint32, changeable, ok bool) {
-	switch fid {
-	case FIDArbitration:
-		return 6, false, true
-	case FIDPower:
-		return 0, true, true
-	case FIDTemperature:
-		return k.f.temperature, true, true
-	case FIDErrorRecovery:
-		return k.f.errorRetry, true, true
-	case FIDVolatileCache:
-		if k.identifyController().VWC&VWCPresent == 0 {
-			return 0, false, false
-		}
-		return 1, false, true
-	case FIDQueues:
-		return k.f.queues, true, true
-	case FIDAtomicity:
-		return 0, true, true
-	case FIDEvents:
-		return k.events.config, true, true
-	case FIDTimestamp, FIDHostBehavior:
-		return 0, true, true
-	case FIDKeepAlive:
-		return uint32(k.kato / 1e6), true, true
-	case FIDHostID:
-		return 0, false, true
+// threshold finds what CDW11 of feature 04h names: TMPSEL 19:16, of which there is the composite temperature, 0, and THSEL
+// 21:20, over or under. TMPSEL Fh, all of them, is for Set Features alone.
+func (f *features) threshold(v uint32, set bool) (*uint16, bool) {
+	if sensor := v >> 16 & 0xF; sensor != 0 && (sensor != 0xF || !set) {
+		return nil, false
 	}
-	return 0, false, false
+	switch v >> 20 & 3 {
+	case 0:
+		return &f.over, true
+	case 1:
+		return &f.under, true
+	}
+	return nil, false
 }
 
 func (k *controller) setFeature(c *command) {
-	fid, v := c.sqe.FID(), c.sqe.CDW(11)
-	if !k.discovery() && !c.sqe.SV() && (fid == FIDReservationMask || fid == FIDReservationPTPL) {
-		k.setReservationFeature(c, fid, v)
-		return
-	}
+	fid, id := c.sqe.FID(), c.sqe.NSID()
+	rule := k.feature(fid)
 	s := StatusSuccess
 	switch {
+	case !rule.known:
+		s = StatusInvalidField | DNR
 	case c.sqe.SV():
 		s = StatusFeatureNotSaveable | DNR
-	case k.discovery() && fid != FIDEvents && fid != FIDKeepAlive:
-		s = StatusInvalidField | DNR
+	case rule.namespace:
+		k.setNamespaceFeature(c, fid, c.sqe.CDW(11))
+		return
+	case id != 0 && id != NSIDAll && uint32(id) > k.share.sub.o.MaxNamespaces:
+		s = StatusInvalidNamespace | DNR
+	case id != 0 && id != NSIDAll:
+		s = StatusFeatureNotNamespace | DNR
 	default:
-		s = k.change(c, fid, v)
+		s = k.change(c, fid, c.sqe.CDW(11))
 	}
 	k.aq.respond(c, s)
 }
 
 func (k *controller) change(c *command, fid FID, v uint32) Status {
-	if id := c.sqe.NSID(); id != 0 && id != NSIDAll {
-		return StatusFeatureNotNamespace | DNR
-	}
 	switch fid {
 	case FIDPower:
 		if v&0x1F != 0 { // there is power state 0 alone
 			return StatusInvalidField | DNR
 		}
 	case FIDTemperature:
-		k.f.temperature = v
-	case FIDErrorRecovery:
-		if v&(1<<16) != 0 { // DULBE: deallocated blocks read as zeros here, never as an error
+		at, ok := k.f.threshold(v, true)
+		if !ok {
 			return StatusInvalidField | DNR
 		}
-		k.f.errorRetry = v
+		*at = uint16(v)
 	case FIDQueues:
 		// "Number of Queues": 0-based halves, and never after a queue was made.
 		if v&0xFFFF == 0xFFFF || v>>16 == 0xFFFF {
@@ -190,79 +262,11 @@ func (k *controller) change(c *command, fid FID, v uint32) Status {
 	case FIDHostID:
 		return StatusSequence | DNR // over fabrics it is set by Connect
 	case FIDVolatileCache:
-		if _, _, ok := k.feature(fid); ok {
-			if v&1 == 0 {
-				return StatusFeatureNotChangeable | DNR
-			}
-			return StatusSuccess
+		if v&1 == 0 {
+			return StatusFeatureNotChangeable | DNR
 		}
-		return StatusInvalidField | DNR
-	case FIDArbitration:
-		return StatusFeatureNotChangeable | DNR
 	default:
-		return StatusInvalidField | DNR
+		return StatusFeatureNotChangeable | DNR
 	}
 	return StatusSuccess
-}
-
-// getReservationFeature answers features 82h and 83h, which belong to a namespace.
-func (k *controller) getReservationFeature(c *command, fid FID) {
-	id := c.sqe.NSID()
-	n := k.namespace(id)
-	switch {
-	case n == nil:
-		k.aq.respond(c, StatusInvalidNamespace|DNR)
-		return
-	case c.sqe.SEL() == SELSupported:
-		c.dw0 = FeatureChangeable | FeatureNamespace
-	case !n.ana.Status().OK():
-		k.aq.respond(c, n.ana.Status())
-		return
-	case fid == FIDReservationMask:
-		c.dw0 = k.notices.mask[id]
-	case k.share.view.namespaces[id-1].reservations.PTPL:
-		c.dw0 = 1
-	}
-	k.aq.respond(c, StatusSuccess)
-}
-
-func (k *controller) setReservationFeature(c *command, fid FID, v uint32) {
-	id := c.sqe.NSID()
-	if fid == FIDReservationMask {
-		if k.notices.mask == nil {
-			k.notices.mask = map[NSID]uint32{}
-		}
-		// "Reservation Notification Mask": FFFFFFFFh is every namespace that the controller has.
-		for i := range k.aq.ns {
-			if k.aq.ns[i].ns != nil && (id == NSIDAll || id == NSID(i+1)) {
-				k.notices.mask[NSID(i+1)] = v & ReservationMaskAll
-			}
-		}
-		if id != NSIDAll && k.namespace(id) == nil {
-			k.aq.respond(c, StatusInvalidNamespace|DNR)
-			return
-		}
-		k.aq.respond(c, StatusSuccess)
-		return
-	}
-	n := k.namespace(id)
-	switch {
-	case n == nil:
-		k.aq.respond(c, StatusInvalidNamespace|DNR)
-		return
-	case !n.ana.Status().OK():
-		k.aq.respond(c, n.ana.Status())
-		return
-	}
-	q, t, s := k.aq, k.share.pg.target, k.share.sub
-	go func() {
-		status := t.setPTPL(context.Background(), s, id, v&1 != 0)
-		_ = q.r.Go(func() {
-			if q.state >= queueClosing {
-				q.release(c)
-				return
-			}
-			q.respond(c, status)
-		})
-	}()
 }

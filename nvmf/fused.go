@@ -149,6 +149,8 @@ func (q *queue) halfFetched(c *command, ok bool) {
 		q.endPair(first, StatusFusedFailed|DNR, StatusTransientTransport)
 	case first.aborted || second.aborted:
 		q.abortPair(first)
+	case q.ns[first.sqe.NSID()-1].protected: // since the pair was admitted
+		q.endPair(first, StatusFusedFailed|DNR, StatusWriteProtected|DNR)
 	default:
 		first.state, second.state = commandExecuting, commandExecuting
 		first.compareAndWrite()

@@ -66,7 +66,8 @@ const (
 	VWCFlushNotAll uint8 = 2 << 1 // Flush of FFFFFFFFh is refused
 	VWCFlushAll    uint8 = 3 << 1 // and here taken
 
-	NWPCProtect uint8 = 1 << 0
+	NWPCProtect         uint8 = 1 << 0
+	NWPCUntilPowerCycle uint8 = 1 << 1
 
 	OCFSFormat0 uint16 = 1 << 0
 

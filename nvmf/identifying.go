@@ -112,7 +112,7 @@ func (k *controller) identifyController() IdentifyController {
 		CTRATT: CTRATTHOSTID128 | CTRATTTBKAS, CNTRLTYPE: ControllerIO,
 		ACL: abortsMax - 1, AERL: asyncEventsMax - 1, FRMW: 3, LPA: LPAExtended | LPAPages, ELPE: errorLogMax - 1,
 		KAS: o.KAS, SQES: 0x66, CQES: 0x44, MAXCMD: uint16(min(o.MaxQueueDepth, 65535)),
-		SGLS: SGLSAnyAlign | SGLSOffset | SGLSTransport, SUBNQN: sub.o.NQN, WCTEMP: 0x157, CCTEMP: 0x175,
+		SGLS: SGLSAnyAlign | SGLSOffset | SGLSTransport, SUBNQN: sub.o.NQN, WCTEMP: temperatureOver, CCTEMP: 0x175,
 	}
 	if k.discovery() {
 		c.CNTRLTYPE, c.OAES = ControllerDiscovery, OAESDiscovery
@@ -124,13 +124,17 @@ func (k *controller) identifyController() IdentifyController {
 	c.OAES = OAESNamespaces
 	c.LPA |= LPAEffects
 	c.NN, c.MNAN = sub.o.MaxNamespaces, sub.o.MaxNamespaces
-	c.ONCS = ONCSCompare | ONCSDSM | ONCSWriteZeroes | ONCSVerify | ONCSReservations | ONCSCopy | ONCSTimestamp
+	c.ONCS = ONCSCompare | ONCSDSM | ONCSWriteZeroes | ONCSVerify | ONCSReservations | ONCSCopy | ONCSTimestamp | ONCSSave
 	c.OCFS = OCFSFormat0
 	c.FUSES, c.ACWU = FUSESCompareAndWrite, uint16(k.acwu()-1)
 	c.VWC = VWCFlushNotAll
 	for i := range k.aq.ns {
-		if n := k.aq.ns[i].ns; n != nil && n.ch.Geometry().Volatile {
+		n := k.aq.ns[i].ns
+		if n != nil && n.ch.Geometry().Volatile {
 			c.VWC |= VWCPresent
+		}
+		if n != nil && n.ns.ProtectionFile != "" {
+			c.NWPC = NWPCProtect | NWPCUntilPowerCycle
 		}
 	}
 	c.IOCCSZ = (SQEBytes + o.InCapsuleDataBytes) / 16
@@ -154,16 +158,12 @@ func (k *controller) identifyNamespace(cns CNS, n *queueNamespace) []byte {
 	case CNSIONamespace:
 		return AppendIdentifyZero(nil) // no protection information, so nothing beside CNS 00h
 	case CNSIndependentNamespace:
-		in := IndependentNamespace{NSFEAT: nsfeat(n.ns.ch), NMIC: NMICShared, ANAGRPID: v.group, NSTAT: NSTATReady, NSATTR: nsattr(g)}
+		in := IndependentNamespace{NSFEAT: nsfeat(n.ns.ch), NMIC: NMICShared, RESCAP: rescap(n.ns.ns), ANAGRPID: v.group, NSTAT: NSTATReady, NSATTR: nsattr(n)}
 		return in.AppendTo(nil)
 	}
 	id := IdentifyNamespace{
-		NSZE: g.Blocks, NCAP: g.Blocks, NUSE: g.Blocks, NSFEAT: nsfeat(n.ns.ch), NMIC: NMICShared, ANAGRPID: v.group, NSATTR: nsattr(g),
-		NGUID: n.ns.ns.NGUID, EUI64: n.ns.ns.EUI64,
-	}
-	id.RESCAP = RESCAPTypes | RESCAPIgnoreKeys
-	if n.ns.ns.PTPLFile != "" {
-		id.RESCAP |= RESCAPPTPL
+		NSZE: g.Blocks, NCAP: g.Blocks, NUSE: g.Blocks, NSFEAT: nsfeat(n.ns.ch), NMIC: NMICShared, ANAGRPID: v.group, NSATTR: nsattr(n),
+		RESCAP: rescap(n.ns.ns), NGUID: n.ns.ns.NGUID, EUI64: n.ns.ns.EUI64,
 	}
 	if g.UnmapZeroes {
 		id.DLFEAT = DLFEATZeros | DLFEATDEAC
@@ -185,6 +185,13 @@ func (k *controller) identifyNamespace(cns CNS, n *queueNamespace) []byte {
 	return id.AppendTo(nil)
 }
 
+func rescap(n *Namespace) uint8 {
+	if n.PTPLFile != "" {
+		return RESCAPTypes | RESCAPIgnoreKeys | RESCAPPTPL
+	}
+	return RESCAPTypes | RESCAPIgnoreKeys
+}
+
 func nsfeat(c *bdev.Channel) uint8 {
 	f := NSFEATAtomic | NSFEATOptimal
 	if c.Supports(bdev.Unmap) {
@@ -193,8 +200,8 @@ func nsfeat(c *bdev.Channel) uint8 {
 	return f
 }
 
-func nsattr(g *bdev.Geometry) uint8 {
-	if g.ReadOnly {
+func nsattr(n *queueNamespace) uint8 {
+	if n.protected || n.ns.ch.Geometry().ReadOnly {
 		return NSATTRProtected
 	}
 	return 0

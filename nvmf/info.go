@@ -44,6 +44,10 @@ type NamespaceInfo struct {
 	NGUID    [16]byte
 	EUI64    [8]byte
 	PTPLFile string
+
+	ProtectionFile string
+	Protection     WriteProtection
+
 	ANAGroup uint32
 	Hidden   bool
 	Hosts    []string // those that see it, if it is hidden
@@ -66,7 +70,7 @@ func (t *Target) Subsystems() []SubsystemInfo {
 		for _, n := range s.namespaces {
 			if n != nil {
 				i.Namespaces = append(i.Namespaces, NamespaceInfo{
-					n.NSID, n.BdevName, n.UUID, n.NGUID, n.EUI64, n.PTPLFile, n.group, n.hidden, slices.Sorted(maps.Keys(n.hosts)),
+					n.NSID, n.BdevName, n.UUID, n.NGUID, n.EUI64, n.PTPLFile, n.ProtectionFile, n.protection, n.group, n.hidden, slices.Sorted(maps.Keys(n.hosts)),
 				})
 			}
 		}

@@ -58,7 +58,7 @@ func (q *queue) admitIO(c *command, sgl Status) Status {
 	if !rule.reserve && (n.denyRead || n.denyWrite && (rule.kind.Writes() || rule.kind == bdev.Flush)) {
 		return StatusReservationConflict
 	}
-	if g.ReadOnly && rule.kind.Writes() {
+	if (g.ReadOnly || n.protected) && c.modifies() {
 		return StatusWriteProtected | DNR
 	}
 	if s := c.checkFuse(); !s.OK() {
@@ -88,6 +88,12 @@ func (q *queue) admitIO(c *command, sgl Status) Status {
 	c.ns = n.ns
 	c.ns.enter()
 	return StatusSuccess
+}
+
+// modifies reports whether the command may change blocks: a Dataset Management without AD is a hint.
+func (c *command) modifies() bool {
+	rule := &ioRules[c.sqe.Opcode()]
+	return !rule.reserve && rule.kind.Writes() && (IOOpcode(c.sqe.Opcode()) != IODatasetManagement || c.sqe.AD())
 }
 
 // checkFuse refuses every fused command but the two of Compare and Write, and of them one that has come alone.
@@ -146,6 +152,10 @@ func (q *queue) checkBlocks(c *command, rule *ioRule, g *bdev.Geometry) Status {
 func (q *queue) io(c *command) {
 	if ioRules[c.sqe.Opcode()].reserve {
 		q.reserveCommand(c)
+		return
+	}
+	if q.ns[c.sqe.NSID()-1].protected && c.modifies() {
+		q.respond(c, StatusWriteProtected|DNR) // since the command was admitted, while its data was on the way
 		return
 	}
 	req := &c.req

@@ -94,7 +94,7 @@ func (k *controller) page(p LogPage) ([]byte, Status) {
 	case LIDANA:
 		return k.anaPage(p.LSP&LSPANAGroupsOnly != 0), StatusSuccess
 	case LIDFeatures:
-		return AppendFeatures(nil, featureEffects), StatusSuccess
+		return AppendFeatures(nil, k.featureEffects()), StatusSuccess
 	case LIDReservation:
 		return k.reservationPage(), StatusSuccess
 	case LIDDiscovery:
@@ -181,7 +181,7 @@ func (k *controller) anaPage(groupsOnly bool) []byte {
 
 var adminEffects = []AdminEffects{
 	{AdminGetLogPage, EffectsSupported}, {AdminIdentify, EffectsSupported}, {AdminAbort, EffectsSupported},
-	{AdminSetFeatures, EffectsSupported}, {AdminGetFeatures, EffectsSupported}, {AdminAER, EffectsSupported},
+	{AdminSetFeatures, EffectsSupported | EffectsNamespace}, {AdminGetFeatures, EffectsSupported}, {AdminAER, EffectsSupported},
 	{AdminKeepAlive, EffectsSupported},
 }
 
@@ -192,14 +192,4 @@ var ioEffects = []IOEffects{
 	{IOCopy, EffectsSupported | EffectsContent},
 	{IOReservationRegister, EffectsSupported}, {IOReservationReport, EffectsSupported}, {IOReservationAcquire, EffectsSupported},
 	{IOReservationRelease, EffectsSupported},
-}
-
-var featureEffects = []FeatureEffects{
-	{FIDArbitration, EffectsSupported | ScopeController}, {FIDPower, EffectsSupported | ScopeController},
-	{FIDTemperature, EffectsSupported | ScopeController}, {FIDErrorRecovery, EffectsSupported | ScopeController},
-	{FIDQueues, EffectsSupported | ScopeController}, {FIDAtomicity, EffectsSupported | ScopeController},
-	{FIDEvents, EffectsSupported | ScopeController}, {FIDTimestamp, EffectsSupported | ScopeController},
-	{FIDKeepAlive, EffectsSupported | ScopeController}, {FIDHostBehavior, EffectsSupported | ScopeController},
-	{FIDHostID, EffectsSupported | ScopeController}, {FIDReservationMask, EffectsSupported | ScopeNamespace},
-	{FIDReservationPTPL, EffectsSupported | ScopeNamespace},
 }

@@ -97,6 +97,7 @@ type queueNamespace struct {
 	group uint32
 
 	denyRead, denyWrite bool // by another host's reservation
+	protected           bool // against writes, by feature 84h
 }
 
 type commandState uint8

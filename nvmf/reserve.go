@@ -202,26 +202,31 @@ func (n *Namespace) keep(r *reservations) error {
 	if err != nil {
 		return err
 	}
-	tmp := n.PTPLFile + ".new"
+	if err := replaceFile(n.PTPLFile, b); err != nil {
+		return fmt.Errorf("keeping reservations in %s: %w", n.PTPLFile, err)
+	}
+	return nil
+}
+
+// replaceFile gives a file other contents, durably: a crash leaves the old ones or the new ones.
+func replaceFile(path string, b []byte) error {
+	tmp := path + ".new"
 	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
-		return fmt.Errorf("keeping reservations in %s: %w", n.PTPLFile, err)
+		return err
 	}
 	_, err = f.Write(b)
 	err = errors.Join(err, f.Sync(), f.Close())
 	if err == nil {
-		err = os.Rename(tmp, n.PTPLFile)
+		err = os.Rename(tmp, path)
 	}
 	if err == nil {
 		var dir *os.File
-		if dir, err = os.Open(filepath.Dir(n.PTPLFile)); err == nil {
+		if dir, err = os.Open(filepath.Dir(path)); err == nil {
 			err = errors.Join(dir.Sync(), dir.Close())
 		}
 	}
-	if err != nil {
-		return fmt.Errorf("keeping reservations in %s: %w", n.PTPLFile, err)
-	}
-	return nil
+	return err
 }
 
 // restore reads the ptpl file of a namespace that is being added; none yet is an empty state.
@@ -254,7 +259,7 @@ func (n *Namespace) restore() error {
 type reservationNotices struct {
 	list []ReservationNotification
 	lpc  uint64
-	mask map[NSID]uint32 // feature 82h
+	mask []nsValue // feature 82h
 }
 
 const reservationNoticesMax = 256
@@ -262,7 +267,7 @@ const reservationNoticesMax = 256
 // reservationNotice notes an event, unless the host masked it, and raises the asynchronous event.
 func (k *controller) reservationNotice(id NSID, e ReservationEvent) {
 	n := &k.notices
-	if n.mask[id]&e.Mask() != 0 {
+	if valueOf(n.mask, id)&e.Mask() != 0 {
 		return
 	}
 	if len(n.list) == reservationNoticesMax {

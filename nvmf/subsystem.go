@@ -78,6 +78,8 @@ type Namespace struct {
 	EUI64    [8]byte
 	PTPLFile string
 
+	ProtectionFile string // keeps write protection over a restart; "": it cannot be write protected
+
 	handle   *bdev.Handle
 	channels []*bdev.Channel // by reactor
 
@@ -87,6 +89,7 @@ type Namespace struct {
 	hidden bool   // only hosts in hosts see it
 	hosts  map[string]bool
 
+	protection   WriteProtection
 	reservations *reservations // replaced, never altered
 }
 
@@ -134,6 +137,7 @@ type namespaceView struct {
 	hidden bool
 	hosts  map[string]bool
 
+	protection   WriteProtection
 	reservations *reservations
 }
 
@@ -275,15 +279,19 @@ func (s *subsystemShare) resolve(q *queue) (changed []NSID, ana bool) {
 		var now queueNamespace
 		if i < len(s.view.namespaces) {
 			if v := &s.view.namespaces[i]; v.visible(q.host.nqn) {
-				now = queueNamespace{ns: s.ns[i], ana: l.state(v.group), group: v.group}
+				now = queueNamespace{ns: s.ns[i], ana: l.state(v.group), group: v.group, protected: v.protection != WriteProtectNone}
 				now.denyRead, now.denyWrite = v.reservations.deny(q.host.id)
 			}
 		}
 		was := q.ns[i]
 		q.ns[i] = now
-		if was.ns != now.ns {
+		if was.ns != now.ns || was.protected != now.protected {
 			changed = append(changed, NSID(i+1))
-		} else if was.group != now.group || was.ana != now.ana && now.ana != ANAChange {
+		}
+		if was.ns != now.ns {
+			continue
+		}
+		if was.group != now.group || was.ana != now.ana && now.ana != ANAChange {
 			ana = true
 		}
 	}

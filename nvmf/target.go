@@ -157,7 +157,7 @@ func (s *Subsystem) viewNow() *subsystemView {
 	for _, n := range s.namespaces {
 		nv := namespaceView{ns: n}
 		if n != nil {
-			nv.group, nv.hidden, nv.hosts, nv.reservations = n.group, n.hidden, map[string]bool{}, n.reservations
+			nv.group, nv.hidden, nv.hosts, nv.protection, nv.reservations = n.group, n.hidden, map[string]bool{}, n.protection, n.reservations
 			for h := range n.hosts {
 				nv.hosts[h] = true
 			}
@@ -356,14 +356,16 @@ func (t *Target) closeControllers(ctx context.Context, s *Subsystem, match func(
 
 // NamespaceOptions describe a namespace at its addition.
 type NamespaceOptions struct {
-	BdevName      string
-	NSID          NSID // 0: the lowest free one
-	NGUID         [16]byte
-	EUI64         [8]byte
-	UUID          [16]byte
-	PTPLFile      string
-	ANAGroup      uint32 // 0: as the NSID
-	NoAutoVisible bool
+	BdevName string
+	NSID     NSID // 0: the lowest free one
+	NGUID    [16]byte
+	EUI64    [8]byte
+	UUID     [16]byte
+	PTPLFile string
+	// ProtectionFile keeps write protection over a restart; without it hosts cannot write protect the namespace.
+	ProtectionFile string
+	ANAGroup       uint32 // 0: as the NSID
+	NoAutoVisible  bool
 }
 
 // AddNamespace lets a subsystem serve a device.
@@ -377,7 +379,7 @@ func (t *Target) AddNamespace(nqn string, o NamespaceOptions) (NSID, error) {
 	if err != nil {
 		return fail(err)
 	}
-	n := &Namespace{BdevName: o.BdevName, UUID: o.UUID, NGUID: o.NGUID, EUI64: o.EUI64, PTPLFile: o.PTPLFile, hidden: o.NoAutoVisible, hosts: map[string]bool{}}
+	n := &Namespace{BdevName: o.BdevName, UUID: o.UUID, NGUID: o.NGUID, EUI64: o.EUI64, PTPLFile: o.PTPLFile, ProtectionFile: o.ProtectionFile, hidden: o.NoAutoVisible, hosts: map[string]bool{}}
 	if n.handle, err = t.registry.Open(o.BdevName, bdev.OpenOptions{Who: "subsystem " + nqn, Event: func(e bdev.Event) { t.deviceEvent(s, n, e) }}); err != nil {
 		return fail(err)
 	}
@@ -387,6 +389,9 @@ func (t *Target) AddNamespace(nqn string, o NamespaceOptions) (NSID, error) {
 	}
 	newIDs(n, n.handle.Device().UUID())
 	if err = n.restore(); err == nil {
+		err = n.restoreProtection()
+	}
+	if err == nil {
 		t.mu.Lock()
 		err = s.place(n, o)
 		t.mu.Unlock()

@@ -141,6 +141,8 @@ type NVMFNamespace struct {
 	EUI64    string  `json:"eui64,omitempty" doc:"16 hexadecimal digits"`
 	UUID     string  `json:"uuid,omitempty"`
 	ANAGrpID *uint32 `json:"anagrpid,omitempty" doc:"with ana_reporting"`
+
+	WriteProtection string `json:"write_protection,omitempty" doc:"write_protect or until_power_cycle, where a host protected it"`
 }
 
 // NVMFAddListenerParams give a subsystem an address.
@@ -181,6 +183,7 @@ type NVMFNamespaceParams struct {
 	EUI64         string `json:"eui64,omitempty" doc:"16 hexadecimal digits"`
 	UUID          string `json:"uuid,omitempty" format:"uuid" doc:"the device's own without it"`
 	PTPLFile      string `json:"ptpl_file,omitempty" doc:"path of a file that keeps reservations over a restart"`
+	WriteProtect  string `json:"write_protect_file,omitempty" doc:"path of a file that keeps write protection over a restart; without it hosts cannot write protect the namespace"`
 	ANAGrpID      uint32 `json:"anagrpid,omitempty" doc:"ANA group; the nsid without it"`
 	NoAutoVisible bool   `json:"no_auto_visible,omitempty" default:"false" doc:"seen only by hosts added by nvmf_ns_add_host"`
 	HideMetadata  bool   `json:"hide_metadata,omitempty" default:"false" doc:"no effect: devices have no metadata"`
