@@ -37,6 +37,7 @@ type Request struct {
 	r       *reactor.Reactor
 	later   reactor.Deferred
 	op      reactor.Op
+	bound   *reactor.Reactor // where op is
 	handler OpHandler
 	next    *Request // in a list of whoever holds it
 	top     int8
@@ -106,7 +107,9 @@ func (q *Request) Frame() *frame { return &q.frames[q.top-1] }
 func (q *Request) Op(h OpHandler) *reactor.Op {
 	if !q.op.Bound() {
 		q.r.Bind(&q.op, (*requestOp)(q))
+		q.bound = q.r
 	}
+	invariant.Check(q.bound == q.r, "bdev: a request on another reactor than before, without Release")
 	q.handler = h
 	return &q.op
 }
@@ -122,7 +125,7 @@ func (q *requestOp) OpDone(_ *reactor.Op, res int32, _ uint32) {
 func (q *Request) Release() {
 	invariant.Check(!q.InFlight(), "bdev: releasing a request in flight")
 	if q.op.Bound() {
-		q.r.Unbind(&q.op)
+		q.bound.Unbind(&q.op)
 	}
 }
 

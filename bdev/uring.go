@@ -9,6 +9,8 @@ import (
 
 	"github.com/google/uuid"
 	"golang.org/x/sys/unix"
+
+	"github.com/pollux-storage/pollux/reactor"
 )
 
 // Uring is a file or a block device of the system, reached through the reactors' rings, with O_DIRECT where it is possible.
@@ -32,12 +34,16 @@ type Uring struct {
 	direct   bool
 	block    bool
 	discard  bool // a block device that can only discard
+	polling  bool // polling was possible when the file was opened
 	readOnly bool
 	shift    uint
 
 	// shrunk is set when a request met an end before the device's. A file would grow again by a write past its end, and what
 	// it has lost would read as zeros: so no write is taken until Rescan has accepted the new size.
 	shrunk atomic.Bool
+
+	// polled is that and that no file system has refused since.
+	polled atomic.Bool
 }
 
 // UringOptions say how a file is opened.
@@ -45,7 +51,19 @@ type UringOptions struct {
 	BlockSize uint32 // 0: the block device's own, 4096 for a file where the file system allows it, else 512
 	UUID      uuid.UUID
 	ReadOnly  bool
+	Polling   Polling
 }
+
+// Polling says whether completions of reads and writes are polled for, on devices with poll queues. That is faster, and keeps
+// a reactor awake while any are in flight.
+type Polling uint8
+
+// The choices.
+const (
+	PollingWhereItCan Polling = iota
+	PollingNever
+	PollingAlways // a device that cannot is refused
+)
 
 // NewUring opens path and registers it as a device.
 func NewUring(g *Registry, name, path string, o UringOptions) (*Device, error) {
@@ -57,12 +75,42 @@ func NewUring(g *Registry, name, path string, o UringOptions) (*Device, error) {
 	if err != nil {
 		return nil, fmt.Errorf("creating %s on %s: %w", name, path, err)
 	}
+	if err := u.poll(g, o.Polling, &geometry); err != nil {
+		_ = u.file.Close()
+		return nil, fmt.Errorf("creating %s on %s: %w", name, path, err)
+	}
 	d, err := g.Register(Config{Name: name, Product: "URING bdev", UUID: o.UUID, Driver: u, Geometry: geometry})
 	if err != nil {
 		_ = u.file.Close()
 		return nil, err
 	}
 	return d, nil
+}
+
+// poll tries whether reads and writes can be polled for. If so, FUA is left to flushes, which do not go that way: whether a write
+// with RWF_DSYNC may be polled for differs between kernels and file systems.
+func (u *Uring) poll(g *Registry, p Polling, geometry *Geometry) error {
+	if p == PollingNever {
+		return nil
+	}
+	r := g.group.Reactor(0)
+	var err error
+	if e := r.Call(func() {
+		var f *reactor.File
+		if f, err = r.NewPolledFile(int(u.file.Fd())); err == nil {
+			f.Close()
+		}
+	}); e != nil {
+		return e
+	}
+	if err != nil && p == PollingAlways {
+		return fmt.Errorf("%w: polling was asked for: %w", ErrInvalid, err)
+	}
+	if u.polling = err == nil; u.polling {
+		geometry.NativeFUA = 0
+		u.polled.Store(true)
+	}
+	return nil
 }
 
 func (u *Uring) open(o UringOptions) (Geometry, error) {
@@ -249,9 +297,13 @@ func (u *Uring) size() (uint64, error) {
 // Path is the file's name.
 func (u *Uring) Path() string { return u.path }
 
-// Describe tells the file's name, as SPDK's uring module does.
+// Describe tells the file's name, as SPDK's uring module does, and whether it is polled.
 func (u *Uring) Describe() any {
-	return map[string]any{"uring": map[string]any{"filename": u.path}}
+	about := map[string]any{"filename": u.path}
+	if u.polled.Load() {
+		about["polled"] = true
+	}
+	return map[string]any{"uring": about}
 }
 
 // Rescan takes over the file's present size and resizes the device by it.

@@ -1,6 +1,7 @@
 package bdev
 
 import (
+	"errors"
 	"syscall"
 	"unsafe"
 
@@ -11,7 +12,19 @@ import (
 
 // Open gives the queue of one reactor.
 func (u *Uring) Open(r *reactor.Reactor) (Queue, error) {
-	return &uringQueue{u: u, file: r.NewFile(int(u.file.Fd()))}, nil
+	c := &uringQueue{u: u}
+	if u.polled.Load() {
+		f, err := r.NewPolledFile(int(u.file.Fd()))
+		if err == nil {
+			c.file = f
+			return c, nil
+		}
+		if !errors.Is(err, reactor.ErrNoPolling) {
+			return nil, err
+		}
+	}
+	c.file = r.NewFile(int(u.file.Fd()))
+	return c, nil
 }
 
 // uringQueue is the file on one reactor.
@@ -30,6 +43,7 @@ type uringLong struct {
 	tries int
 	zero  uringZero // WriteZeroes: the way that it goes
 	holed bool      // the hole is there, the allocation follows
+	waits bool      // a read or write that the file system did not let be polled for, and that goes the usual way
 }
 
 // uringZero is how zeroes are written, learnt from what the file system refuses.
@@ -139,7 +153,7 @@ func (c *uringQueue) lend(q *Request) *uringLong {
 	c.free = c.free[:len(c.free)-1]
 	q.Frame().Tag = uint64(i) + 1
 	w := &c.long[i]
-	w.done, w.tries, w.zero, w.holed = 0, 0, zeroRange, false
+	w.done, w.tries, w.zero, w.holed, w.waits = 0, 0, zeroRange, false, false
 	return w
 }
 
@@ -188,6 +202,11 @@ func (c *uringQueue) opDone(q *Request, res int32) {
 				c.start(q)
 				return
 			}
+		case e == syscall.EOPNOTSUPP && (q.Kind == Read || q.Kind == Write) && c.u.polling && !w.waits:
+			w.waits = true // so do all others that were in flight when the first was refused
+			c.unpoll()
+			c.start(q)
+			return
 		case e == syscall.EOPNOTSUPP && q.Kind == WriteZeroes:
 			c.refused(q, w)
 			return
@@ -220,6 +239,12 @@ func (c *uringQueue) opDone(q *Request, res int32) {
 func (c *uringQueue) end(q *Request, s Status) {
 	c.giveBack(q)
 	q.Complete(s)
+}
+
+// unpoll lets reads and writes go the usual way from now on, here and where a reactor opens the file later.
+func (c *uringQueue) unpoll() {
+	c.file.Unpoll()
+	c.u.polled.Store(false)
 }
 
 // refused turns to the next way of writing zeroes, when the file system has not got the present one.

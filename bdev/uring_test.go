@@ -14,6 +14,7 @@ import (
 
 	"github.com/pollux-storage/pollux/bdev"
 	"github.com/pollux-storage/pollux/bdev/bdevtest"
+	"github.com/pollux-storage/pollux/reactor"
 )
 
 // root ends a test that needs to make loop devices or to mount.
@@ -336,6 +337,42 @@ func TestUnmapGivesRoomBackAndZeroesKeepIt(t *testing.T) {
 	e.Must(0, bdevtest.Op{Kind: bdev.Unmap, Blocks: 1024})
 	if n := allocated(); n > 64<<10 {
 		t.Errorf("%d bytes allocated after unmap", n)
+	}
+}
+
+func TestPollingIsRefusedWhereItCannotBe(t *testing.T) {
+	g := registry(t, 1)
+	dir, err := os.MkdirTemp("/dev/shm", "pollux-test") // no device is behind a tmpfs
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	path := file(t, dir, 1<<20)
+	for _, p := range []bdev.Polling{bdev.PollingNever, bdev.PollingWhereItCan} {
+		must(t)(bdev.NewUring(g, "Uring0", path, bdev.UringOptions{Polling: p}))
+		unregister(t, g, "Uring0")
+	}
+	if _, err := bdev.NewUring(g, "Uring0", path, bdev.UringOptions{Polling: bdev.PollingAlways}); !errors.Is(err, bdev.ErrInvalid) || !errors.Is(err, reactor.ErrNoPolling) {
+		t.Errorf("polling on a device without poll queues: %v", err)
+	}
+}
+
+// What was in flight when the file system refused goes the usual way, and so does everything later.
+func TestPollingThatIsRefusedAtRunTime(t *testing.T) {
+	e := rig(t, 2, 0, func(t bdevtest.T, g *bdev.Registry, _ uint32) *bdev.Device {
+		return must(t)(bdev.NewRefusing(g, "Uring0", file(t, t.TempDir(), bdevtest.Bytes)))
+	})
+	size := int(e.G.BlockSize)
+	for core := range 2 {
+		at := uint64(core) * 100
+		e.Write(core, at, e.Block(at, 3))
+		e.Must(core, bdevtest.Op{Kind: bdev.Write, LBA: at + 3, Data: e.Block(at+3, 3), Pieces: []int{size, 2 * size}, FUA: true})
+		e.WantData("written at once", 1-core, at, e.Block(at, 3))
+		e.WantData("written in pieces", 1-core, at+3, e.Block(at+3, 3))
+	}
+	about := fmt.Sprint(e.Device.Driver().Describe())
+	if strings.Contains(about, "polled") {
+		t.Errorf("it says still that it is polled: %s", about)
 	}
 }
 

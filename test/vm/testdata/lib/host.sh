@@ -228,8 +228,8 @@ cpus_online() {
 	done
 }
 
-# null_block NAME MIB BLOCKSIZE: a block device in the guest's memory, /dev/NAME. (null_blk takes the name of the
-# folder.) It lives until the scenario ends.
+# null_block NAME MIB BLOCKSIZE [ATTRIBUTE=VALUE...]: a block device in the guest's memory, /dev/NAME, without poll
+# queues if it is not told otherwise. (null_blk takes the name of the folder.) It lives until the scenario ends.
 nullb=/sys/kernel/config/nullb
 null_block() {
 	mkdir "$nullb/$1"
@@ -237,6 +237,11 @@ null_block() {
 	echo "$3" >"$nullb/$1/blocksize"
 	echo 1 >"$nullb/$1/memory_backed"
 	echo 1 >"$nullb/$1/discard"
+	echo 0 >"$nullb/$1/poll_queues"
+	local attribute
+	for attribute in "${@:4}"; do
+		echo "${attribute#*=}" >"$nullb/$1/${attribute%%=*}"
+	done
 	echo 1 >"$nullb/$1/power"
 }
 
