@@ -137,7 +137,7 @@ var wide = bdev.Limits{IOs: 200_000, Bytes: 4 << 30, ReadBytes: 3 << 30, WriteBy
 
 func subjects() []bdevtest.Subject {
 	all := bdev.SetOf(bdev.Unmap, bdev.WriteZeroes, bdev.Compare, bdev.CompareAndWrite, bdev.Copy)
-	return []bdevtest.Subject{
+	return append(stripeSubjects(), []bdevtest.Subject{
 		{Name: "mem", Make: mem},
 		{Name: "null", Make: null, Forgets: true, Resize: (*bdev.Device).Resize},
 		{Name: "uring", Make: uringFile, Resize: resizeUring},
@@ -148,10 +148,13 @@ func subjects() []bdevtest.Subject {
 		{Name: "delay", Make: on(mem, delay(quick))},
 		{Name: "error", Make: on(mem, fault)},
 		{Name: "qos", Make: on(mem, qos(wide))},
+		{Name: "crypt", Make: on(mem, crypt(16))},
+		{Name: "crypt over crypt over part over volatile", Make: on(cache(0, bdev.SetOf(bdev.Write)), part(0), crypt(32), crypt(16)), Crash: crash},
+		{Name: "crypt over delay over uring", Make: on(uringFile, delay(quick), crypt(16)), Resize: func(d *bdev.Device, n uint64) error { return resizeUring(lowest(d), n) }},
 		{Name: "qos over delay over error over part over passthru over volatile",
 			Make: on(cache(0, bdev.SetOf(bdev.Write)), passthru, part(0), fault, delay(bdev.Latencies{}), qos(wide)), Crash: crash},
 		{Name: "passthru over uring", Make: on(uringFile, passthru), Resize: func(d *bdev.Device, n uint64) error { return resizeUring(lowest(d), n) }},
-	}
+	}...)
 }
 
 func TestContract(t *testing.T) {
