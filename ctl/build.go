@@ -40,6 +40,7 @@ type Engine struct {
 	began            time.Time
 	notes            *Notifications
 	devices          deviceCalls
+	cryptoKeys       cryptoKeys
 	initiatorOptions initiatorOptions
 	targetOptions    targetOptions
 	depths           depths
@@ -71,8 +72,10 @@ func NewEngine(cfg EngineConfig, log *Log) (*Engine, error) {
 	registerWithoutEffect(e.Methods)
 	e.Initiator = initiator.New(e.Bdevs, log.For("initiator"))
 	e.registerFramework()
+	e.registerCrypto()
 	e.registerDevices()
 	e.registerLayers()
+	e.registerRaid()
 	e.registerInitiator()
 	e.registerTarget()
 	e.registerHosts()

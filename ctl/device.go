@@ -132,7 +132,7 @@ func (e *Engine) registerDevices() {
 		})
 		return nil
 	})
-	e.Frame.Add(Subsystem{Name: "bdev", DependsOn: []string{"keyring", "sock"}, Config: func(context.Context) ([]api.ConfigCall, error) {
+	e.Frame.Add(Subsystem{Name: "bdev", DependsOn: []string{"accel", "keyring", "sock"}, Config: func(context.Context) ([]api.ConfigCall, error) {
 		return slices.Concat(e.initiatorOptions.config(), e.devices.list(), e.limitsConfig(), e.depths.config()), nil
 	}})
 }
@@ -197,11 +197,15 @@ func deletes[D bdev.Driver](e *Engine, m api.Method[api.BdevNameParams, bool], k
 		if err != nil {
 			return err
 		}
-		// Once begun a removal is finished, whether the client still waits or not.
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), deleteTimeout)
-		defer cancel()
-		return codeOf(e.Bdevs.Unregister(ctx, d.Name()))
+		return e.unregister(ctx, d)
 	})
+}
+
+// unregister removes a device. Once begun that is finished, whether the client still waits or not.
+func (e *Engine) unregister(ctx context.Context, d *bdev.Device) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), deleteTimeout)
+	defer cancel()
+	return codeOf(e.Bdevs.Unregister(ctx, d.Name()))
 }
 
 func (e *Engine) rescan(_ context.Context, p *api.BdevNameParams) error {

@@ -137,9 +137,9 @@ type BdevRaidCreateParams struct {
 	Name        string   `json:"name" rpc:"required"`
 	RaidLevel   string   `json:"raid_level" rpc:"required" enum:"raid0,0,raid1,1,raid5f,5f,concat" doc:"raid0 and concat; copies are replicas here"`
 	BaseBdevs   []string `json:"base_bdevs" rpc:"required" doc:"devices below, in order"`
-	StripSizeKB uint32   `json:"strip_size_kb,omitempty" doc:"KiB"`
+	StripSizeKB uint32   `json:"strip_size_kb,omitempty" doc:"KiB, a power of two"`
 	UUID        string   `json:"uuid,omitempty" format:"uuid"`
-	Superblock  bool     `json:"superblock,omitempty" default:"false" doc:"write the layout on the devices"`
+	Superblock  bool     `json:"superblock,omitempty" default:"false" doc:"only false: write the layout on the devices"`
 }
 
 // BdevRaidDeleteParams take it apart.
@@ -240,9 +240,9 @@ var (
 	BdevRaidDelete      = changes[BdevRaidDeleteParams, bool]("bdev_raid_delete", Runtime, "Take joined devices apart.")
 	BdevRaidGetBdevs    = reads[BdevRaidGetBdevsParams, []RaidBdev]("bdev_raid_get_bdevs", Runtime, "List joined devices.")
 	BdevRaidAddBaseBdev = changes[BdevRaidAddBaseBdevParams, bool]("bdev_raid_add_base_bdev", Runtime,
-		"Add a device to joined ones.")
+		"Add a device to joined ones; those here have all their places taken.")
 	BdevRaidRemoveBaseBdev = changes[BdevNameParams, bool]("bdev_raid_remove_base_bdev", Runtime,
-		"Take a device out of joined ones.")
+		"Take a device out of joined ones, which end with it.")
 	BdevRaidSetOptions = changes[BdevRaidSetOptionsParams, bool]("bdev_raid_set_options", Always,
 		"Take the options of a saved configuration; nothing is rebuilt inside a joined device here.")
 	BdevISCSISetOptions = changes[BdevISCSISetOptionsParams, bool]("bdev_iscsi_set_options", Always,

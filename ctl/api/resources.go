@@ -77,7 +77,8 @@ type AccelCryptoKeyCreateParams struct {
 
 // AccelCryptoKeyDestroyParams name a key.
 type AccelCryptoKeyDestroyParams struct {
-	KeyName string `json:"key_name" rpc:"required"`
+	Name    string `json:"name,omitempty"`
+	KeyName string `json:"key_name,omitempty" doc:"older word for name"`
 }
 
 // AccelCryptoKeysGetParams name a key, or none for all.
@@ -89,8 +90,8 @@ type AccelCryptoKeysGetParams struct {
 type CryptoKey struct {
 	Name      string `json:"name"`
 	Cipher    string `json:"cipher"`
-	Key       string `json:"key"`
-	Key2      string `json:"key2,omitempty"`
+	Key       string `json:"key" doc:"masked"`
+	Key2      string `json:"key2,omitempty" doc:"masked"`
 	TweakMode string `json:"tweak_mode"`
 }
 
@@ -157,9 +158,9 @@ var (
 	AccelCryptoKeyCreate = changes[AccelCryptoKeyCreateParams, bool]("accel_crypto_key_create", Always,
 		"Make a key for encrypted devices.")
 	AccelCryptoKeyDestroy = changes[AccelCryptoKeyDestroyParams, bool]("accel_crypto_key_destroy", Always,
-		"Forget a key.")
+		"Forget a key that no device uses.")
 	AccelCryptoKeysGet = reads[AccelCryptoKeysGetParams, []CryptoKey]("accel_crypto_keys_get", Always,
-		"List the keys for encrypted devices.")
+		"List the keys for encrypted devices, not what they are.")
 	FSDevSetOpts = changes[FSDevSetOptsParams, bool]("fsdev_set_opts", Always,
 		"Take the options of a saved configuration; there are no file system devices here.")
 
