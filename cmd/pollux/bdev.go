@@ -12,9 +12,10 @@ import (
 // bdevCmd is about block devices.
 type bdevCmd struct {
 	List   bdevListCmd   `cmd:"" help:"List the block devices."`
-	Create bdevCreateCmd `cmd:"" help:"Make a block device: on a file or a device of the kernel, in memory, or of nothing."`
+	Create bdevCreateCmd `cmd:"" help:"Make a block device: on a file or a device of the kernel, in memory, of nothing, or on other block devices."`
 	Delete bdevDeleteCmd `cmd:"" help:"Delete a block device. A file that it stands on stays."`
 	Rescan bdevRescanCmd `cmd:"" help:"Take over the size that the file below a block device has now."`
+	Key    bdevKeyCmd    `cmd:"" help:"List, add and delete keys of encrypted block devices."`
 }
 
 type bdevListCmd struct {
@@ -46,6 +47,9 @@ type bdevCreateCmd struct {
 	File bdevCreateFileCmd `cmd:"" help:"On a file or a block device of the kernel."`
 	Mem  bdevCreateMemCmd  `cmd:"" help:"In memory. What is written is lost when the engine ends."`
 	Null bdevCreateNullCmd `cmd:"" help:"Of nothing: what is written is forgotten, and reads leave the buffer as it is. For measuring all above it."`
+
+	Crypt  bdevCreateCryptCmd  `cmd:"" help:"On another device, encrypted (AES-XTS)."`
+	Stripe bdevCreateStripeCmd `cmd:"" help:"On several devices, striped or one after the other."`
 }
 
 type bdevCreateFileCmd struct {
@@ -133,11 +137,23 @@ type bdevDeleteCmd struct {
 	Name string `arg:"" help:"Name of the device."`
 }
 
-// deleters are the methods that delete each kind of device, by its product_name.
-var deleters = map[string]api.Method[api.BdevNameParams, bool]{
-	"Malloc disk": api.BdevMallocDelete,
-	"Null disk":   api.BdevNullDelete,
-	"URING bdev":  api.BdevUringDelete,
+// deleters delete each kind of device, by its product_name.
+var deleters = map[string]func(ctx context.Context, engine api.Caller, name string) error{
+	"Malloc disk": deleter(api.BdevMallocDelete),
+	"Null disk":   deleter(api.BdevNullDelete),
+	"URING bdev":  deleter(api.BdevUringDelete),
+	"crypto":      deleter(api.BdevCryptoDelete),
+	"Raid Volume": func(ctx context.Context, engine api.Caller, name string) error {
+		_, err := api.BdevRaidDelete.Call(ctx, engine, api.BdevRaidDeleteParams{Name: name})
+		return err
+	},
+}
+
+func deleter(m api.Method[api.BdevNameParams, bool]) func(ctx context.Context, engine api.Caller, name string) error {
+	return func(ctx context.Context, engine api.Caller, name string) error {
+		_, err := m.Call(ctx, engine, api.BdevNameParams{Name: name})
+		return err
+	}
 }
 
 // Run deletes.
@@ -152,12 +168,11 @@ func (c *bdevDeleteCmd) Run() error {
 	if err != nil {
 		return err
 	}
-	method, ok := deleters[bdevs[0].ProductName]
+	del, ok := deleters[bdevs[0].ProductName]
 	if !ok {
 		return fmt.Errorf("delete %s: this command does not know devices of the kind %q; pollux rpc calls the method that deletes them", c.Name, bdevs[0].ProductName)
 	}
-	_, err = method.Call(ctx, engine, api.BdevNameParams{Name: bdevs[0].Name})
-	return err
+	return del(ctx, engine, bdevs[0].Name)
 }
 
 type bdevRescanCmd struct {
