@@ -43,6 +43,7 @@ type Engine struct {
 	cryptoKeys       cryptoKeys
 	initiatorOptions initiatorOptions
 	targetOptions    targetOptions
+	kept             keptCalls
 	depths           depths
 	limiting         sync.Mutex // held while a device's limits are changed
 	draining         sync.Mutex // held while a drain is begun
@@ -69,7 +70,8 @@ func NewEngine(cfg EngineConfig, log *Log) (*Engine, error) {
 	e.Frame.Add(e.Keyring.Subsystem())
 	e.Frame.Add(e.Sock.Subsystem())
 	e.Jobs = NewJobs(e.Methods)
-	registerWithoutEffect(e.Methods)
+	registerWithoutEffect(e.Methods, &e.kept)
+	e.kept.addParts(e.Frame)
 	e.Initiator = initiator.New(e.Bdevs, log.For("initiator"))
 	e.registerFramework()
 	e.registerCrypto()

@@ -361,20 +361,3 @@ func TestPythonLoadConfigEnds(t *testing.T) {
 		})
 	}
 }
-
-// TestSavedBySPDKIsKnown checks a configuration such as SPDK saves: the option calls that come with every one, and what
-// each kind of device and target adds, with the members of its schema and of its modules' write_config functions. rpc.py
-// refuses the whole file for one method that the engine does not know.
-func TestSavedBySPDKIsKnown(t *testing.T) {
-	config, err := ReadConfigFile("testdata/spdk-saved.json")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var known []string
-	for _, spec := range api.Methods() {
-		known = append(known, spec.Name)
-	}
-	if err := config.Check(known); err != nil {
-		t.Error(err)
-	}
-}

@@ -49,7 +49,9 @@ func (e *Engine) registerCrypto() {
 	Register(r, api.AccelCryptoKeysGet, func(_ context.Context, p *api.AccelCryptoKeysGetParams) ([]api.CryptoKey, error) {
 		return k.list(p.KeyName)
 	})
-	e.Frame.Add(Subsystem{Name: "accel", Config: func(context.Context) ([]api.ConfigCall, error) { return k.config(), nil }})
+	e.Frame.Add(Subsystem{Name: "accel", Config: func(context.Context) ([]api.ConfigCall, error) {
+		return append(e.kept.list(api.AccelSetOptions.Spec), k.config()...), nil
+	}})
 	e.Bdevs.Watch(func(ev bdev.Event) {
 		if _, ok := ev.Device.Driver().(*bdev.Crypt); ok && ev.Kind == bdev.Unregistered {
 			k.disown(ev.Device.Name())

@@ -84,7 +84,6 @@ func (e *Engine) registerDevices() {
 	Register(r, api.ThreadGetIOChannels, e.getChannels)
 	Register(r, api.EngineGetLatency, e.getLatency)
 	e.registerHistograms()
-	RegisterDo(r, api.BdevSetOptions, func(context.Context, *api.BdevSetOptionsParams) error { return nil })
 	RegisterDo(r, api.BdevWaitForExamine, func(context.Context, *api.None) error { return nil })
 	RegisterDo(r, api.BdevExamine, func(_ context.Context, p *api.BdevNameParams) error {
 		_, err := e.Bdevs.Lookup(p.Name)
@@ -133,7 +132,11 @@ func (e *Engine) registerDevices() {
 		return nil
 	})
 	e.Frame.Add(Subsystem{Name: "bdev", DependsOn: []string{"accel", "keyring", "sock"}, Config: func(context.Context) ([]api.ConfigCall, error) {
-		return slices.Concat(e.initiatorOptions.config(), e.devices.list(), e.limitsConfig(), e.depths.config()), nil
+		return slices.Concat(
+			e.kept.list(api.BdevSetOptions.Spec, api.BdevRaidSetOptions.Spec, api.BdevISCSISetOptions.Spec), e.initiatorOptions.config(),
+			e.kept.list(api.BdevNVMeSetHotplug.Spec), e.devices.list(), e.limitsConfig(), e.depths.config(),
+			[]api.ConfigCall{api.BdevWaitForExamine.Config(api.None{})},
+		), nil
 	}})
 }
 

@@ -92,7 +92,7 @@ func TestRemoteController(t *testing.T) {
 	for _, call := range saved.Subsystems[len(saved.Subsystems)-1].Config {
 		methods = append(methods, call.Method)
 	}
-	if !slices.Equal(methods, []string{"bdev_nvme_set_options", "bdev_nvme_attach_controller"}) {
+	if !slices.Equal(methods, []string{"bdev_nvme_set_options", "bdev_nvme_attach_controller", "bdev_wait_for_examine"}) {
 		t.Errorf("saved %v", methods)
 	}
 	detach := api.BdevNVMeDetachControllerParams{Name: "Nvme0"}

@@ -18,8 +18,9 @@ import (
 // changing the file changes the key. The rules are those of SPDK's keyring_file module: an absolute path, and a file that
 // nobody but its owner may open.
 type Keyring struct {
-	mu   sync.Mutex
-	keys []*Key
+	mu    sync.Mutex
+	keys  []*Key
+	linux bool // keyring_linux_set_options was called, and is saved
 }
 
 // Key is a secret in use. Whoever got it gives it back with Put.
@@ -44,6 +45,9 @@ func NewKeyring(r *Registry) *Keyring {
 		if p.Enable {
 			return api.Errno(syscall.EINVAL, "use the kernel's keyring: this engine takes keys from files only; call keyring_file_add_key")
 		}
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		k.linux = true
 		return nil
 	})
 	return k
@@ -57,6 +61,11 @@ func (k *Keyring) Subsystem() Subsystem {
 			if !key.Removed {
 				calls = append(calls, api.KeyringFileAddKey.Config(api.KeyringFileAddKeyParams{Name: key.Name, Path: key.Path}))
 			}
+		}
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		if k.linux {
+			calls = append(calls, api.KeyringLinuxSetOptions.Config(api.KeyringLinuxSetOptionsParams{}))
 		}
 		return calls, nil
 	}}

@@ -271,7 +271,7 @@ func TestSockOptions(t *testing.T) {
 
 func TestOptionsWithoutEffect(t *testing.T) {
 	reg := newReg()
-	registerWithoutEffect(reg)
+	registerWithoutEffect(reg, new(keptCalls))
 	if _, err := api.FrameworkSetScheduler.Call(t.Context(), reg, api.SetSchedulerParams{Name: "dynamic"}); !errors.Is(err, syscall.EINVAL) {
 		t.Error(err)
 	}

@@ -5,6 +5,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -24,17 +25,60 @@ func kill(name string) error {
 	return api.Invalid("spdk_kill_instance: the parameter \"sig_name\" is %q; it has to be SIGINT, SIGTERM, SIGQUIT, SIGHUP, SIGKILL or SIGUSR1", name)
 }
 
-// registerWithoutEffect adds the option calls that every configuration saved by SPDK holds and that set nothing here: rpc.py
-// refuses the whole file for one method that the engine does not know. Each of them says so in its description.
-func registerWithoutEffect(r *Registry) {
-	RegisterDo(r, api.AccelSetOptions, func(context.Context, *api.AccelSetOptionsParams) error { return nil })
-	RegisterDo(r, api.BdevISCSISetOptions, func(context.Context, *api.BdevISCSISetOptionsParams) error { return nil })
-	RegisterDo(r, api.BdevRaidSetOptions, func(context.Context, *api.BdevRaidSetOptionsParams) error { return nil })
-	RegisterDo(r, api.BdevNVMeSetHotplug, func(context.Context, *api.BdevNVMeSetHotplugParams) error { return nil })
-	RegisterDo(r, api.IOBufSetOptions, func(context.Context, *api.IOBufSetOptionsParams) error { return nil })
-	RegisterDo(r, api.FSDevSetOpts, func(context.Context, *api.FSDevSetOptsParams) error { return nil })
-	RegisterDo(r, api.SchedulerSetOptions, func(context.Context, *api.SchedulerSetOptionsParams) error { return nil })
-	RegisterDo(r, api.FrameworkSetScheduler, func(_ context.Context, p *api.SetSchedulerParams) error {
+// keptCalls are the option calls that set nothing here, as they were last made: rpc.py refuses a whole file for one method that the
+// engine does not know, and what was loaded is saved again, so that the file stays one for SPDK. Each says so in its description.
+type keptCalls struct {
+	mu    sync.Mutex
+	calls map[string]api.ConfigCall
+}
+
+// keep registers an option call that is kept if check, where there is one, has nothing against it.
+func keep[P any](r *Registry, k *keptCalls, m api.Method[P, bool], check func(p *P) error) {
+	RegisterDo(r, m, func(_ context.Context, p *P) error {
+		if check != nil {
+			if err := check(p); err != nil {
+				return err
+			}
+		}
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		if k.calls == nil {
+			k.calls = map[string]api.ConfigCall{}
+		}
+		k.calls[m.Name] = m.Config(*p)
+		return nil
+	})
+}
+
+// list gives those of the methods that were called.
+func (k *keptCalls) list(methods ...*api.Spec) []api.ConfigCall {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	calls := []api.ConfigCall{}
+	for _, m := range methods {
+		if c, ok := k.calls[m.Name]; ok {
+			calls = append(calls, c)
+		}
+	}
+	return calls
+}
+
+// subsystem is a part of SPDK of which nothing but such options is here.
+func (k *keptCalls) subsystem(name string, methods ...*api.Spec) Subsystem {
+	return Subsystem{Name: name, Config: func(context.Context) ([]api.ConfigCall, error) { return k.list(methods...), nil }}
+}
+
+// registerWithoutEffect adds the option calls that every configuration saved by SPDK holds and that set nothing here.
+func registerWithoutEffect(r *Registry, k *keptCalls) {
+	keep(r, k, api.AccelSetOptions, nil)
+	keep(r, k, api.BdevSetOptions, nil)
+	keep(r, k, api.BdevISCSISetOptions, nil)
+	keep(r, k, api.BdevRaidSetOptions, nil)
+	keep(r, k, api.BdevNVMeSetHotplug, nil)
+	keep(r, k, api.IOBufSetOptions, nil)
+	keep(r, k, api.FSDevSetOpts, nil)
+	keep(r, k, api.SchedulerSetOptions, nil)
+	keep(r, k, api.FrameworkSetScheduler, func(p *api.SetSchedulerParams) error {
 		if p.Name != "static" {
 			return api.Errno(syscall.EINVAL, "use the scheduler %q: reactors stay on their cores here; the only one is static", p.Name)
 		}
@@ -43,4 +87,11 @@ func registerWithoutEffect(r *Registry) {
 	Register(r, api.FrameworkGetScheduler, func(context.Context, *api.None) (api.Scheduler, error) {
 		return api.Scheduler{SchedulerName: "static", IsolatedCoreMask: "0x0"}, nil
 	})
+}
+
+// addParts adds the parts of SPDK that are options and no more.
+func (k *keptCalls) addParts(f *Frame) {
+	f.Add(k.subsystem("scheduler", api.SchedulerSetOptions.Spec, api.FrameworkSetScheduler.Spec))
+	f.Add(k.subsystem("fsdev", api.FSDevSetOpts.Spec))
+	f.Add(k.subsystem("iobuf", api.IOBufSetOptions.Spec))
 }

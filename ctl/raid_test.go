@@ -61,7 +61,7 @@ func TestJoinedDevicesAreMadeSavedAndDeleted(t *testing.T) {
 	if got := raidNames(t, c, "all"); len(got) != 0 {
 		t.Errorf("without a member: %v", got)
 	}
-	if got := savedMethods(t, c); !slices.Equal(got, []string{"bdev_malloc_create", "bdev_malloc_create", "bdev_malloc_create"}) {
+	if got := savedMethods(t, c); !slices.Equal(got, []string{"bdev_raid_set_options", "bdev_malloc_create", "bdev_malloc_create", "bdev_malloc_create"}) {
 		t.Errorf("saved %v", got)
 	}
 	must(t, c, api.BdevMallocDelete, api.BdevNameParams{Name: "m0"})

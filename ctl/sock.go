@@ -15,11 +15,13 @@ import (
 type Sock struct {
 	mu         sync.Mutex
 	uring, ssl api.SockOptions
+	impl       string // as it was chosen last: uring or posix
+	sslSet     bool   // there is something of ssl to be saved
 }
 
 // NewSock makes the options SPDK begins with (module/sock/uring) and registers the methods about them.
 func NewSock(r *Registry) *Sock {
-	s := &Sock{uring: api.SockOptions{
+	s := &Sock{impl: "uring", uring: api.SockOptions{
 		RecvBufSize: new(uint32(2 << 20)), SendBufSize: new(uint32(2 << 20)),
 		EnableRecvPipe: new(true), EnableQuickack: new(false), EnablePlacementID: new(uint32(0)),
 		EnableZerocopySendServer: new(false), EnableZerocopySendClient: new(false), ZerocopyThreshold: new(uint32(0)),
@@ -30,6 +32,9 @@ func NewSock(r *Registry) *Sock {
 		if p.ImplName == "ssl" {
 			return api.Errno(syscall.EINVAL, "use the sockets ssl: they are not offered here; use uring")
 		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.impl = p.ImplName
 		return nil
 	})
 	Register(r, api.SockGetDefaultImpl, func(context.Context, *api.None) (api.SockImpl, error) {
@@ -44,6 +49,7 @@ func NewSock(r *Registry) *Sock {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		overlay(s.of(p.ImplName), &p.SockOptions)
+		s.sslSet = s.sslSet || p.ImplName == "ssl"
 		return nil
 	})
 	return s
@@ -76,9 +82,12 @@ func (s *Sock) Options() api.SockOptions {
 // Subsystem is the options as a part of the engine.
 func (s *Sock) Subsystem() Subsystem {
 	return Subsystem{Name: "sock", Config: func(context.Context) ([]api.ConfigCall, error) {
-		return []api.ConfigCall{
-			api.SockSetDefaultImpl.Config(api.SockImplParams{ImplName: "uring"}),
-			api.SockImplSetOptions.Config(api.SockImplSetOptionsParams{ImplName: "uring", SockOptions: s.Options()}),
-		}, nil
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		calls := []api.ConfigCall{api.SockSetDefaultImpl.Config(api.SockImplParams{ImplName: s.impl})}
+		if s.sslSet {
+			calls = append(calls, api.SockImplSetOptions.Config(api.SockImplSetOptionsParams{ImplName: "ssl", SockOptions: s.ssl}))
+		}
+		return append(calls, api.SockImplSetOptions.Config(api.SockImplSetOptionsParams{ImplName: s.impl, SockOptions: s.uring})), nil
 	}}
 }
