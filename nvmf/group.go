@@ -20,7 +20,8 @@ type pollGroup struct {
 
 	discovery *discoveryView
 
-	recvBytes int // of the pool, lent to connections as receive buffers
+	recvBytes int           // of the pool, lent to connections as receive buffers
+	want      reactor.Timer // runs while somebody waits for the pool
 
 	queues *queue // a list of all
 	count  int

@@ -4,23 +4,32 @@ import "github.com/pollux-storage/pollux/reactor"
 
 // This file is the memory of commands: who gets some of the reactor's pool, and who waits.
 //
-// A host decides how long memory is out that waits for its data, or for it to take data: if it stalls, until its connection ends. So
-// of such memory one queue has at most a share of the pool; beyond it a command waits in its own queue, and other queues go on.
+// A host decides how long memory is out that waits for its data, or for it to take data: if it stalls, until its connection ends. Hosts
+// that stall must not take what others need, however many they are:
+//
+//   - A queue may have one command's memory, and beyond it a share of what is free then. Each that stalls takes less than the one
+//     before it, and none takes from the last part of the pool, which is for queues that have nothing.
+//   - Beyond it a command waits in its own queue, for that queue's memory, and other queues go on.
+//   - While somebody waits for the pool, hosts that stall lose their connections after a few seconds in place of thirty.
 //
 // Data in a capsule is different: while it waits for memory, so does the whole connection, and with it the data of earlier
 // writes that hold memory. If that is all of the pool, they would wait for each other for ever. So a queue has room for such
 // writes beside the pool, which comes back whatever the host does: for one, and for another while the first of a fused pair holds
 // that one and waits for the second.
 
-// lentShare is the part of the pool that one queue may have: so many queues of stalled hosts leave the others none.
-const lentShare = 8
+// lentShare is the part of what is free that one queue may have, and of the pool what is kept for queues that have nothing.
+const (
+	lentShare = 8
+	lentLast  = 4
+)
 
 // lending is what a queue has of the pool, and who waits for it to have less.
 type lending struct {
-	bytes, bytesMax int
-	first, last     *command // those who wait
-	serving         *command // whose turn it is
-	waking          reactor.Deferred
+	bytes       int
+	kept        int      // of the pool, for queues that have nothing
+	first, last *command // those who wait
+	serving     *command // whose turn it is
+	waking      reactor.Deferred
 
 	spares [2]spare
 }
@@ -32,13 +41,18 @@ type spare struct {
 }
 
 func (l *lending) init(r *reactor.Reactor) {
-	l.bytesMax = max(reactor.BufferMax, r.Memory().Stats().Limit/lentShare)
+	l.kept = r.Memory().Stats().Limit / lentLast
+}
+
+// may reports whether the queue may have n bytes more, of free ones.
+func (l *lending) may(n, free int) bool {
+	return l.bytes == 0 || free-n >= l.kept && l.bytes+n <= free/lentShare
 }
 
 // lend gets c memory for n bytes that the host is to send or to take. If there is none c waits, and Run tries again.
 func (q *queue) lend(c *command, n uint32) bool {
 	l := &q.lent
-	if l.bytes+int(n) > l.bytesMax && l.bytes > 0 || l.first != nil && l.serving != c {
+	if !l.may(int(n), q.r.Memory().Free()) || l.first != nil && l.serving != c {
 		c.nextOf, c.waits = nil, true
 		switch {
 		case l.first == nil:
@@ -51,12 +65,41 @@ func (q *queue) lend(c *command, n uint32) bool {
 		return false
 	}
 	if c.data = q.r.Memory().Get(int(n)); c.data == nil {
-		q.r.Memory().Await(&c.wait, c)
+		q.await(c, c)
 		return false
 	}
 	c.lent = n
 	l.bytes += int(n)
 	return true
+}
+
+// await lets run run when c may have the memory that the pool has just refused.
+func (q *queue) await(c *command, run reactor.Runner) {
+	q.r.Memory().Await(&c.wait, run)
+	if pg := q.pg; !pg.want.Set() {
+		q.r.SetTimer(&pg.want, q.r.Now()+patience.wanted, (*wanted)(pg))
+	}
+}
+
+// wanted looks for hosts that stall, as long as somebody waits for the pool.
+type wanted pollGroup
+
+func (w *wanted) Run() {
+	pg := (*pollGroup)(w)
+	if pg.r.Memory().Stats().Waiting == 0 {
+		return
+	}
+	now := pg.r.Now()
+	var next *queue
+	for q := pg.queues; q != nil; q = next {
+		next = q.next
+		if q.state < queueClosing && q.lent.bytes > 0 && q.t.stalls(now-patience.wanted) {
+			pg.target.log.Warn("a host neither sends what it was asked for nor takes what it is sent, and others want the memory: its connection ends",
+				"host", q.hostNQN(), "queue", q.id, "bytes", q.lent.bytes)
+			q.close()
+		}
+	}
+	pg.r.SetTimer(&pg.want, now+patience.wanted, w)
 }
 
 // lendCapsule gets c memory for data that arrives in its capsule. If there is none the connection has to wait.

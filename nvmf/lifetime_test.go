@@ -1,6 +1,7 @@
 package nvmf_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -221,6 +222,58 @@ func TestAHostThatStallsHoldsUpNoOther(t *testing.T) {
 				write(t, p, 256, pattern(1<<20, uint64(i)), false)
 				cqe, _ := p.Read(p.RW(nvmf.IORead, 256, 256), 1<<20)
 				p.WantStatus("read beside a stalled host", cqe, nvmf.StatusSuccess)
+			}
+		})
+	}
+}
+
+// However many hosts stall, those that do not get what they need: at once if the ones that stall are not more than the pool has room
+// for, otherwise when the first of these have lost their connections.
+func TestManyHostsThatStallHoldUpNoOther(t *testing.T) {
+	for _, c := range []struct {
+		how    nvmf.IOOpcode
+		stall  int
+		bytes  int
+		memory int
+		wanted time.Duration
+	}{
+		{nvmf.IOWrite, 12, 1 << 20, 32 << 20, time.Hour},
+		{nvmf.IORead, 12, 1 << 20, 32 << 20, time.Hour},
+		{nvmf.IOWrite, 12, 128 << 10, 32 << 20, time.Hour},
+		{nvmf.IORead, 40, 128 << 10, 32 << 20, time.Hour},
+		{nvmf.IOWrite, 40, 1 << 20, 16 << 20, time.Second},
+		{nvmf.IORead, 40, 1 << 20, 16 << 20, time.Second},
+	} {
+		t.Run(fmt.Sprintf("opcode %d of %d bytes, %d hosts", c.how, c.bytes, c.stall), func(t *testing.T) {
+			nvmf.SetPatience(t, nvmf.Patience{Data: time.Hour, Wanted: c.wanted})
+			e := nvmftest.Start(t, nvmftest.Options{MemoryBytes: c.memory})
+			a := nvmftest.Admin(t, e.Addr)
+			p := nvmftest.Queue(t, e.Addr, a, 100, 32)
+			for i := range c.stall {
+				s := nvmftest.Queue(t, e.Addr, a, nvmf.QID(i+1), 128)
+				var b []byte
+				for range 64 { // it never sends the data of these writes, or never takes that of these reads
+					b = append(b, s.Capsule(nvmftest.Wants(s.RW(c.how, 0, uint32(c.bytes/4096)), c.bytes), nil)...)
+				}
+				s.Send(b)
+				write(t, p, 5, pattern(4096, uint64(i)), true) // by now they are there
+			}
+			for i := range 20 {
+				for _, n := range []int{8192, 64 << 10, 1 << 20} {
+					write(t, p, 256, pattern(n, uint64(i)), false)
+					cqe, got := p.Read(p.RW(nvmf.IORead, 256, uint32(n/4096)), n)
+					p.WantStatus("read beside stalled hosts", cqe, nvmf.StatusSuccess)
+					if !bytes.Equal(got, pattern(n, uint64(i))) {
+						t.Error("read something else than was written")
+					}
+				}
+			}
+			s, err := e.Target.Stats()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if n := s[0].CurrentIOQueues; c.wanted == time.Hour && n != c.stall+1 || n < 2 {
+				t.Errorf("%d queues are left of %d", n, c.stall+1)
 			}
 		})
 	}

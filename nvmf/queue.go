@@ -45,6 +45,8 @@ type transport interface {
 	resume()
 	// portal is where the connection came in.
 	portal() *portal
+	// stalls reports whether the host has not sent what it was asked for, or taken what it is sent, since then.
+	stalls(since reactor.Ticks) bool
 	// move gives the connection to h as soon as what was sent has left.
 	move(h *handoff)
 	// peer gives the two addresses.
@@ -85,7 +87,7 @@ type queue struct {
 	starved  bool          // the transport waits for a slot
 	after    uint64        // commands answered, for statistics
 	told     reactor.Ticks // when the controller last heard of commands here
-	patience reactor.Timer // ends a connection that does not become a queue in time
+	expected reactor.Timer // ends a connection that does not become a queue in time
 
 	next, prev *queue // in the poll group's list
 }
@@ -285,11 +287,8 @@ func (q *queue) admit(c *command, sgl Status) Status {
 
 // expectConnect ends the queue if it does not become one of a controller in time.
 func (q *queue) expectConnect() {
-	q.r.SetTimer(&q.patience, q.r.Now()+connectTimeout, (*connectTimer)(q))
+	q.r.SetTimer(&q.expected, q.r.Now()+patience.connect, (*connectTimer)(q))
 }
-
-// connectTimeout is how long a connection may be without a Connect that succeeded.
-const connectTimeout = 30 * reactor.Second
 
 type connectTimer queue
 
@@ -515,7 +514,7 @@ func (q *queue) closeIfDone() {
 		return
 	}
 	q.state = queueClosed
-	q.r.StopTimer(&q.patience)
+	q.r.StopTimer(&q.expected)
 	for i := range q.commands {
 		q.commands[i].req.Release()
 	}

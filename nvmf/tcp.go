@@ -24,13 +24,6 @@ const (
 	h2cDataMax     = 128 << 10 // MAXH2CDATA
 )
 
-// dataTimeout is how long data that was asked for may stay away. TARGETS: an R2T without an answer holds memory.
-const dataTimeout = 30 * reactor.Second
-
-// terminateTimeout is how long a host may take to close after a C2HTermReq. TCP Transport Specification 1.0, "Error Handling
-// Model".
-const terminateTimeout = 30 * reactor.Second
-
 // wireHeaderBytes holds all that is sent for a command beside its data: C2HData's header, padded to the largest HPDA, which is
 // 31, then the data's digest, then CapsuleResp and its own.
 const wireHeaderBytes = 32*4 + DigestBytes + CapsuleRespBytes + DigestBytes
@@ -64,8 +57,9 @@ type tcpQueue struct {
 	last     bool // nothing is sent after what is in out: then the connection waits for the host to close
 	resuming reactor.Deferred
 
-	fetches  int // commands with an open R2T
-	progress reactor.Ticks
+	fetches  int           // commands with an open R2T
+	progress reactor.Ticks // when the host last sent data that it was asked for, or began to be asked
+	taken    reactor.Ticks // when it last took something, or was sent something after it had taken all
 	timer    reactor.Timer
 
 	leaving *handoff // not nil: the connection goes to another reactor as soon as nothing is in flight
@@ -120,7 +114,7 @@ func (t *tcpQueue) portal() *portal { return t.port }
 // counts while a window is closed too.
 func tuneTCP(fd int) {
 	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
-	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(dataTimeout/reactor.Millisecond))
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(patience.data/reactor.Millisecond))
 }
 
 // peer gives the addresses of the two ends.
@@ -157,6 +151,9 @@ func (t *tcpQueue) Received(n int, err error) {
 	if t.last {
 		t.sock.Recv(t.conn.buf) // after a TermReq nothing is read any more, but for the end
 		return
+	}
+	if t.placing != nil {
+		t.progress = t.r.Now()
 	}
 	t.conn.Feed(n)
 	t.arrive()
@@ -217,7 +214,7 @@ func (t *tcpQueue) command() {
 		t.placing = c
 		if c.data == nil {
 			t.stalled = c
-			t.r.Memory().Await(&c.wait, t.stalledRunner())
+			t.await(c, t.stalledRunner())
 			return
 		}
 		t.conn.Place(c.data)
@@ -236,10 +233,11 @@ func (s *stalledRun) Run() {
 		return
 	}
 	if !t.lendCapsule(c) {
-		t.r.Memory().Await(&c.wait, s)
+		t.await(c, s)
 		return
 	}
 	t.stalled = nil
+	t.progress = t.r.Now()
 	t.conn.Place(c.data)
 	t.arrive()
 }
@@ -252,7 +250,7 @@ func (t *tcpQueue) fetch(c *command) {
 	c.wire.asked = true
 	if t.fetches++; t.fetches == 1 {
 		t.progress = t.r.Now()
-		t.r.SetTimer(&t.timer, t.progress+dataTimeout, (*dataTimer)(t))
+		t.r.SetTimer(&t.timer, t.progress+patience.data, (*dataTimer)(t))
 	}
 	r2t := R2T{CCCID: c.cid, TTAG: c.index, R2TL: c.transfer}
 	t.send(outPiece{b: r2t.AppendTo(c.wire.header[:0], t.conn.Digests())})
@@ -270,13 +268,24 @@ func (d *dataTimer) Run() {
 	if t.fetches == 0 || t.state >= queueClosing {
 		return
 	}
-	if due := t.progress + dataTimeout; t.r.Now() < due {
+	if t.held() {
+		t.progress = t.r.Now()
+	}
+	if due := t.progress + patience.data; t.r.Now() < due {
 		t.r.SetTimer(&t.timer, due, d)
 		return
 	}
 	t.pg.target.log.Warn("a host did not send the data of its write, its connection ends", "host", t.hostNQN(), "queue", t.id)
 	t.close()
 }
+
+// stalls reports whether the host has kept us waiting since then. As long as we do not receive it is not the host that waits.
+func (t *tcpQueue) stalls(since reactor.Ticks) bool {
+	return t.fetches > 0 && t.progress <= since && !t.held() || t.sock.Sending() && t.taken <= since
+}
+
+// held reports whether we do not receive, for want of memory or of a slot.
+func (t *tcpQueue) held() bool { return t.stalled != nil || t.starved }
 
 // data takes the header of an H2CData. TCP Transport Specification 1.0, "Data Transfer Model": it answers one R2T, in order and
 // without a gap, with LAST_PDU on its last.
@@ -380,6 +389,7 @@ func (f *tcpFlush) Run() {
 		}
 		t.vec = append(t.vec, p.b)
 	}
+	t.taken = t.r.Now()
 	t.sock.Send(t.vec)
 }
 
@@ -436,6 +446,7 @@ func (s *tcpResume) Run() {
 		t.r.Memory().Forget(&t.stalled.wait)
 		t.stalledRunner().Run()
 	default:
+		t.progress = t.r.Now()
 		t.arrive()
 	}
 }
@@ -450,7 +461,7 @@ func (t *tcpQueue) terminate() {
 	}
 	t.last = true
 	t.send(outPiece{b: TermReq{Type: PDUC2HTermReq, Err: t.conn.Fault, Header: t.conn.FaultHeader[:t.conn.FaultBytes]}.AppendTo(t.termreq[:0])})
-	t.r.SetTimer(&t.timer, t.r.Now()+terminateTimeout, (*dataTimer)(t))
+	t.r.SetTimer(&t.timer, t.r.Now()+patience.terminate, (*dataTimer)(t))
 	if !t.sock.Receiving() {
 		t.sock.Recv(t.conn.buf)
 	}

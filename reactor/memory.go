@@ -276,6 +276,9 @@ func (m *Memory) Registered(b []byte) (index int, ok bool) {
 // Owns reports whether b lies in this pool.
 func (m *Memory) Owns(b []byte) bool { return m.offset(b) < uintptr(m.ready) }
 
+// Free is the number of bytes that are not lent. They need not lie together.
+func (m *Memory) Free() int { return m.limit - m.inUse }
+
 // Stats gives the pool's state.
 func (m *Memory) Stats() MemoryStats {
 	return MemoryStats{
