@@ -88,6 +88,7 @@ type flight struct {
 	q     *bdev.Request
 	op    sim.Op
 	timer reactor.Timer
+	turn  int // how many requests have had this place
 }
 
 var kinds = map[bdev.Kind]sim.Kind{
@@ -128,9 +129,9 @@ func (f *flight) Run() {
 
 // Unstuck lets a request go on that was stuck. It may be called anywhere.
 func (f *flight) Unstuck(_ *sim.Op, delay int64) {
-	q := f.q
+	turn := f.turn
 	_ = f.c.r.Go(func() {
-		if f.q == q && !f.timer.Set() { // it was not aborted meanwhile
+		if f.turn == turn { // it was not aborted meanwhile
 			f.c.r.SetTimer(&f.timer, f.c.r.Now()+reactor.Ticks(delay), f)
 		}
 	})
@@ -143,6 +144,7 @@ func (c *queue) land(f *flight) {
 			break
 		}
 	}
+	f.turn++
 	f.q, f.op.Data = nil, nil
 	c.spare = append(c.spare, f)
 }

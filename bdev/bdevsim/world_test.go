@@ -19,6 +19,8 @@ type client struct {
 	q    bdev.Request
 	b    []byte
 	left bool // in flight
+
+	again func() // runs when it has ended; nil for nothing
 }
 
 func newClient(w *bdevsim.World, core int, d *bdev.Device) *client {
@@ -37,7 +39,11 @@ func newClient(w *bdevsim.World, core int, d *bdev.Device) *client {
 	return k
 }
 
-func (k *client) RequestDone(*bdev.Request) { k.left = false }
+func (k *client) RequestDone(*bdev.Request) {
+	if k.left = false; k.again != nil {
+		k.again()
+	}
+}
 
 // begin submits a request of k.b[:n] blocks.
 func (k *client) begin(kind bdev.Kind, lba, blocks uint64, fua bool) {

@@ -39,6 +39,8 @@ type Subject struct {
 	Resize func(d *bdev.Device, blocks uint64) error
 	// Crash takes the power away and gives it back: what was not durable is lost; nil if that cannot be done.
 	Crash func(d *bdev.Device)
+	// Allocates is true of devices that serve tests alone, and copy what is written.
+	Allocates bool
 	// BlockSizes are those to test with; nil for 512 and 4096.
 	BlockSizes []uint32
 }
@@ -51,6 +53,7 @@ type Rule struct {
 	Name string
 	Test func(e *Env)
 	data bool // it needs a device that keeps what is written
+	heap bool // it needs one that does not allocate
 }
 
 // Rules lists them all.
@@ -90,7 +93,7 @@ func (s *Subject) Sizes() []uint32 {
 }
 
 // Has reports whether the rule is one for this kind of device.
-func (s *Subject) Has(r Rule) bool { return !r.data || !s.Forgets }
+func (s *Subject) Has(r Rule) bool { return !(r.data && s.Forgets || r.heap && s.Allocates) }
 
 // Start starts n reactors that are not pinned, and ends them with the test.
 func Start(t T, n int) *reactor.Group {
