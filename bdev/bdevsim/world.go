@@ -17,6 +17,10 @@
 //   - Time passes by turns and timers alone, and never goes back, over reboots neither.
 //   - A disk keeps the contract of package bdev on running reactors as well.
 //
+// Control work that blocks on a channel until a reactor has done something would wait for ever: nobody steps meanwhile. In a world it is
+// begun, and Run waits for its end. (A goroutine for it was tried, in a bubble of testing/synctest: a completion wakes it in the middle of
+// a turn, and then two run at once.)
+//
 // Units: as in packages reactor and bdev; sizes of disks are bytes.
 package bdevsim
 
@@ -59,16 +63,18 @@ const (
 	worldMemory   = 32 << 20
 )
 
-// NewWorld makes a world of n reactors, which ends with the test.
+// NewWorld makes a world of n reactors, which ends with the test. Those who open many images Reboot one world; each world is kept until
+// its test ends.
 func NewWorld(t testing.TB, seed uint64, n int) *World {
 	t.Helper()
 	w := &World{T: t, Seed: seed, Trace: &sim.Trace{}, Rounds: roundsDefault, now: 1}
+	w.start(n)
 	t.Cleanup(func() {
+		w.Group.Abandon()
 		if t.Failed() {
 			t.Logf("seed %d; to replay:\n\t%s", seed, sim.Replay(t, seed))
 		}
 	})
-	w.start(n)
 	return w
 }
 
@@ -86,7 +92,6 @@ func (w *World) start(n int) {
 	for i := range w.order {
 		w.order[i] = i
 	}
-	w.T.Cleanup(g.Abandon)
 	g.Step(w.now) // the time goes on
 }
 

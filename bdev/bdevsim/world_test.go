@@ -3,6 +3,7 @@ package bdevsim_test
 import (
 	"bytes"
 	"encoding/binary"
+	"runtime"
 	"testing"
 
 	"github.com/pollux-storage/pollux/bdev"
@@ -33,7 +34,7 @@ func newClient(w *bdevsim.World, core int, d *bdev.Device) *client {
 		if k.c, err = h.Channel(r); err != nil {
 			w.T.Fatal(err)
 		}
-		k.b = r.Memory().Get(1 << 20)
+		k.b = r.Memory().Get(128 << 10)
 	})
 	k.q.Done = k
 	return k
@@ -149,5 +150,27 @@ func TestOneSeedOneTrace(t *testing.T) {
 	}
 	if n < 1000 {
 		t.Errorf("only %d events", n)
+	}
+}
+
+func TestManyRebootsKeepNothing(t *testing.T) {
+	w := bdevsim.NewWorld(t, 1, 2)
+	var before, after runtime.MemStats
+	image := bdevsim.DiskOf(w.Disk("Disk0", 1<<20)).Medium().Snapshot()
+	heap := func(m *runtime.MemStats) {
+		runtime.GC()
+		runtime.ReadMemStats(m)
+	}
+	for i := range 300 {
+		if i == 100 {
+			heap(&before)
+		}
+		w.Reboot()
+		k := newClient(w, 1, w.Open("Disk0", image))
+		k.mark(uint64(i))
+		k.must(bdev.Write, 3, 1, true)
+	}
+	if heap(&after); after.HeapAlloc > before.HeapAlloc+4<<20 {
+		t.Errorf("%d KiB in use after 100 reboots, %d after 300", before.HeapAlloc>>10, after.HeapAlloc>>10)
 	}
 }

@@ -17,7 +17,6 @@ import (
 // Image is a disk at an instant.
 type Image struct {
 	cfg     Config
-	sectors uint64
 	durable store
 	pending []extent
 	how     string
@@ -56,7 +55,7 @@ type Pending struct {
 
 // Snapshot takes an image. It costs a pointer a MiB and what is pending.
 func (d *Disk) Snapshot() *Image {
-	i := &Image{cfg: d.cfg, sectors: d.sectors, durable: d.durable.copy(), how: "not decided"}
+	i := &Image{cfg: d.cfg, durable: d.durable.copy(), how: "not decided"}
 	i.pending = append(i.pending, d.pending...)
 	for _, op := range d.flying {
 		i.pending = append(i.pending, op.writes...)
@@ -110,7 +109,7 @@ func (i *Image) Pending() []Pending {
 func (i *Image) Crash(c Choice) *Image { return i.crash(c, "decided") }
 
 func (i *Image) crash(c Choice, how string) *Image {
-	out := &Image{cfg: i.cfg, sectors: i.sectors, durable: i.durable.share(), how: how}
+	out := &Image{cfg: i.cfg, durable: i.durable.share(), how: how}
 	for _, e := range kept(i.pending, c) {
 		out.durable.write(e.first, e.n, e.data)
 	}
