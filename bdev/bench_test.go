@@ -44,6 +44,7 @@ func BenchmarkRequest(b *testing.B) {
 		make maker
 	}{
 		{"null", null}, {"mem", mem}, {"passthru-null", on(null, passthru)}, {"qos-null", on(null, qos(bdev.Limits{IOs: 1 << 40}))},
+		{"crypt-null", on(null, crypt(32))}, {"stripe-null", stripe(bdev.StripeRAID0, 64<<10, halves(bdevtest.Bytes), nullMember)},
 		{"uring", uringFile},
 	} {
 		for _, kind := range []bdev.Kind{bdev.Read, bdev.Write} {

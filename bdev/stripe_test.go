@@ -30,6 +30,10 @@ func memMember(t bdevtest.T, g *bdev.Registry, name string, blockSize uint32, by
 	must(t)(bdev.NewMem(g, name, uuid.Nil, blockSize, uint64(bytes)/uint64(blockSize)))
 }
 
+func nullMember(t bdevtest.T, g *bdev.Registry, name string, blockSize uint32, bytes int64) {
+	must(t)(bdev.NewNull(g, name, uuid.Nil, blockSize, uint64(bytes)/uint64(blockSize)))
+}
+
 func uringMember(t bdevtest.T, g *bdev.Registry, name string, blockSize uint32, bytes int64) {
 	must(t)(bdev.NewUring(g, name, file(t, t.TempDir(), bytes), bdev.UringOptions{BlockSize: blockSize}))
 }
