@@ -174,3 +174,52 @@ func TestManyRebootsKeepNothing(t *testing.T) {
 		t.Errorf("%d KiB in use after 100 reboots, %d after 300", before.HeapAlloc>>10, after.HeapAlloc>>10)
 	}
 }
+
+// The way of a crash harness: images at every point of a run, every one of which is opened in another world.
+func TestAcknowledgedWritesAreInEveryImage(t *testing.T) {
+	sim.Each(t, 3, nil, func(t *testing.T, seed uint64) {
+		w := bdevsim.NewWorld(t, seed, 2)
+		d := w.Disk("Disk0", 1<<20)
+		m := bdevsim.DiskOf(d).Medium()
+		k, other := newClient(w, 0, d), newClient(w, 1, d)
+		acknowledged := uint64(0)
+		type crash struct {
+			image *sim.Image
+			least uint64
+		}
+		var crashes []crash
+		m.Watch(func(sim.Point) { crashes = append(crashes, crash{m.Snapshot(), acknowledged}) })
+		for n := uint64(1); n <= 6; n++ {
+			other.mark(1000 + n)
+			other.begin(bdev.Write, 100, 2, false)
+			k.mark(n)
+			if n%2 == 0 {
+				k.must(bdev.Write, 5, 1, true)
+			} else {
+				k.must(bdev.Write, 5, 1, false)
+				k.must(bdev.Flush, 0, 0, false)
+			}
+			acknowledged = n
+			w.Run("the other is done", func() bool { return !other.left })
+		}
+		m.Watch(nil)
+		images := 0
+		after := bdevsim.NewWorld(t, seed, 1)
+		for _, c := range crashes {
+			for i := range c.image.Images(12, seed) {
+				images++
+				after.Reboot()
+				r := newClient(after, 0, after.Open("Disk0", i))
+				r.must(bdev.Read, 5, 1, false)
+				for at := 0; at < 4096; at += 512 {
+					if got := binary.LittleEndian.Uint64(r.b[at:]) >> 32; got < c.least || got > c.least+1 {
+						t.Fatalf("%v: sector %d holds write %d, and %d was acknowledged", i, at/512, got, c.least)
+					}
+				}
+			}
+		}
+		if len(crashes) < 24 || images < 200 {
+			t.Errorf("only %d points, %d images", len(crashes), images)
+		}
+	})
+}
