@@ -249,6 +249,7 @@ func (f *shutdownFlush) next() {
 // RequestDone goes on with the next namespace.
 func (f *shutdownFlush) RequestDone(q *bdev.Request) {
 	if q.Status != bdev.StatusOK {
+		f.k.csts |= CSTSCFS // no other way to tell the host: its commands have all been answered
 		f.k.share.pg.target.log.Error("a flush at the shutdown of a controller failed", "namespace", f.ns.ns.NSID, "device", f.ns.ns.BdevName, "status", q.Status.String())
 	}
 	f.ns.leave(StatusSuccess)

@@ -23,3 +23,20 @@ func SetPatience(t *testing.T, p Patience) {
 		}
 	}
 }
+
+// ControllerState gives a controller's CSTS and the newest entry of its error log; ok is false if it is gone.
+func (t *Target) ControllerState(nqn string, id CNTLID) (csts CSTS, last ErrorEntry, ok bool) {
+	t.mu.Lock()
+	s, err := t.find(nqn)
+	t.mu.Unlock()
+	if err != nil {
+		return 0, last, false
+	}
+	_ = t.group.Reactor(s.owner).Call(func() {
+		k := t.groups[s.owner].shares[s].controllers[id]
+		if ok = k != nil; ok {
+			csts, last = k.csts, k.errors.entries[k.errors.count%errorLogMax]
+		}
+	})
+	return csts, last, ok
+}
