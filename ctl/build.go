@@ -88,7 +88,7 @@ func NewEngine(cfg EngineConfig, log *Log) (*Engine, error) {
 // Configure loads a configuration and takes the engine to the runtime state. Where it is to wait for framework_start_init
 // instead, what belongs to startup is loaded at once and the rest after that call.
 func (e *Engine) Configure(ctx context.Context, c *api.Config, wait bool) error {
-	ctx = withOrigin(ctx, "configuration "+c.Source, "")
+	ctx = withOrigin(ctx, "configuration "+c.Source, "", api.Admin)
 	if !wait {
 		_, err := c.Load(ctx, e.Methods)
 		return err

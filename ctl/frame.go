@@ -131,6 +131,11 @@ func (f *Frame) config(ctx context.Context, p *api.FrameworkGetConfigParams) (*[
 		if err != nil {
 			return nil, fmt.Errorf("read the configuration of %s: %w", p.Name, err)
 		}
+		if roleOf(ctx) < api.Admin {
+			for i := range calls {
+				calls[i] = calls[i].Masked()
+			}
+		}
 		return &calls, nil
 	}
 	return nil, api.Invalid("framework_get_config: there is no subsystem %q; there are: %s", p.Name, strings.Join(names, ", "))

@@ -169,7 +169,7 @@ func TestChangesAreLoggedWithWhoAsked(t *testing.T) {
 		}
 		return nil
 	})
-	ctx := withOrigin(t.Context(), "uid 7, process 9", "3")
+	ctx := withOrigin(t.Context(), "uid 7, process 9", "3", api.Admin)
 	for _, host := range []string{"good", "bad"} {
 		_, _ = api.NVMFSubsystemAddHost.Call(ctx, reg, api.NVMFAddHostParams{NQN: "n", Host: host, PSK: "secret"})
 	}

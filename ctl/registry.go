@@ -9,6 +9,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"syscall"
 
 	"github.com/pollux-storage/pollux/ctl/api"
 )
@@ -149,6 +150,9 @@ func (r *Registry) Check(name string, params *api.Value, states api.State) error
 // do carries out a call.
 func (r *Registry) do(ctx context.Context, name string, params *api.Value) (any, error) {
 	m, err := r.lookup(name)
+	if role := roleOf(ctx); err == nil && role < m.spec.Role {
+		err = api.Errno(syscall.EACCES, "%s needs the role %s; this client's is %s", name, m.spec.Role, role)
+	}
 	var result any
 	if err == nil {
 		result, err = m.call(ctx, params)
@@ -191,12 +195,23 @@ func objectOf(params *api.Value) string {
 }
 
 // origin is who asked for a call.
-type origin struct{ who, request string }
+type origin struct {
+	who, request string
+	role         api.Role
+}
 
 type originKey struct{}
 
-func withOrigin(ctx context.Context, who, request string) context.Context {
-	return context.WithValue(ctx, originKey{}, origin{who, request})
+func withOrigin(ctx context.Context, who, request string, role api.Role) context.Context {
+	return context.WithValue(ctx, originKey{}, origin{who, request, role})
+}
+
+// roleOf is the role of who asked. A call that came by no socket is the engine's own.
+func roleOf(ctx context.Context) api.Role {
+	if from, asked := ctx.Value(originKey{}).(origin); asked {
+		return from.role
+	}
+	return api.Admin
 }
 
 func originOf(ctx context.Context) origin {

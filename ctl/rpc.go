@@ -2,6 +2,7 @@ package ctl
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"log/slog"
 	"net"
@@ -30,11 +31,14 @@ const (
 // lastAnswers is how long a stopping server waits for clients to take the answers it still has for them.
 const lastAnswers = 5 * time.Second
 
-// Server answers calls on a unix socket.
+// Server answers calls on a unix socket, or on a TCP address (rpc_tls.go).
 type Server struct {
-	reg    *Registry
-	log    *slog.Logger
-	socket *socket
+	reg      *Registry
+	log      *slog.Logger
+	listener net.Listener
+	where    string
+	socket   *socket            // nil for TCP
+	tls      func() *tls.Config // for the next connection; nil for the unix socket
 
 	ctx    context.Context // ends when the server stops
 	cancel context.CancelFunc
@@ -51,27 +55,36 @@ func Listen(path string, reg *Registry, log *slog.Logger) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	s := newServer(reg, log, socket.listener, path)
+	s.socket = socket
+	s.wait.Go(s.accept)
+	return s, nil
+}
+
+func newServer(reg *Registry, log *slog.Logger, listener net.Listener, where string) *Server {
 	s := &Server{
-		reg: reg, log: log, socket: socket,
+		reg: reg, log: log, listener: listener, where: where,
 		places: make(chan struct{}, connMax),
 		conns:  map[*conn]bool{},
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
-	s.wait.Go(s.accept)
-	return s, nil
+	return s
 }
 
 // Close takes no more calls, ends the waits of those under way, delivers their answers, and removes the socket.
 func (s *Server) Close() error {
 	s.cancel()
-	err := s.socket.closeListener()
+	err := s.listener.Close() // which removes a unix socket as well
 	s.mu.Lock()
 	for c := range s.conns {
 		c.stop()
 	}
 	s.mu.Unlock()
 	s.wait.Wait()
-	return errors.Join(err, s.socket.unlock())
+	if s.socket != nil {
+		err = errors.Join(err, s.socket.unlock())
+	}
+	return err
 }
 
 // accept takes a connection only while there is a place for it. Until then the next ones wait in the kernel, as they do
@@ -83,13 +96,13 @@ func (s *Server) accept() {
 		case <-s.ctx.Done():
 			return
 		}
-		sock, err := s.socket.listener.AcceptUnix()
+		sock, err := s.listener.Accept()
 		if err != nil {
 			<-s.places
 			if s.ctx.Err() != nil {
 				return
 			}
-			s.log.Error("accept a client on the control socket", "socket", s.socket.path, "error", err)
+			s.log.Error("accept a client on the control socket", "socket", s.where, "error", err)
 			select {
 			case <-time.After(time.Second): // no descriptors, most likely; others may be closed meanwhile
 				continue
@@ -101,8 +114,12 @@ func (s *Server) accept() {
 	}
 }
 
-func (s *Server) add(sock *net.UnixConn) {
-	c := newConn(s, sock)
+func (s *Server) add(sock net.Conn) {
+	c := newConn(s, sock.(socketConn))
+	var secure *tls.Config
+	if s.tls != nil {
+		secure = s.tls()
+	}
 	s.mu.Lock()
 	s.conns[c] = true
 	if s.ctx.Err() != nil {
@@ -110,7 +127,7 @@ func (s *Server) add(sock *net.UnixConn) {
 	}
 	s.mu.Unlock()
 	s.wait.Go(func() {
-		c.serve()
+		c.serve(secure)
 		s.mu.Lock()
 		delete(s.conns, c)
 		s.mu.Unlock()

@@ -2,12 +2,14 @@ package ctl
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -19,8 +21,12 @@ import (
 // holds nobody up.
 type conn struct {
 	server *Server
-	sock   *net.UnixConn
+	sock   socketConn
+	stream net.Conn // sock, or TLS on it
 	who    string
+	role   api.Role
+	// patience is how long a client may take nothing of an answer; 0 is as long as it likes.
+	patience time.Duration
 
 	ctx    context.Context // ends when nobody is there any more to hear an answer
 	cancel context.CancelFunc
@@ -30,14 +36,21 @@ type conn struct {
 	write sync.Mutex // one answer at a time
 }
 
-func newConn(s *Server, sock *net.UnixConn) *conn {
-	c := &conn{server: s, sock: sock, who: peerOf(sock), open: make(chan struct{}, requestMax)}
+// socketConn is what unix and TCP connections have in common.
+type socketConn interface {
+	net.Conn
+	syscall.Conn
+	CloseRead() error
+}
+
+func newConn(s *Server, sock socketConn) *conn {
+	c := &conn{server: s, sock: sock, stream: sock, open: make(chan struct{}, requestMax)}
 	c.ctx, c.cancel = context.WithCancel(s.ctx)
 	return c
 }
 
 // peerOf names the process at the other end, as the kernel knows it.
-func peerOf(sock *net.UnixConn) string {
+func peerOf(sock socketConn) string {
 	who := "unknown"
 	raw, err := sock.SyscallConn()
 	if err != nil {
@@ -59,10 +72,19 @@ func (c *conn) stop() {
 
 // serve answers requests until the client stops sending. A client that has sent its last request and waits, its sending
 // side shut down, gets all its answers; SPDK drops them.
-func (c *conn) serve() {
+func (c *conn) serve(secure *tls.Config) {
 	defer c.sock.Close()
 	defer c.cancel()
-	frames := newFrames(c.sock)
+	if secure == nil {
+		c.who, c.role = peerOf(c.sock), api.Admin // who can open the unix socket may do all
+	} else {
+		if err := c.greet(secure); err != nil {
+			c.server.log.Warn("a client is not let in to the control socket", "socket", c.server.where, "client", c.sock.RemoteAddr().String(), "error", err)
+			return
+		}
+		defer c.stream.Close()
+	}
+	frames := newFrames(c.stream)
 	for c.ctx.Err() == nil {
 		text, err := frames.next()
 		if err == nil {
@@ -133,7 +155,7 @@ func (c *conn) answer(value *api.Value) []byte {
 	if bad != nil {
 		return appendError(nil, r.id, bad)
 	}
-	result, err := c.server.reg.do(withOrigin(c.ctx, c.who, string(r.id)), r.method, r.params)
+	result, err := c.server.reg.do(withOrigin(c.ctx, c.who, string(r.id), c.role), r.method, r.params)
 	if err != nil {
 		return appendError(nil, r.id, api.AsError(err))
 	}
@@ -181,7 +203,10 @@ func (c *conn) send(answer []byte) {
 	}
 	c.write.Lock()
 	defer c.write.Unlock()
-	if _, err := c.sock.Write(append(answer, '\n')); err != nil {
+	if c.patience > 0 && c.server.ctx.Err() == nil { // a stopping server has set its own limit
+		_ = c.sock.SetWriteDeadline(time.Now().Add(c.patience))
+	}
+	if _, err := c.stream.Write(append(answer, '\n')); err != nil {
 		c.cancel()
 	}
 }

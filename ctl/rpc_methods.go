@@ -40,7 +40,7 @@ func (r *Registry) schema(name string) (api.EngineSchema, error) {
 
 func schemaOf(spec *api.Spec) api.MethodSchema {
 	s := api.MethodSchema{
-		Name: spec.Name, Description: spec.Doc, Reads: spec.Reads,
+		Name: spec.Name, Description: spec.Doc, Reads: spec.Reads, Role: spec.Role.String(),
 		Params: spec.ParamsSchema(), Result: spec.ResultSchema(),
 	}
 	for _, state := range []api.State{api.Startup, api.Runtime} {

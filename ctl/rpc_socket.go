@@ -113,9 +113,6 @@ func (s *socket) listen() error {
 	return nil
 }
 
-// closeListener removes the socket as well.
-func (s *socket) closeListener() error { return s.listener.Close() }
-
 // unlock removes the lock file while it is still locked, and lets go.
 func (s *socket) unlock() error {
 	return errors.Join(os.Remove(s.lockPath()), s.lock.Close())

@@ -86,7 +86,7 @@ func TestOneOwnerAtATime(t *testing.T) {
 					t.Errorf("its owner does not find it: %v", err)
 				}
 				owners.Add(-1)
-				if err := errors.Join(s.closeListener(), s.unlock()); err != nil {
+				if err := errors.Join(s.listener.Close(), s.unlock()); err != nil {
 					t.Error(err)
 				}
 			}

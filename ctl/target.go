@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/google/uuid"
@@ -121,9 +122,12 @@ func (e *Engine) registerTarget() {
 		}
 		return out, nil
 	})
-	Register(r, api.NVMFSubsystemAddNS, func(_ context.Context, p *api.NVMFAddNSParams) (uint32, error) {
+	Register(r, api.NVMFSubsystemAddNS, func(ctx context.Context, p *api.NVMFAddNSParams) (uint32, error) {
 		if err := checkTarget(p.NVMFTarget); err != nil {
 			return 0, err
+		}
+		if p.Namespace.PTPLFile != "" && roleOf(ctx) < api.Admin { // the engine writes it
+			return 0, api.Errno(syscall.EACCES, "adding %s as a namespace: ptpl_file needs the role admin; this client's is %s", p.Namespace.BdevName, roleOf(ctx))
 		}
 		o, err := namespaceOptions(&p.Namespace)
 		if err != nil {

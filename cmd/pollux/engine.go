@@ -16,10 +16,23 @@ import (
 // engineFlags say which engine to ask.
 type engineFlags struct {
 	Socket string `short:"s" default:"${socket}" env:"POLLUX_SOCKET" placeholder:"PATH" help:"Control socket of the engine (${default})."`
+	Server string `env:"POLLUX_SERVER" placeholder:"tls://HOST:PORT" help:"An engine on the network, instead of the socket's."`
+	Cert   string `name:"tls-cert" env:"POLLUX_TLS_CERT" placeholder:"FILE" help:"Certificate to show to an engine on the network, PEM."`
+	Key    string `name:"tls-key" env:"POLLUX_TLS_KEY" placeholder:"FILE" help:"Key of that certificate, PEM."`
+	CA     string `name:"tls-ca" env:"POLLUX_TLS_CA" placeholder:"FILE" help:"Authorities of engines, PEM; the machine's without it."`
 }
 
 // dial connects to the engine.
-func (f *engineFlags) dial() (*api.Client, error) { return api.Dial(f.Socket) }
+func (f *engineFlags) dial() (*api.Client, error) {
+	if f.Server == "" {
+		return api.Dial(f.Socket)
+	}
+	addr, ok := strings.CutPrefix(f.Server, "tls://")
+	if !ok {
+		return nil, fmt.Errorf("connect to the engine at %s: this is no address; write for example tls://storage1:9430", f.Server)
+	}
+	return api.DialTLS(addr, api.TLSFiles{Cert: f.Cert, Key: f.Key, CA: f.CA})
+}
 
 // outputFlags say how to print.
 type outputFlags struct {

@@ -18,6 +18,10 @@ import (
 
 type serveCmd struct {
 	RPCSocket  string `name:"rpc-socket" default:"/var/run/pollux.sock" placeholder:"PATH" help:"Control socket (${default})."`
+	RPCListen  string `name:"rpc-listen" placeholder:"HOST:PORT" help:"Listen for control there too, with TLS; a client's certificate says its role. Off without it."`
+	RPCCert    string `name:"rpc-tls-cert" placeholder:"FILE" help:"Certificate of the engine for --rpc-listen, PEM."`
+	RPCKey     string `name:"rpc-tls-key" placeholder:"FILE" help:"Key of that certificate, PEM."`
+	RPCCA      string `name:"rpc-client-ca" placeholder:"FILE" help:"Authorities of clients' certificates for --rpc-listen, PEM. The OU of a certificate is viewer, operator or admin."`
 	Cores      string `placeholder:"LIST" help:"Cores to run reactors on, such as 1 or 2-5,8; the last one without it."`
 	Idle       string `enum:"poll,adaptive,interrupt" default:"adaptive" help:"What reactors do without work: poll never sleeps, adaptive sleeps after a while, interrupt at once."`
 	Memory     int    `placeholder:"MIB" default:"256" help:"Most memory for I/O buffers, for each reactor (${default} MiB)."`
@@ -51,6 +55,10 @@ func (c *serveCmd) Run() error {
 	if err != nil {
 		return err
 	}
+	files := ctl.TLSFiles{Cert: c.RPCCert, Key: c.RPCKey, ClientCA: c.RPCCA}
+	if c.RPCListen == "" && files != (ctl.TLSFiles{}) {
+		return errors.New("serve: certificates are given, and no address to use them at; give --rpc-listen too")
+	}
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 
@@ -60,16 +68,22 @@ func (c *serveCmd) Run() error {
 	}
 	server, err := ctl.Listen(c.RPCSocket, e.Methods, log.For("rpc"))
 	if err != nil {
-		return errors.Join(err, c.end(e, nil, nil))
+		return errors.Join(err, c.end(e, nil, nil, nil))
+	}
+	var remote *ctl.Server
+	if c.RPCListen != "" {
+		if remote, err = ctl.ListenTLS(c.RPCListen, files, e.Methods, log.For("rpc")); err != nil {
+			return errors.Join(err, c.end(e, server, nil, nil))
+		}
 	}
 	var metrics *ctl.MetricsServer
 	if c.Metrics != "" {
 		if metrics, err = ctl.ListenMetrics(c.Metrics, e.Metrics(), log.For("metrics")); err != nil {
-			return errors.Join(err, c.end(e, server, nil))
+			return errors.Join(err, c.end(e, server, remote, nil))
 		}
 	}
 	if err := e.Configure(context.Background(), config, c.WaitForRPC); err != nil {
-		return errors.Join(err, c.end(e, server, metrics))
+		return errors.Join(err, c.end(e, server, remote, metrics))
 	}
 	used := make([]string, 0, e.Reactors.Len())
 	for _, r := range e.Reactors.Reactors() {
@@ -79,16 +93,19 @@ func (c *serveCmd) Run() error {
 
 	<-signals
 	signal.Stop(signals) // a second one ends the process at once
-	return c.end(e, server, metrics)
+	return c.end(e, server, remote, metrics)
 }
 
 // end stops what was started; what was not is nil.
-func (c *serveCmd) end(e *ctl.Engine, server *ctl.Server, metrics *ctl.MetricsServer) error {
+func (c *serveCmd) end(e *ctl.Engine, server, remote *ctl.Server, metrics *ctl.MetricsServer) error {
 	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
 	defer cancel()
 	err := e.Close(ctx)
 	if metrics != nil {
 		err = errors.Join(err, metrics.Close())
+	}
+	if remote != nil {
+		err = errors.Join(err, remote.Close())
 	}
 	if server != nil {
 		err = errors.Join(err, server.Close())

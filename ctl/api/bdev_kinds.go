@@ -201,14 +201,14 @@ var (
 		"Make a device that keeps nothing, for measuring everything above it.")
 	BdevNullDelete  = changes[BdevNameParams, bool]("bdev_null_delete", Runtime, "Delete a null device.")
 	BdevNullResize  = changes[BdevNullResizeParams, bool]("bdev_null_resize", Runtime, "Give a null device a new size.")
-	BdevUringCreate = changes[BdevUringCreateParams, string]("bdev_uring_create", Runtime,
-		"Make a device on a file or a block device of the kernel.")
+	BdevUringCreate = admin(changes[BdevUringCreateParams, string]("bdev_uring_create", Runtime,
+		"Make a device on a file or a block device of the kernel."))
 	BdevUringDelete = changes[BdevNameParams, bool]("bdev_uring_delete", Runtime,
 		"Delete a device on a file; the file stays.")
 	BdevUringRescan = changes[BdevNameParams, bool]("bdev_uring_rescan", Runtime,
 		"Take over the size that the file has now.")
-	BdevAIOCreate = changes[BdevAIOCreateParams, string]("bdev_aio_create", Runtime,
-		"Make a device on a file or a block device of the kernel; the same kind as bdev_uring_create makes.")
+	BdevAIOCreate = admin(changes[BdevAIOCreateParams, string]("bdev_aio_create", Runtime,
+		"Make a device on a file or a block device of the kernel; the same kind as bdev_uring_create makes."))
 	BdevAIODelete = changes[BdevNameParams, bool]("bdev_aio_delete", Runtime,
 		"Delete a device on a file; the file stays.")
 	BdevAIORescan = changes[BdevNameParams, bool]("bdev_aio_rescan", Runtime,
@@ -225,8 +225,8 @@ var (
 	BdevDelayDelete        = changes[BdevNameParams, bool]("bdev_delay_delete", Runtime, "Delete a slow device.")
 	BdevDelayUpdateLatency = changes[BdevDelayUpdateLatencyParams, bool]("bdev_delay_update_latency", Runtime,
 		"Change one of a slow device's times.")
-	BdevCryptoCreate = changes[BdevCryptoCreateParams, string]("bdev_crypto_create", Runtime,
-		"Put encryption (AES-XTS) on a device.")
+	BdevCryptoCreate = admin(changes[BdevCryptoCreateParams, string]("bdev_crypto_create", Runtime,
+		"Put encryption (AES-XTS) on a device."))
 	BdevCryptoDelete = changes[BdevNameParams, bool]("bdev_crypto_delete", Runtime,
 		"Take encryption off a device; what is on it stays encrypted.")
 	BdevSplitCreate = changes[BdevSplitCreateParams, []string]("bdev_split_create", Runtime,

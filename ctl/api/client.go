@@ -2,6 +2,8 @@ package api
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,6 +13,7 @@ import (
 	"strconv"
 	"sync"
 	"syscall"
+	"time"
 )
 
 // DefaultSocket is where an engine listens unless it was told otherwise.
@@ -48,9 +51,50 @@ func Dial(path string) (*Client, error) {
 	if err != nil {
 		return nil, dialError(path, err)
 	}
+	return newClient(path, conn), nil
+}
+
+func newClient(path string, conn net.Conn) *Client {
 	c := &Client{path: path, conn: conn, pending: map[string]chan reply{}, done: make(chan struct{})}
 	go c.receive()
-	return c, nil
+	return c
+}
+
+// TLSFiles are what a client shows and trusts, PEM.
+type TLSFiles struct {
+	Cert, Key string // the client's own
+	CA        string // authorities of engines; "" are the machine's
+}
+
+// dialTimeout bounds connecting to an engine over TCP.
+const dialTimeout = 10 * time.Second
+
+// DialTLS connects to the engine that listens at a TCP address.
+func DialTLS(addr string, files TLSFiles) (*Client, error) {
+	fail := func(err error) (*Client, error) { return nil, fmt.Errorf("connect to the engine at %s: %w", addr, err) }
+	if files.Cert == "" || files.Key == "" {
+		return fail(errors.New("an engine on the network wants a certificate; give --tls-cert and --tls-key"))
+	}
+	pair, err := tls.LoadX509KeyPair(files.Cert, files.Key)
+	if err != nil {
+		return fail(fmt.Errorf("--tls-cert %s and --tls-key %s: %w", files.Cert, files.Key, err))
+	}
+	config := &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{pair}}
+	if files.CA != "" {
+		text, err := os.ReadFile(files.CA)
+		if err != nil {
+			return fail(fmt.Errorf("--tls-ca: %w", err))
+		}
+		config.RootCAs = x509.NewCertPool()
+		if !config.RootCAs.AppendCertsFromPEM(text) {
+			return fail(fmt.Errorf("--tls-ca: %s holds no certificate in PEM", files.CA))
+		}
+	}
+	conn, err := tls.DialWithDialer(&net.Dialer{Timeout: dialTimeout}, "tcp", addr, config)
+	if err != nil {
+		return fail(err)
+	}
+	return newClient(addr, conn), nil
 }
 
 func dialError(path string, err error) error {

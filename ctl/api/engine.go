@@ -56,6 +56,7 @@ type MethodSchema struct {
 	Description string   `json:"description"`
 	States      []string `json:"states" doc:"when it may be called"`
 	Reads       bool     `json:"reads" doc:"it changes nothing"`
+	Role        string   `json:"role" doc:"the least that may call it over TLS: viewer, operator or admin"`
 	Params      *Schema  `json:"params"`
 	Result      *Schema  `json:"result"`
 }

@@ -194,6 +194,6 @@ var (
 		"Tell who places threads on cores.")
 	SchedulerSetOptions = changes[SchedulerSetOptionsParams, bool]("scheduler_set_options", Startup,
 		"Take the scheduler's options of a saved configuration; without effect, for nothing here moves threads.")
-	SPDKKillInstance = changes[KillParams, bool]("spdk_kill_instance", Runtime,
-		"Send the engine a signal. SIGINT and SIGTERM drain it first.")
+	SPDKKillInstance = admin(changes[KillParams, bool]("spdk_kill_instance", Runtime,
+		"Send the engine a signal. SIGINT and SIGTERM drain it first."))
 )

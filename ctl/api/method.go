@@ -35,6 +35,8 @@ type Spec struct {
 	// Lenient is set where members that the method does not know are let pass, because SPDK does so for this method and
 	// scripts rely on it.
 	Lenient bool
+	// Role is the least that may call it.
+	Role Role
 	// Params is the parameter struct's type, Result the result's.
 	Params, Result reflect.Type
 }
@@ -111,7 +113,7 @@ func Lookup(name string) (*Spec, bool) {
 // reads enters a method that changes nothing into the catalogue, changes one that does.
 func reads[P, R any](name string, states State, doc string) Method[P, R] {
 	m := changes[P, R](name, states, doc)
-	m.Reads = true
+	m.Reads, m.Role = true, Viewer
 	return m
 }
 
@@ -119,7 +121,7 @@ func changes[P, R any](name string, states State, doc string) Method[P, R] {
 	if catalogue[name] != nil {
 		panic("api: method " + name + " is defined twice")
 	}
-	s := &Spec{Name: name, Doc: doc, States: states, Params: reflect.TypeFor[P](), Result: reflect.TypeFor[R]()}
+	s := &Spec{Name: name, Doc: doc, States: states, Role: Operator, Params: reflect.TypeFor[P](), Result: reflect.TypeFor[R]()}
 	catalogue[name] = s
 	return Method[P, R]{s}
 }

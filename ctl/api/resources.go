@@ -70,8 +70,8 @@ type AccelSetOptionsParams struct {
 type AccelCryptoKeyCreateParams struct {
 	Name      string `json:"name" rpc:"required"`
 	Cipher    string `json:"cipher" rpc:"required" enum:"AES_CBC,AES_XTS" doc:"AES_XTS"`
-	Key       string `json:"key" rpc:"required" doc:"first half, hexadecimal"`
-	Key2      string `json:"key2,omitempty" doc:"second half, hexadecimal; AES_XTS needs it"`
+	Key       string `json:"key" rpc:"required" secret:"true" doc:"first half, hexadecimal"`
+	Key2      string `json:"key2,omitempty" secret:"true" doc:"second half, hexadecimal; AES_XTS needs it"`
 	TweakMode string `json:"tweak_mode,omitempty" default:"SIMPLE_LBA" enum:"SIMPLE_LBA,JOIN_NEG_LBA_WITH_LBA,INCR_512_FULL_LBA,INCR_512_UPPER_LBA"`
 }
 
@@ -155,22 +155,22 @@ var (
 
 	AccelSetOptions = changes[AccelSetOptionsParams, bool]("accel_set_options", Startup,
 		"Take the options of a saved configuration; nothing is handed to an accelerator here.")
-	AccelCryptoKeyCreate = changes[AccelCryptoKeyCreateParams, bool]("accel_crypto_key_create", Always,
-		"Make a key for encrypted devices.")
-	AccelCryptoKeyDestroy = changes[AccelCryptoKeyDestroyParams, bool]("accel_crypto_key_destroy", Always,
-		"Forget a key that no device uses.")
+	AccelCryptoKeyCreate = admin(changes[AccelCryptoKeyCreateParams, bool]("accel_crypto_key_create", Always,
+		"Make a key for encrypted devices."))
+	AccelCryptoKeyDestroy = admin(changes[AccelCryptoKeyDestroyParams, bool]("accel_crypto_key_destroy", Always,
+		"Forget a key that no device uses."))
 	AccelCryptoKeysGet = reads[AccelCryptoKeysGetParams, []CryptoKey]("accel_crypto_keys_get", Always,
 		"List the keys for encrypted devices, not what they are.")
 	FSDevSetOpts = changes[FSDevSetOptsParams, bool]("fsdev_set_opts", Always,
 		"Take the options of a saved configuration; there are no file system devices here.")
 
-	KeyringFileAddKey = changes[KeyringFileAddKeyParams, bool]("keyring_file_add_key", Always,
-		"Put a key into the keyring; it is read from its file when it is used.")
-	KeyringFileRemoveKey = changes[KeyringFileRemoveKeyParams, bool]("keyring_file_remove_key", Always,
-		"Take a key out of the keyring.")
+	KeyringFileAddKey = admin(changes[KeyringFileAddKeyParams, bool]("keyring_file_add_key", Always,
+		"Put a key into the keyring; it is read from its file when it is used."))
+	KeyringFileRemoveKey = admin(changes[KeyringFileRemoveKeyParams, bool]("keyring_file_remove_key", Always,
+		"Take a key out of the keyring."))
 	KeyringGetKeys         = reads[None, []Key]("keyring_get_keys", Always, "List the keys in the keyring, not what they are.")
-	KeyringLinuxSetOptions = changes[KeyringLinuxSetOptionsParams, bool]("keyring_linux_set_options", Startup,
-		"Use keys of the kernel's keyring, or not.")
+	KeyringLinuxSetOptions = admin(changes[KeyringLinuxSetOptionsParams, bool]("keyring_linux_set_options", Startup,
+		"Use keys of the kernel's keyring, or not."))
 
 	NotifyGetTypes         = reads[None, []string]("notify_get_types", Always, "List the kinds of events.")
 	NotifyGetNotifications = reads[NotifyGetNotificationsParams, []Notification]("notify_get_notifications", Always,
