@@ -1,6 +1,9 @@
 package volume
 
-import "fmt"
+import (
+	"errors"
+	"fmt"
+)
 
 // This file is the bitmap areas of a pool: where on the device its bitmap pages lie.
 //
@@ -71,4 +74,42 @@ func checkAreas(areas []Area, pages uint64, shift uint32) error {
 		return fmt.Errorf("has bitmap areas for %d of its %d pages", next, pages)
 	}
 	return nil
+}
+
+// ErrLimit refuses what would be one more than the format holds.
+var ErrLimit = errors.New("there is no more room for it in the format")
+
+// FirstArea is the bitmap area of a new pool, behind the slots.
+func FirstArea(pages uint64, shift uint32) ([]Area, error) {
+	areas := []Area{{First: Place(headPages(shift)), Covered: pages}}
+	if pages == 0 || pages > pagesMax {
+		return nil, fmt.Errorf("a pool of %d pages: 1 to %d are possible", pages, uint64(pagesMax))
+	}
+	if err := checkAreas(areas, pages, shift); err != nil {
+		return nil, fmt.Errorf("a pool of %d pages is too small: it %w", pages, err)
+	}
+	return areas, nil
+}
+
+// GrownAreas are the areas of a pool that grows to so many pages: the last one covers what its bitmap pages have room for, and for the rest
+// another one stands at the beginning of what is new.
+func GrownAreas(areas []Area, pages uint64, shift uint32) ([]Area, error) {
+	grown := append([]Area(nil), areas...)
+	last := &grown[len(grown)-1]
+	old := uint64(last.Covers) + last.Covered
+	if pages <= old || pages > pagesMax {
+		return nil, fmt.Errorf("a pool of %d pages cannot have %d", old, pages)
+	}
+	last.Covered = min(pages-uint64(last.Covers), bitmapPages(last.Covered)*bitsPerPage)
+	if end := uint64(last.Covers) + last.Covered; end < pages {
+		if len(grown) == AreasMax {
+			return nil, fmt.Errorf("a pool of %d pages cannot have %d: %w: it has %d bitmap areas", old, pages, ErrLimit, AreasMax)
+		}
+		first := (old + 1<<shift - 1) >> shift << shift
+		grown = append(grown, Area{First: Place(first), Covers: Place(end), Covered: pages - end})
+	}
+	if err := checkAreas(grown, pages, shift); err != nil {
+		return nil, fmt.Errorf("a pool of %d pages would gain nothing from %d: it %w", old, pages, err)
+	}
+	return grown, nil
 }
