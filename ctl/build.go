@@ -40,6 +40,7 @@ type Engine struct {
 	began            time.Time
 	notes            *Notifications
 	devices          deviceCalls
+	arrivals         arrivals
 	cryptoKeys       cryptoKeys
 	initiatorOptions initiatorOptions
 	targetOptions    targetOptions

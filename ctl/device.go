@@ -68,6 +68,7 @@ func (e *Engine) registerDevices() {
 		switch ev.Kind {
 		case bdev.Registered:
 			e.notes.Add(NotifyBdevRegister, ev.Device.Name())
+			e.arrivals.tell()
 		case bdev.Resized:
 			e.notes.Add(NotifyBdevResize, ev.Device.Name())
 		case bdev.Unregistered:
@@ -245,9 +246,8 @@ func (e *Engine) getBdevs(ctx context.Context, p *api.BdevGetBdevsParams) ([]api
 func (e *Engine) await(ctx context.Context, name string, limit time.Duration) (*bdev.Device, error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
 	for {
+		arrived := e.arrivals.next()
 		d, err := e.Bdevs.Lookup(name)
 		if err == nil {
 			return d, nil
@@ -255,8 +255,33 @@ func (e *Engine) await(ctx context.Context, name string, limit time.Duration) (*
 		select {
 		case <-ctx.Done():
 			return nil, err
-		case <-tick.C:
+		case <-arrived:
 		}
+	}
+}
+
+// arrivals tell who waits for a device that one has come.
+type arrivals struct {
+	mu  sync.Mutex
+	one chan struct{} // closed at the next one
+}
+
+// next gives a channel that is closed when the next device comes.
+func (a *arrivals) next() <-chan struct{} {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.one == nil {
+		a.one = make(chan struct{})
+	}
+	return a.one
+}
+
+func (a *arrivals) tell() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.one != nil {
+		close(a.one)
+		a.one = nil
 	}
 }
 
