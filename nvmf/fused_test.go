@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/pollux-storage/pollux/bdev"
+	"github.com/pollux-storage/pollux/bdev/bdevtest"
 	"github.com/pollux-storage/pollux/nvmf"
 	"github.com/pollux-storage/pollux/nvmf/nvmftest"
 	"github.com/pollux-storage/pollux/reactor"
@@ -510,4 +511,31 @@ func TestAPairInCapsulesNeedsNoPool(t *testing.T) {
 			m.Put(b)
 		}
 	})
+}
+
+func TestPairsAllocateNothing(t *testing.T) {
+	for _, d := range []nvmf.Digests{0, nvmf.HeaderDigests | nvmf.DataDigests} {
+		e := nvmftest.Start(t, nvmftest.Options{Reactors: 2})
+		a := nvmftest.AdminAs(t, e.Addr, d, host())
+		p := nvmftest.Queue(t, e.Addr, a, 1, 32)
+		for _, n := range []int{8192, 64 << 10} {
+			z, other := make([]byte, n), pattern(n, 1)
+			run := func() {
+				for range 50 {
+					newPair(p, 0, 4096, z, z).do(t, "equal", nvmf.StatusSuccess, nvmf.StatusSuccess)
+					newPair(p, 0, 4096, other, z).do(t, "not equal", miscompare, fusedFailed)
+				}
+			}
+			run()
+			var made map[string]int64
+			for range 4 { // a list may grow once more
+				if made = bdevtest.OnReactors(run); len(made) == 0 {
+					break
+				}
+			}
+			for where, times := range made {
+				t.Errorf("digests %d, %d bytes: %d allocations in 100 pairs:\n%s", d, n, times, where)
+			}
+		}
+	}
 }

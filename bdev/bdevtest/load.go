@@ -114,7 +114,7 @@ func allocations(e *Env) {
 		// Where the mark depends on timing, as that of a list of timers, another run may still reach a higher one.
 		var made map[string]int64
 		for range 4 {
-			if made = onReactors(run); len(made) == 0 {
+			if made = OnReactors(run); len(made) == 0 {
 				break
 			}
 		}
@@ -125,8 +125,8 @@ func allocations(e *Env) {
 	}
 }
 
-// onReactors runs f and gives the allocations made on reactors meanwhile, by stack, but for those of the suite itself.
-func onReactors(f func()) map[string]int64 {
+// OnReactors runs f and gives the allocations made on reactors meanwhile, by stack, but for those of the suite itself.
+func OnReactors(f func()) map[string]int64 {
 	before := allocated()
 	was := runtime.MemProfileRate
 	runtime.MemProfileRate = 1
