@@ -29,7 +29,8 @@ func (s *suite) save() error {
 		os.WriteFile(filepath.Join(s.dir, "results.md"), s.report.Markdown(plots), 0o644))
 }
 
-// savePlots draws the median run of every target under one load. It gives the files' names.
+// savePlots draws the median run of every target under one load, where targets have come since it was drawn. It gives the files'
+// names.
 func (s *suite) savePlots() (names []string, err error) {
 	for _, w := range append(s.cfg.plain(), s.cfg.synced()...) {
 		if w.BlockBytes != 4096 || w.Depth != 1 && w.Depth != 32 || w.RW == "randrw" {
@@ -45,15 +46,19 @@ func (s *suite) savePlots() (names []string, err error) {
 		if len(rows) == 0 {
 			continue
 		}
+		name := slug(w.Name()) + ".png"
+		names = append(names, name)
+		if s.drawn[name] == len(rows) {
+			continue
+		}
 		picture, err := Plot(w.Name()+": median run of each", rows)
 		if err != nil {
 			return names, err
 		}
-		name := slug(w.Name()) + ".png"
 		if err := os.WriteFile(filepath.Join(s.dir, name), picture, 0o644); err != nil {
 			return names, err
 		}
-		names = append(names, name)
+		s.drawn[name] = len(rows)
 	}
 	return names, nil
 }

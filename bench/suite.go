@@ -51,12 +51,13 @@ type suite struct {
 	dir    string // of the results
 	work   string // of the files that are measured, the engine's socket and log
 	report *Report
-	raw    int // outputs of fio kept so far
+	raw    int            // outputs of fio kept so far
+	drawn  map[string]int // pictures, and how many targets are on each
 }
 
 // Suite measures this machine and gives the folder of the results. What was measured before a failure is there all the same.
 func Suite(ctx context.Context, cfg SuiteConfig) (dir string, err error) {
-	s := &suite{cfg: cfg, report: NewReport()}
+	s := &suite{cfg: cfg, report: NewReport(), drawn: map[string]int{}}
 	s.report.Conditions.Transport = "NVMe/TCP on the loopback interface"
 	if s.dir, err = resultsDir(cfg.Output, &s.report.Conditions); err != nil {
 		return "", err
