@@ -9,11 +9,11 @@ package bdevtest
 
 import (
 	"context"
-	"encoding/binary"
 	"fmt"
 	"sync"
 	"testing"
 	"time"
+	"unsafe"
 
 	"pgregory.net/rapid"
 
@@ -222,17 +222,18 @@ func (e *Env) Block(seed, n uint64) []byte {
 	return b
 }
 
-// Fill fills b with bytes that differ from place to place and from seed to seed.
+// Fill fills b with bytes that differ from place to place and from seed to seed. It makes them on the stack and copies them: the
+// race detector looks at each store to b.
 func Fill(b []byte, seed uint64) {
 	x := seed*0x9e3779b97f4a7c15 + 0x1234567
-	for len(b) >= 8 {
-		x ^= x << 13
-		x ^= x >> 7
-		x ^= x << 17
-		binary.LittleEndian.PutUint64(b, x)
-		b = b[8:]
-	}
-	for i := range b {
-		b[i] = byte(x >> (i * 8))
+	var words [64]uint64
+	for len(b) > 0 {
+		for i := range words {
+			x ^= x << 13
+			x ^= x >> 7
+			x ^= x << 17
+			words[i] = x
+		}
+		b = b[copy(b, unsafe.Slice((*byte)(unsafe.Pointer(&words)), unsafe.Sizeof(words))):]
 	}
 }
