@@ -108,9 +108,9 @@ type BdevCryptoCreateParams struct {
 	Name         string `json:"name" rpc:"required"`
 	KeyName      string `json:"key_name,omitempty" doc:"key made by accel_crypto_key_create"`
 	CryptoPMD    string `json:"crypto_pmd,omitempty" doc:"older form: ignored"`
-	Key          string `json:"key,omitempty" doc:"older form: first half of the key, hexadecimal"`
+	Key          string `json:"key,omitempty" secret:"true" doc:"older form: first half of the key, hexadecimal"`
 	Cipher       string `json:"cipher,omitempty" doc:"older form: AES_XTS"`
-	Key2         string `json:"key2,omitempty" doc:"older form: second half of the key, hexadecimal"`
+	Key2         string `json:"key2,omitempty" secret:"true" doc:"older form: second half of the key, hexadecimal"`
 }
 
 // BdevSplitCreateParams cut a device in parts of one size.

@@ -33,6 +33,7 @@ type field struct {
 	format    string
 	min, max  *float64
 	doc       string
+	secret    bool // no message tells its value
 }
 
 var (
@@ -61,6 +62,7 @@ func fields(t reflect.Type) []field {
 		f := field{
 			name: tag, index: sf.Index, doc: sf.Tag.Get("doc"), format: sf.Tag.Get("format"),
 			required:  sf.Tag.Get("rpc") == "required",
+			secret:    sf.Tag.Get("secret") == "true",
 			omitempty: strings.Contains(options, "omitempty"),
 		}
 		if text, ok := sf.Tag.Lookup("default"); ok {
@@ -211,6 +213,9 @@ func (d *decoder) value(path string, v *Value, f *field, out reflect.Value) erro
 		return nil
 	case reflect.String:
 		if v.Kind != String {
+			if f.secret {
+				v = &Value{Kind: v.Kind, Text: "…", Line: v.Line, Column: v.Column}
+			}
 			return d.wrongKind(path, v, "a string")
 		}
 		text, err := d.word(path, v, f)

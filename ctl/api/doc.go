@@ -12,7 +12,7 @@
 //	enum:"a,b"              the words it may be (any letter case in, this spelling out)
 //	format:"uuid"           its form
 //	min:"1" max:"64"        bounds of a number beyond those of its Go type
-//	secret:"true"           masked for who is no Admin
+//	secret:"true"           masked for who is no Admin; no message repeats its value
 //	doc:"..."               what it means, with its unit
 //
 // A parameter is a pointer where leaving it out differs from its zero value.
