@@ -12,8 +12,8 @@ import (
 )
 
 // This file is the keys of encrypted devices, and those devices. As with SPDK a key is given in the call, and a saved configuration
-// holds it in clear: keep that file as you keep the key. A key is never logged, no error tells any of it, and accel_crypto_keys_get
-// masks it, because there is no role yet that would be allowed more.
+// holds it in clear: keep that file as you keep the key. A key is never logged, no error tells any of it, and whoever is no Admin
+// gets it masked.
 
 // cryptoKeys are the keys by name. They are kept as they came, to be saved.
 type cryptoKeys struct {
@@ -26,9 +26,6 @@ type cryptoKey struct {
 	ready  *bdev.XTSKey
 	owner  string // the device that brought it along and takes it away; "" for none
 }
-
-// keyMask stands for a key that is not told. It does not tell its length either.
-const keyMask = "********"
 
 func (e *Engine) registerCrypto() {
 	r, k := e.Methods, &e.cryptoKeys
@@ -46,8 +43,8 @@ func (e *Engine) registerCrypto() {
 		}
 		return e.destroyKey(p.Name)
 	})
-	Register(r, api.AccelCryptoKeysGet, func(_ context.Context, p *api.AccelCryptoKeysGetParams) ([]api.CryptoKey, error) {
-		return k.list(p.KeyName)
+	Register(r, api.AccelCryptoKeysGet, func(ctx context.Context, p *api.AccelCryptoKeysGetParams) ([]api.CryptoKey, error) {
+		return k.list(p.KeyName, roleOf(ctx) >= api.Admin)
 	})
 	e.Frame.Add(Subsystem{Name: "accel", Config: func(context.Context) ([]api.ConfigCall, error) {
 		return append(e.kept.list(api.AccelSetOptions.Spec), k.config()...), nil
@@ -128,14 +125,20 @@ func (k *cryptoKeys) disown(device string) {
 	k.keys = slices.DeleteFunc(k.keys, func(key cryptoKey) bool { return key.owner == device })
 }
 
-func (k *cryptoKeys) list(name string) ([]api.CryptoKey, error) {
+// list gives the keys, or the one of a name, in clear or masked.
+func (k *cryptoKeys) list(name string, clearly bool) ([]api.CryptoKey, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	var out []api.CryptoKey
 	for _, key := range k.keys {
-		if p := key.params; name == "" || name == p.Name {
-			out = append(out, api.CryptoKey{Name: p.Name, Cipher: p.Cipher, Key: keyMask, Key2: keyMask, TweakMode: p.TweakMode})
+		p := key.params
+		if name != "" && name != p.Name {
+			continue
 		}
+		if !clearly {
+			p.Key, p.Key2 = api.SecretMask, api.SecretMask
+		}
+		out = append(out, api.CryptoKey{Name: p.Name, Cipher: p.Cipher, Key: p.Key, Key2: p.Key2, TweakMode: p.TweakMode})
 	}
 	if name != "" && out == nil {
 		return nil, noKey("show", name)

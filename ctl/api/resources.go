@@ -90,8 +90,8 @@ type AccelCryptoKeysGetParams struct {
 type CryptoKey struct {
 	Name      string `json:"name"`
 	Cipher    string `json:"cipher"`
-	Key       string `json:"key" doc:"masked"`
-	Key2      string `json:"key2,omitempty" doc:"masked"`
+	Key       string `json:"key" doc:"masked for who is no admin"`
+	Key2      string `json:"key2,omitempty" doc:"masked for who is no admin"`
 	TweakMode string `json:"tweak_mode"`
 }
 
@@ -160,7 +160,7 @@ var (
 	AccelCryptoKeyDestroy = admin(changes[AccelCryptoKeyDestroyParams, bool]("accel_crypto_key_destroy", Always,
 		"Forget a key that no device uses."))
 	AccelCryptoKeysGet = reads[AccelCryptoKeysGetParams, []CryptoKey]("accel_crypto_keys_get", Always,
-		"List the keys for encrypted devices, not what they are.")
+		"List the keys for encrypted devices; only an admin is told what they are.")
 	FSDevSetOpts = changes[FSDevSetOptsParams, bool]("fsdev_set_opts", Always,
 		"Take the options of a saved configuration; there are no file system devices here.")
 

@@ -37,8 +37,8 @@ func admin[P, R any](m Method[P, R]) Method[P, R] {
 	return m
 }
 
-// secretMask stands for a secret that is not told. It does not tell its length either.
-const secretMask = "********"
+// SecretMask stands for a secret that is not told. It does not tell its length either.
+const SecretMask = "********"
 
 // Masked is the call without the secrets in its parameters: the members whose tag secret is true. It cannot be loaded again.
 func (c ConfigCall) Masked() ConfigCall {
@@ -52,7 +52,7 @@ func (c ConfigCall) Masked() ConfigCall {
 	}
 	for _, name := range secrets(spec.Params) {
 		if _, there := params[name]; there {
-			params[name] = json.RawMessage(`"` + secretMask + `"`)
+			params[name] = json.RawMessage(`"` + SecretMask + `"`)
 		}
 	}
 	text, err := json.Marshal(params)
