@@ -70,6 +70,17 @@ else
 	refusal "copy" "4001|6001" nvme copy "$DEV" -d 200 -s 100 -b 7
 fi
 
+if [ "$TARGET" = pollux ]; then
+	step "Compare and Write is offered as a pair, which this host lets nobody send"
+	equal "FUSES" "${id[fuses]}" 1
+	equal "ACWU, in blocks of any size" "${id[acwu]}" 15
+	declare -A ns
+	load ns nvme id-ns "/dev/$CTRL" -n 1 -o json
+	equal "NACWU, 64 KiB" "${ns[nacwu]}" 127
+	# drivers/nvme/host/ioctl.c, nvme_user_cmd: a command with flags, and FUSE is among them, is EINVAL.
+	refused "Invalid argument" passthru --opcode=5 --flags=1 --namespace-id=1 --cdw12=7 --data-len=4096 -w -i data
+fi
+
 step "after all that the queues are the same, and work"
 equal "state" "$(controller state)" live
 if said "resetting|reconnect|error recovery"; then fail "the host had to recover"; fi
