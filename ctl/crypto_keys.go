@@ -138,7 +138,7 @@ func (k *cryptoKeys) list(name string, clearly bool) ([]api.CryptoKey, error) {
 		if !clearly {
 			p.Key, p.Key2 = api.SecretMask, api.SecretMask
 		}
-		out = append(out, api.CryptoKey{Name: p.Name, Cipher: p.Cipher, Key: p.Key, Key2: p.Key2, TweakMode: p.TweakMode})
+		out = append(out, api.CryptoKey(p)) // they have the same members
 	}
 	if name != "" && out == nil {
 		return nil, noKey("show", name)
