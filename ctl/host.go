@@ -2,6 +2,7 @@ package ctl
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 
@@ -98,8 +99,6 @@ func (e *Engine) setTargetConfig(_ context.Context, p *api.NVMFSetConfigParams) 
 		on  bool
 		why string
 	}{
-		{len(p.DiscoveryFilters) > 0, "every host is told of all addresses; leave discovery_filters empty"},
-		{p.DupHostPolicy != "" && p.DupHostPolicy != "allow", "a host may always connect again; leave dup_host_policy at allow"},
 		{p.PollGroupsMask != "", "connections are served by all reactors; leave poll_groups_mask out"},
 		{p.AdminCmdPassthru != nil && *p.AdminCmdPassthru != (api.NVMFAdminCmdPassthru{}), "nothing is passed through; leave admin_cmd_passthru at false"},
 	} {
@@ -111,7 +110,14 @@ func (e *Engine) setTargetConfig(_ context.Context, p *api.NVMFSetConfigParams) 
 	if err != nil {
 		return fmt.Errorf("setting the target's options: %w", err)
 	}
+	filter, err := nvmf.ParseDiscoveryFilters(p.DiscoveryFilters)
+	if err != nil {
+		return api.Invalid("setting the target's options: discovery_filters: %v", err)
+	}
 	if err := e.Target.SetAuthRules(rules); err != nil {
+		return codeOf(err)
+	}
+	if err := errors.Join(e.Target.SetDiscoveryFilter(filter), e.Target.RestrictHosts(p.DupHostPolicy == "restrict_per_listener")); err != nil {
 		return codeOf(err)
 	}
 	e.targetOptions.mu.Lock()

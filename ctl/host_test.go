@@ -117,7 +117,7 @@ func TestAuthIsDescribed(t *testing.T) {
 // TestTargetOptionsAreSaved: keys by their names, and what the target accepts of authentications.
 func TestTargetOptionsAreSaved(t *testing.T) {
 	e := startEngine(t)
-	must(t, e.Methods, api.NVMFSetConfig, api.NVMFSetConfigParams{DHCHAPDigests: api.Words{"sha384"}, DHCHAPDHGroups: api.Words{"ffdhe3072", "ffdhe2048"}, DupHostPolicy: "allow"})
+	must(t, e.Methods, api.NVMFSetConfig, api.NVMFSetConfigParams{DHCHAPDigests: api.Words{"sha384"}, DHCHAPDHGroups: api.Words{"ffdhe3072", "ffdhe2048"}, DupHostPolicy: "restrict_per_listener", DiscoveryFilters: api.Words{"address", "svcid"}})
 	must(t, e.Methods, api.NVMFSetMaxSubsystems, api.NVMFSetMaxSubsystemsParams{MaxSubsystems: 12})
 	must(t, e.Methods, api.NVMFSetCRDT, api.NVMFSetCRDTParams{CRDT1: 7})
 	if err := e.Frame.Start(t.Context()); err != nil {
@@ -130,7 +130,7 @@ func TestTargetOptionsAreSaved(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 	text := reload(t, e.Methods, "keyring", "nvmf")
-	for _, want := range []string{`"dhchap_key": "hk"`, `"ffdhe3072"`, `"max_subsystems": 12`, `"crdt1": 7`} {
+	for _, want := range []string{`"dhchap_key": "hk"`, `"ffdhe3072"`, `"restrict_per_listener"`, `"svcid"`, `"max_subsystems": 12`, `"crdt1": 7`} {
 		if !strings.Contains(text, want) {
 			t.Errorf("there is no %s in\n%s", want, text)
 		}
@@ -140,10 +140,9 @@ func TestTargetOptionsAreSaved(t *testing.T) {
 func TestTargetOptionsThatAreRefused(t *testing.T) {
 	e := startEngine(t)
 	for want, p := range map[string]api.NVMFSetConfigParams{
-		"leave discovery_filters empty":  {DiscoveryFilters: api.Words{"transport"}},
-		"leave dup_host_policy at allow": {DupHostPolicy: "restrict_per_listener"},
-		"leave poll_groups_mask out":     {PollGroupsMask: "0x1"},
-		"leave admin_cmd_passthru":       {AdminCmdPassthru: &api.NVMFAdminCmdPassthru{Sanitize: true}},
+		"match_any stands alone":     {DiscoveryFilters: api.Words{"match_any", "transport"}},
+		"leave poll_groups_mask out": {PollGroupsMask: "0x1"},
+		"leave admin_cmd_passthru":   {AdminCmdPassthru: &api.NVMFAdminCmdPassthru{Sanitize: true}},
 	} {
 		refused(t, e.Methods, api.NVMFSetConfig, p, api.CodeInvalidParams, want)
 	}

@@ -145,9 +145,25 @@ func (t *Target) ShowNamespace(nqn string, id NSID, host string, show bool) erro
 		} else {
 			delete(n.hosts, host)
 		}
+		s.anaChanges++
 		return nil
 	})
 	return err
+}
+
+// RestrictHosts lets a host have one controller of a subsystem by each listener at most, or as many as it wants. Those that there
+// are stay.
+func (t *Target) RestrictHosts(on bool) error {
+	t.mu.Lock()
+	t.dup = on
+	subsystems := slices.Clone(t.subsystems)
+	t.mu.Unlock()
+	for _, s := range subsystems {
+		if err := t.publish(s, false); err != nil {
+			return fmt.Errorf("changing how often a host may connect: %w", err)
+		}
+	}
+	return nil
 }
 
 // SetANAState changes the access that a listener gives to an ANA group, or to all with group 0.

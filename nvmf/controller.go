@@ -47,6 +47,7 @@ type controller struct {
 	errors errorLog
 
 	notices reservationNotices
+	found   discoveryRead // of a discovery controller
 
 	closing  bool
 	aborts   int // on their way
@@ -317,6 +318,7 @@ func (k *controller) endIfDone() {
 	if !k.closing || k.aq != nil || len(k.queues) > 0 || k.flush.running || k.share.controllers[k.id] != k {
 		return
 	}
+	k.dropDiscovery()
 	delete(k.share.controllers, k.id)
 	for _, f := range k.whenGone {
 		f()

@@ -224,6 +224,9 @@ func (s *subsystemShare) judge(h *handoff) (Status, uint32) {
 		if d.CNTLID != CNTLIDDynamic {
 			return StatusConnectParameters | DNR, uint32(IPOCNTLID)
 		}
+		if v.dupRestricted && s.duplicate(h) {
+			return StatusConnectBusy, 0 // what it takes for one of two may be one that it has lost
+		}
 		if len(s.controllers) >= int(s.sub.o.MaxCNTLID-s.sub.o.MinCNTLID)+1 {
 			return StatusConnectBusy, 0
 		}
@@ -245,6 +248,16 @@ func (s *subsystemShare) judge(h *handoff) (Status, uint32) {
 		return StatusSequence, 0 // an old queue that is closing will be gone soon: without DNR the host tries again
 	}
 	return StatusSuccess, 0
+}
+
+// duplicate reports whether the host of a Connect has a controller by the same listener already.
+func (s *subsystemShare) duplicate(h *handoff) bool {
+	for _, k := range s.controllers {
+		if !k.closing && k.aq != nil && k.aq.port == h.port && k.host.nqn == h.data.HOSTNQN && k.host.id == h.data.HOSTID {
+			return true
+		}
+	}
+	return false
 }
 
 // propertyGet answers Property Get. Base Specification 2.0, "Property Get Command and Response".

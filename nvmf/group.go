@@ -20,6 +20,8 @@ type pollGroup struct {
 
 	discovery *discoveryView
 
+	foundBytes int // of discovery pages that are kept for hosts
+
 	recvBytes int           // of the pool, lent to connections as receive buffers
 	want      reactor.Timer // runs while somebody waits for the pool
 
@@ -129,6 +131,9 @@ func (pg *pollGroup) install(s *Subsystem, v *subsystemView) {
 			share.controllers = map[CNTLID]*controller{}
 		}
 		pg.shares[s], pg.byNQN[s.o.NQN] = share, share
+		if s.discovery {
+			pg.byNQN[pg.target.discoveryNQN] = share
+		}
 	}
 	share.install(v)
 }

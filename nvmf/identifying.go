@@ -110,19 +110,20 @@ func (k *controller) identifyController() IdentifyController {
 		SN: sub.o.Serial, MN: sub.o.Model, FR: firmware,
 		RAB: 6, MDTS: mdts(o.MaxIOBytes), CNTLID: k.id, VER: Version, RTD3R: 1e6, RTD3E: 5e6,
 		CTRATT: CTRATTHOSTID128 | CTRATTTBKAS, CNTRLTYPE: ControllerIO,
-		ACL: abortsMax - 1, AERL: asyncEventsMax - 1, FRMW: 3, LPA: LPAExtended | LPAPages, ELPE: errorLogMax - 1,
+		ACL: abortsMax - 1, AERL: asyncEventsMax - 1, FRMW: 3, LPA: LPAEffects | LPAExtended | LPAPages, ONCS: ONCSSave, ELPE: errorLogMax - 1,
 		KAS: o.KAS, SQES: 0x66, CQES: 0x44, MAXCMD: uint16(min(o.MaxQueueDepth, 65535)),
 		SGLS: SGLSAnyAlign | SGLSOffset | SGLSTransport, SUBNQN: sub.o.NQN, WCTEMP: temperatureOver, CCTEMP: 0x175,
 	}
 	if k.discovery() {
 		c.CNTRLTYPE, c.OAES = ControllerDiscovery, OAESDiscovery
 		c.SQES, c.CQES = 0, 0
+		// Base Specification 2.0, "Discovery Subsystem": hosts connect by the well-known name, and learn the unique one here.
+		c.SUBNQN = k.share.pg.target.discoveryNQN
 		return c
 	}
 	c.CRDT = k.share.pg.discovery.crdt
 	c.CMIC = CMICPorts | CMICControllers
 	c.OAES = OAESNamespaces
-	c.LPA |= LPAEffects
 	c.NN, c.MNAN = sub.o.MaxNamespaces, sub.o.MaxNamespaces
 	c.ONCS = ONCSCompare | ONCSDSM | ONCSWriteZeroes | ONCSVerify | ONCSReservations | ONCSCopy | ONCSTimestamp | ONCSSave
 	c.OCFS = OCFSFormat0

@@ -37,8 +37,14 @@ func (k *controller) givePage(c *command, p LogPage, page []byte, s Status) {
 		page = []byte{0}
 	}
 	// What a read clears is cleared when it has been given, and only then: it may have to wait for memory and be built again.
-	if k.aq.give(c, page, uint32(p.Bytes)) && !p.RAE {
+	if !k.aq.give(c, page, uint32(p.Bytes)) {
+		return
+	}
+	if !p.RAE {
 		k.pageRead(p.LID)
+	}
+	if p.LID == LIDDiscovery {
+		k.discoveryGiven(p)
 	}
 }
 
@@ -61,7 +67,7 @@ func (k *controller) pageRead(l LID) {
 // pagesIO and pagesDiscovery are the pages that a controller has, by its type.
 var (
 	pagesIO        = []LID{LIDSupported, LIDError, LIDHealth, LIDFirmware, LIDChanged, LIDEffects, LIDANA, LIDFeatures, LIDReservation}
-	pagesDiscovery = []LID{LIDSupported, LIDError, LIDFeatures, LIDDiscovery}
+	pagesDiscovery = []LID{LIDSupported, LIDError, LIDEffects, LIDFeatures, LIDDiscovery}
 )
 
 // page builds a log page whole.
@@ -90,6 +96,9 @@ func (k *controller) page(p LogPage) ([]byte, Status) {
 		}
 		return AppendChanged(nil, ids), StatusSuccess
 	case LIDEffects:
+		if k.discovery() {
+			return AppendEffects(nil, slices.DeleteFunc(slices.Clone(adminEffects), func(e AdminEffects) bool { return !discoveryCommand(e.Opcode) }), nil), StatusSuccess
+		}
 		return AppendEffects(nil, adminEffects, ioEffects), StatusSuccess
 	case LIDANA:
 		return k.anaPage(p.LSP&LSPANAGroupsOnly != 0), StatusSuccess
@@ -98,7 +107,7 @@ func (k *controller) page(p LogPage) ([]byte, Status) {
 	case LIDReservation:
 		return k.reservationPage(), StatusSuccess
 	case LIDDiscovery:
-		return k.share.pg.target.discoveryPage(k), StatusSuccess
+		return k.readDiscovery(p)
 	}
 	return nil, StatusInvalidLogPage | DNR
 }

@@ -63,7 +63,6 @@ type Subsystem struct {
 	hosts      map[string]*host
 	anyHost    bool
 	listeners  []*Listener
-	dup        bool // one controller per host and listener
 	deleting   bool // nothing is added any more
 	deleted    bool
 	anaChanges uint64
@@ -127,7 +126,7 @@ type subsystemView struct {
 	hosts         map[string]*host
 	anyHost       bool
 	listeners     []listenerView
-	dupRestricted bool
+	dupRestricted bool   // one controller for a host by a listener
 	changes       uint64 // of ANA, for the log page's change count
 }
 

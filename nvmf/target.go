@@ -13,6 +13,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/google/uuid"
 	"golang.org/x/sys/unix"
 
 	"github.com/pollux-storage/pollux/bdev"
@@ -71,6 +72,10 @@ type Target struct {
 	referrals  []Referral
 	subsMax    int
 	crdt       [3]uint16 // Command Retry Delay Times, in 100 ms
+	filter     DiscoveryFilter
+	dup        bool // a host has one controller of a subsystem by a listener at most
+
+	discoveryNQN string // of this engine's discovery service alone; the well-known one leads to it too
 
 	publishing sync.Mutex // views reach the reactors in the order in which they were made
 
@@ -81,7 +86,7 @@ type Target struct {
 
 // NewTarget makes a target without transports or subsystems, but for the discovery service.
 func NewTarget(reg *bdev.Registry, log *slog.Logger) (*Target, error) {
-	t := &Target{group: reg.Group(), registry: reg, log: log, subsMax: subsystemsMax, transports: map[string]TransportOptions{}}
+	t := &Target{group: reg.Group(), registry: reg, log: log, subsMax: subsystemsMax, discoveryNQN: NQNUUIDPrefix + uuid.NewString(), transports: map[string]TransportOptions{}}
 	d := DefaultTransport("TCP")
 	t.limits.Store(&d)
 	t.authRules.Store(&AuthRules{})
@@ -135,6 +140,11 @@ func (t *Target) CreateTransport(o TransportOptions) error {
 	case o.KAS == 0:
 		return fmt.Errorf("creating transport %s: kas 0: %w: Linux refuses a controller without keep-alive", o.TRType, ErrInvalid)
 	}
+	for _, s := range t.subsystems {
+		if err := s.o.checkANA(o.MaxIOBytes); err != nil {
+			return fmt.Errorf("creating transport %s: %w", o.TRType, err)
+		}
+	}
 	t.transports[o.TRType] = o
 	t.limits.Store(&o)
 	return nil
@@ -153,7 +163,7 @@ func (t *Target) Transports() []TransportOptions {
 
 // view makes the subsystem's view of now. The lock is held.
 func (s *Subsystem) viewNow() *subsystemView {
-	v := &subsystemView{sub: s, hosts: map[string]*host{}, anyHost: s.anyHost, dupRestricted: s.dup, changes: s.anaChanges}
+	v := &subsystemView{sub: s, hosts: map[string]*host{}, anyHost: s.anyHost, dupRestricted: s.target.dup && !s.discovery, changes: s.anaChanges}
 	for _, n := range s.namespaces {
 		nv := namespaceView{ns: n}
 		if n != nil {
@@ -193,7 +203,7 @@ func (t *Target) publish(s *Subsystem, discoverable bool) error {
 	if discoverable {
 		t.generation++
 	}
-	d := &discoveryView{generation: t.generation, referrals: slices.Clone(t.referrals), crdt: t.crdt}
+	d := &discoveryView{generation: t.generation, referrals: slices.Clone(t.referrals), crdt: t.crdt, filter: t.filter}
 	for _, o := range t.subsystems {
 		d.subsystems = append(d.subsystems, o.viewNow())
 	}
@@ -210,7 +220,7 @@ func (t *Target) publish(s *Subsystem, discoverable bool) error {
 
 // find looks a subsystem up. The lock is held.
 func (t *Target) find(nqn string) (*Subsystem, error) {
-	if nqn == "discovery" {
+	if nqn == "discovery" || nqn == t.discoveryNQN {
 		nqn = DiscoveryNQN
 	}
 	for _, s := range t.subsystems {
@@ -224,6 +234,18 @@ func (t *Target) find(nqn string) (*Subsystem, error) {
 const model = "Pollux"
 
 const subsystemsMax = 1024
+
+// namespacesMax bounds the namespaces of a subsystem, for which every listener and every queue has room.
+const namespacesMax = 1 << 16
+
+// checkANA refuses more namespaces than an ANA page can show in one transfer: Linux then does without ANA (16 + 32×NANAGRPID +
+// 4×MNAN is to fit MDTS).
+func (o *SubsystemOptions) checkANA(mostBytes uint32) error {
+	if n := int(o.MaxNamespaces); o.ANA && ANALogBytes(n, n) > int(mostBytes) {
+		return fmt.Errorf("subsystem %s: max_namespaces %d with ana_reporting: %w: their ANA page has %d bytes, and a transfer at most %d (max_io_size)", o.NQN, n, ErrInvalid, ANALogBytes(n, n), mostBytes)
+	}
+	return nil
+}
 
 // CreateSubsystem makes a subsystem without namespaces, hosts or listeners.
 func (t *Target) CreateSubsystem(o SubsystemOptions) error {
@@ -256,7 +278,14 @@ func (t *Target) CreateSubsystem(o SubsystemOptions) error {
 	if o.MinCNTLID < 1 || o.MaxCNTLID > CNTLIDMax || o.MinCNTLID > o.MaxCNTLID {
 		return fmt.Errorf("creating subsystem %s: controller ids %d to %d: %w: a range inside 1 to %d", o.NQN, o.MinCNTLID, o.MaxCNTLID, ErrInvalid, CNTLIDMax)
 	}
+	if o.MaxNamespaces > namespacesMax {
+		return fmt.Errorf("creating subsystem %s: max_namespaces %d: %w: 1 to %d", o.NQN, o.MaxNamespaces, ErrInvalid, namespacesMax)
+	}
 	t.mu.Lock()
+	if err := o.checkANA(t.limits.Load().MaxIOBytes); err != nil {
+		t.mu.Unlock()
+		return fmt.Errorf("creating subsystem %s: %w", o.NQN, err)
+	}
 	if _, err := t.find(o.NQN); err == nil {
 		t.mu.Unlock()
 		return fmt.Errorf("creating subsystem %s: it %w", o.NQN, ErrExists)
@@ -441,6 +470,7 @@ func (s *Subsystem) place(n *Namespace, o NamespaceOptions) error {
 		s.namespaces = append(s.namespaces, nil)
 	}
 	s.namespaces[id-1] = n
+	s.anaChanges++
 	return nil
 }
 
@@ -457,6 +487,7 @@ func (t *Target) RemoveNamespace(ctx context.Context, nqn string, id NSID) error
 	}
 	n := s.namespaces[id-1]
 	s.namespaces[id-1] = nil
+	s.anaChanges++
 	t.mu.Unlock()
 	return t.withdraw(ctx, s, n)
 }
@@ -500,6 +531,7 @@ func (t *Target) deviceEvent(s *Subsystem, n *Namespace, e bdev.Event) {
 		found := int(n.NSID) <= len(s.namespaces) && n.NSID > 0 && s.namespaces[n.NSID-1] == n
 		if found {
 			s.namespaces[n.NSID-1] = nil
+			s.anaChanges++
 		}
 		t.mu.Unlock()
 		if found {

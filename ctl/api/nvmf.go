@@ -338,7 +338,7 @@ type NVMFTransportStats struct {
 
 // NVMFSetConfigParams hold for the whole target.
 type NVMFSetConfigParams struct {
-	DiscoveryFilters Words                 `json:"discovery_filters,omitempty" enum:"transport,address,svcid" doc:"tell a host only addresses like the one it came by"`
+	DiscoveryFilters Words                 `json:"discovery_filters,omitempty" enum:"match_any,transport,address,svcid" doc:"tell a host only addresses like the one it came by"`
 	DHCHAPDigests    Words                 `json:"dhchap_digests,omitempty" enum:"sha256,sha384,sha512" doc:"hash functions to accept; all without it"`
 	DHCHAPDHGroups   Words                 `json:"dhchap_dhgroups,omitempty" enum:"null,ffdhe2048,ffdhe3072,ffdhe4096,ffdhe6144,ffdhe8192" doc:"groups to accept; all without it"`
 	DupHostPolicy    string                `json:"dup_host_policy,omitempty" default:"allow" enum:"allow,restrict_per_listener" doc:"whether a host may have two associations by one address"`

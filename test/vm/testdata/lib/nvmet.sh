@@ -135,6 +135,9 @@ ns_add() {
 	echo 1 >"$dir/enable"
 }
 
+# ns_add_protectable NQN NSID BDEV UUID: every one of them can be write protected by a host.
+ns_add_protectable() { ns_add "$@"; }
+
 ns_remove() {
 	local dir=$nvmet/subsystems/$1/namespaces/$2
 	echo 0 >"$dir/enable"

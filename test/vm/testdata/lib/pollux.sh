@@ -178,6 +178,11 @@ ns_add() {
 	rpc nvmf_subsystem_add_ns nqn="$1" namespace:="$(object nsid:="$2" bdev_name="$3" uuid="$4" "${group[@]}")"
 }
 
+# ns_add_protectable NQN NSID BDEV UUID: one that a host can write protect, which lasts over a restart of the target.
+ns_add_protectable() {
+	rpc nvmf_subsystem_add_ns nqn="$1" namespace:="$(object nsid:="$2" bdev_name="$3" uuid="$4" write_protect_file="$folder/disks/$3.protection")"
+}
+
 ns_remove() { rpc nvmf_subsystem_remove_ns nqn="$1" nsid:="$2"; }
 
 listener_add() { rpc nvmf_subsystem_add_listener nqn="$1" listen_address:="$(address "${@:2}")"; }
