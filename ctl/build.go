@@ -67,7 +67,7 @@ func NewEngine(cfg EngineConfig, log *Log) (*Engine, error) {
 	}
 	e.Frame = NewFrame(e.Methods, func(context.Context) error { return nil })
 	RegisterLog(e.Methods, log)
-	e.Keyring, e.Sock, e.notes = NewKeyring(e.Methods), NewSock(e.Methods), NewNotifications(e.Methods)
+	e.Keyring, e.Sock, e.notes = NewKeyring(e.Methods), NewSock(e.Methods, g, log.For("sock")), NewNotifications(e.Methods)
 	e.Frame.Add(e.Keyring.Subsystem())
 	e.Frame.Add(e.Sock.Subsystem())
 	e.Jobs = NewJobs(e.Methods)

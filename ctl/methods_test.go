@@ -17,6 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/pollux-storage/pollux/ctl/api"
+	"github.com/pollux-storage/pollux/reactor"
 )
 
 func newReg() *Registry { return NewRegistry(slog.New(slog.DiscardHandler)) }
@@ -246,7 +247,11 @@ func TestKeyring(t *testing.T) {
 
 func TestSockOptions(t *testing.T) {
 	reg := newReg()
-	s := NewSock(reg)
+	group := new(reactor.Group)
+	s := NewSock(reg, group, slog.New(slog.DiscardHandler))
+	if calls, err := s.Subsystem().Config(t.Context()); err != nil || len(calls) != 1 {
+		t.Error("options that nobody chose are saved", calls, err)
+	}
 	set := api.SockImplSetOptionsParams{ImplName: "POSIX", SockOptions: api.SockOptions{RecvBufSize: new(uint32(4096)), EnableQuickack: new(true)}}
 	if _, err := api.SockImplSetOptions.Call(t.Context(), reg, set); err != nil {
 		t.Fatal(err)
@@ -254,6 +259,9 @@ func TestSockOptions(t *testing.T) {
 	got, err := api.SockImplGetOptions.Call(t.Context(), reg, api.SockImplParams{ImplName: "uring"})
 	if err != nil || *got.RecvBufSize != 4096 || !*got.EnableQuickack || *got.SendBufSize != 2<<20 {
 		t.Error(got, err)
+	}
+	if o := group.Sockets(); o != (reactor.SocketOptions{RecvBytes: 4096, QuickAck: true}) {
+		t.Errorf("the reactors' sockets have %+v", o)
 	}
 	if _, err := api.SockSetDefaultImpl.Call(t.Context(), reg, api.SockImplParams{ImplName: "ssl"}); !errors.Is(err, syscall.EINVAL) {
 		t.Error(err)

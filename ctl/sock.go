@@ -2,11 +2,15 @@ package ctl
 
 import (
 	"context"
+	"fmt"
+	"log/slog"
+	"math"
 	"reflect"
 	"sync"
 	"syscall"
 
 	"github.com/pollux-storage/pollux/ctl/api"
+	"github.com/pollux-storage/pollux/reactor"
 )
 
 // Sock are the options of the sockets that carry NVMe/TCP and iSCSI. There is one kind here, uring; posix is another name for
@@ -15,13 +19,16 @@ import (
 type Sock struct {
 	mu         sync.Mutex
 	uring, ssl api.SockOptions
+	chosen     api.SockOptions // of uring, what was set by a call: it is saved, and takes effect as far as it can
+	group      *reactor.Group
+	log        *slog.Logger
 	impl       string // as it was chosen last: uring or posix
 	sslSet     bool   // there is something of ssl to be saved
 }
 
 // NewSock makes the options SPDK begins with (module/sock/uring) and registers the methods about them.
-func NewSock(r *Registry) *Sock {
-	s := &Sock{impl: "uring", uring: api.SockOptions{
+func NewSock(r *Registry, g *reactor.Group, log *slog.Logger) *Sock {
+	s := &Sock{group: g, log: log, impl: "uring", uring: api.SockOptions{
 		RecvBufSize: new(uint32(2 << 20)), SendBufSize: new(uint32(2 << 20)),
 		EnableRecvPipe: new(true), EnableQuickack: new(false), EnablePlacementID: new(uint32(0)),
 		EnableZerocopySendServer: new(false), EnableZerocopySendClient: new(false), ZerocopyThreshold: new(uint32(0)),
@@ -49,10 +56,36 @@ func NewSock(r *Registry) *Sock {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		overlay(s.of(p.ImplName), &p.SockOptions)
-		s.sslSet = s.sslSet || p.ImplName == "ssl"
-		return nil
+		if p.ImplName == "ssl" {
+			s.sslSet = true
+			return nil
+		}
+		overlay(&s.chosen, &p.SockOptions)
+		return s.tune()
 	})
 	return s
+}
+
+// tune gives the reactors what was chosen: the sizes of the buffers, and quick acknowledgements. The rest has no effect here. The lock
+// is held.
+func (s *Sock) tune() error {
+	var want reactor.SocketOptions
+	if c := &s.chosen; c.RecvBufSize != nil {
+		want.RecvBytes = int(min(*c.RecvBufSize, math.MaxInt32))
+	}
+	if c := &s.chosen; c.SendBufSize != nil {
+		want.SendBytes = int(min(*c.SendBufSize, math.MaxInt32))
+	}
+	want.QuickAck = s.chosen.EnableQuickack != nil && *s.chosen.EnableQuickack
+	got, err := s.group.SetSockets(want)
+	if err != nil {
+		return fmt.Errorf("set the options of sockets: %w", err)
+	}
+	if got.RecvBytes != want.RecvBytes || got.SendBytes != want.SendBytes {
+		s.log.Warn("the kernel does not allow socket buffers of this size, and tunes them itself; raise net.core.rmem_max and wmem_max, or give the engine CAP_NET_ADMIN",
+			"recv_buf_size", want.RecvBytes, "send_buf_size", want.SendBytes)
+	}
+	return nil
 }
 
 func (s *Sock) of(impl string) *api.SockOptions {
@@ -88,6 +121,9 @@ func (s *Sock) Subsystem() Subsystem {
 		if s.sslSet {
 			calls = append(calls, api.SockImplSetOptions.Config(api.SockImplSetOptionsParams{ImplName: "ssl", SockOptions: s.ssl}))
 		}
-		return append(calls, api.SockImplSetOptions.Config(api.SockImplSetOptionsParams{ImplName: s.impl, SockOptions: s.uring})), nil
+		if s.chosen != (api.SockOptions{}) {
+			calls = append(calls, api.SockImplSetOptions.Config(api.SockImplSetOptionsParams{ImplName: s.impl, SockOptions: s.chosen}))
+		}
+		return calls, nil
 	}}
 }

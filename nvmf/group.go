@@ -165,6 +165,7 @@ func (p *portal) Accepted(fd int) {
 		return
 	}
 	tuneTCP(fd)
+	p.pg.target.group.Sockets().TuneOpen(fd)
 	q := tcpOrigin{fd: fd, port: p}.open(p.pg, 0, 1)
 	q.t.resume()
 	q.expectConnect()

@@ -631,6 +631,7 @@ func (t *Target) openPortal(a Address, bound netip.AddrPort) (*portal, error) {
 	if err != nil {
 		return nil, err
 	}
+	t.group.Sockets().Tune(fd) // nobody knows of the address yet
 	t.nextPortal++
 	pg := t.groups[int(t.nextPortal-1)%len(t.groups)]
 	p := &portal{address: a, bound: bound, pg: pg, id: t.nextPortal, users: 1, ended: make(chan error, 1)}

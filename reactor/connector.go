@@ -46,6 +46,7 @@ func (r *Reactor) Connect(addr netip.AddrPort, h ConnectHandler) (*Connector, er
 		return nil, fmt.Errorf("connecting to %v: making a socket: %w", addr, err)
 	}
 	c.fd = fd
+	r.group.Sockets().Tune(fd)
 	r.Bind(&c.op, c)
 	ring.PrepConnect(r.Start(&c.op), fd, unsafe.Pointer(&c.sa), uint32(n))
 	return c, nil

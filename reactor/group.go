@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -69,6 +70,8 @@ type Group struct {
 	reactors  []*Reactor
 	ended     []chan struct{}
 	simulated *simulation // nil: they run
+
+	sockets atomic.Pointer[SocketOptions] // nil: all is the kernel's choice
 }
 
 // Start starts the reactors, or none.

@@ -39,16 +39,16 @@ type SockImpl struct {
 
 // SockOptions are the options of a kind of socket; what is left out stays as it is.
 type SockOptions struct {
-	RecvBufSize              *uint32 `json:"recv_buf_size,omitempty" doc:"bytes"`
-	SendBufSize              *uint32 `json:"send_buf_size,omitempty" doc:"bytes"`
+	RecvBufSize              *uint32 `json:"recv_buf_size,omitempty" doc:"bytes of the kernel's buffer; its own tuning where it was never set"`
+	SendBufSize              *uint32 `json:"send_buf_size,omitempty" doc:"bytes of the kernel's buffer; its own tuning where it was never set"`
 	EnableRecvPipe           *bool   `json:"enable_recv_pipe,omitempty" doc:"no effect"`
-	EnableQuickack           *bool   `json:"enable_quickack,omitempty" doc:"acknowledge at once"`
-	EnablePlacementID        *uint32 `json:"enable_placement_id,omitempty" max:"3" doc:"where a connection is placed: 0 by load, 1 by NIC queue, 2 by CPU"`
-	EnableZerocopySendServer *bool   `json:"enable_zerocopy_send_server,omitempty" doc:"send without a copy what is large enough"`
-	EnableZerocopySendClient *bool   `json:"enable_zerocopy_send_client,omitempty" doc:"send without a copy what is large enough"`
-	ZerocopyThreshold        *uint32 `json:"zerocopy_threshold,omitempty" doc:"bytes"`
-	TLSVersion               *uint32 `json:"tls_version,omitempty" doc:"13"`
-	EnableKTLS               *bool   `json:"enable_ktls,omitempty"`
+	EnableQuickack           *bool   `json:"enable_quickack,omitempty" doc:"acknowledge what comes first on a connection at once"`
+	EnablePlacementID        *uint32 `json:"enable_placement_id,omitempty" max:"3" doc:"no effect: connections are placed by load"`
+	EnableZerocopySendServer *bool   `json:"enable_zerocopy_send_server,omitempty" doc:"no effect"`
+	EnableZerocopySendClient *bool   `json:"enable_zerocopy_send_client,omitempty" doc:"no effect"`
+	ZerocopyThreshold        *uint32 `json:"zerocopy_threshold,omitempty" doc:"no effect"`
+	TLSVersion               *uint32 `json:"tls_version,omitempty" doc:"no effect"`
+	EnableKTLS               *bool   `json:"enable_ktls,omitempty" doc:"no effect"`
 }
 
 // SockImplSetOptionsParams set them.

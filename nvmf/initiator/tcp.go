@@ -45,6 +45,7 @@ func (q *queue) Connected(fd int, err error) {
 		return
 	}
 	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+	q.r.Group().Sockets().TuneOpen(fd)
 	size := recvBytes
 	if q.id == 0 {
 		size = recvBytesAdmin
