@@ -1,9 +1,6 @@
 # A host write protects a namespace: no write succeeds from then on, the kernel hears of it and reads on, and it ends when
-# another host says so.
+# another controller says so.
 # target: host
-
-OTHERHOST=nqn.2014-08.org.nvmexpress:uuid:99999999-2222-4333-8444-555555555555
-OTHERID=99999999-2222-4333-8444-555555555555
 
 subsystem_add $NQN any
 bdev_file file0 16
@@ -40,15 +37,13 @@ cmp pattern copy
 equal "NSATTR of the other" "$(attributes 2)" 0
 fio_verify "$DEV" --size=1m
 
-step "another host sees the same, and ends it"
-nvme_connect $NQN $PORT1 -q $OTHERHOST -I $OTHERID
-other=$(grep -l "$OTHERHOST" /sys/class/nvme/nvme*/hostnqn | cut -d / -f 5)
-eventually 60 reads "/sys/class/nvme/$other/state" live
-equal "NSATTR" "$(nvme id-ns "/dev/$other" -n 1 -o json | jq .nsattr)" 1
-matches "feature 84h" "$(nvme get-feature "/dev/$other" -n 1 -f 0x84)" "0x0*1|:0*1"
-nvme set-feature "/dev/$other" -n 1 -f 0x84 -v 0
+step "another controller says the same, and ends it"
+host_connect_again $NQN $PORT1
+equal "NSATTR" "$(attributes 1)" 1
+matches "feature 84h" "$(state)" "0x0*1|:0*1"
+protect 0
 
-step "no longer: the first hears of it, and writes"
+step "no longer: the kernel hears of it, and writes"
 equal "NSATTR" "$(attributes 1)" 0
 eventually 60 reads "/sys/block/$disk/ro" 0
 put "$first"
