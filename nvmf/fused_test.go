@@ -427,9 +427,8 @@ func TestPairsAreAtomic(t *testing.T) {
 				return
 			}
 			n := []int{8192, 64 << 10}[h%2]
-			old := make([]byte, n)
 			for done := 0; done < each; {
-				_, old = p.Read(p.RW(nvmf.IORead, 0, uint32(n/4096)), n)
+				_, old := p.Read(p.RW(nvmf.IORead, 0, uint32(n/4096)), n)
 				x := newPair(p, 0, 4096, old, bytes.Clone(old))
 				binary.LittleEndian.PutUint64(x.data, binary.LittleEndian.Uint64(old)+1)
 				binary.LittleEndian.PutUint64(x.data[4096:], binary.LittleEndian.Uint64(old[4096:])+1)
