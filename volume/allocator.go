@@ -261,7 +261,8 @@ func (a *Allocator) takePage() Place {
 }
 
 // TakeRuns takes so many clusters in as few runs as it finds, at most len(dst), for a log. It gives the number of runs; false, and nothing
-// is taken, where there is not enough space, or only in more pieces.
+// is taken, where there is not enough space, or only in more pieces. Each run costs a pass over the set of whole clusters, which is 2 MiB
+// for each TiB, with clusters of 64 KiB: a log is taken only when a volume is made.
 func (a *Allocator) TakeRuns(dst []Extent, clusters uint64) (int, bool) {
 	b := a.bits
 	total, ok := add(a.reserved.Clusters, clusters)
@@ -269,17 +270,12 @@ func (a *Allocator) TakeRuns(dst []Extent, clusters uint64) (int, bool) {
 		return 0, false
 	}
 	n := 0
-	for want := clusters; clusters > 0 && want > 0 && n < len(dst); {
-		want = min(want, clusters)
-		c, ok := b.findRun(want)
-		if !ok {
-			want /= 2
-			continue
-		}
-		dst[n] = Extent{Place(c << b.shift), want << b.shift}
+	for ; clusters > 0 && n < len(dst); n++ {
+		c, m := b.whole.longest(clusters)
+		invariant.Check(m > 0, "volume: clusters were counted and there are none")
+		dst[n] = Extent{Place(c << b.shift), m << b.shift}
 		b.use(dst[n].Place, dst[n].Pages)
-		clusters -= want
-		n++
+		clusters -= m
 	}
 	if clusters == 0 {
 		return n, true

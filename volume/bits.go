@@ -107,18 +107,50 @@ func (s *numbers) next(from uint64) (uint64, bool) {
 	return 0, false
 }
 
-// run says how many members follow one another from `from` on, at most limit.
-func (s *numbers) run(from, limit uint64) (n uint64) {
-	members := s.levels[0]
-	for n < limit && from>>6 < uint64(len(members)) {
-		ones := uint64(bits.TrailingZeros64(^(members[from>>6] >> (from & 63))))
-		rest := 64 - from&63
-		if ones < rest {
-			return min(n+ones, limit)
+// longest gives limit members that follow one another, or the longest row of members if there are none so many: where it begins, and how
+// long it is. It goes once through the words that have members.
+func (s *numbers) longest(limit uint64) (at, n uint64) {
+	members, open := s.levels[0], uint64(0) // open: the row that reaches the end of the word before
+	for i := 0; i < len(members); i++ {
+		w := members[i]
+		if w == 0 {
+			next, ok := s.next(uint64(i) << 6)
+			if !ok {
+				break
+			}
+			i, open = int(next>>6), 0
+			w = members[i]
 		}
-		n, from = n+rest, from+rest
+		low := uint64(bits.TrailingZeros64(^w))
+		if open+low > n {
+			at, n = uint64(i)<<6-open, open+low
+		}
+		if low == 64 {
+			open += 64
+		} else {
+			for n < 64 && n < limit {
+				from := rowIn(w, n+1)
+				if from == 64 {
+					break
+				}
+				at, n = uint64(i)<<6+from, n+1
+			}
+			open = uint64(bits.LeadingZeros64(^w))
+		}
+		if n >= limit {
+			return at, limit
+		}
 	}
-	return min(n, limit)
+	return at, n
+}
+
+// rowIn says where in a word n ones follow one another, 1 to 64 of them; 64 if nowhere.
+func rowIn(w, n uint64) uint64 {
+	for n > 1 { // a one stands for as many ones above it as were joined
+		w &= w >> (n / 2)
+		n -= n / 2
+	}
+	return uint64(bits.TrailingZeros64(w))
 }
 
 // bytes of memory that the set takes.

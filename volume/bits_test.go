@@ -37,12 +37,21 @@ func TestNumbersAreASet(t *testing.T) {
 				if got, ok := s.next(i); ok != found || got != want {
 					t.Fatalf("next of %d: %d %t, want %d %t", i, got, ok, want, found)
 				}
-				limit, run := rapid.Uint64Max(300).Draw(t, "limit"), uint64(0)
-				for run < limit && twin[i+run] {
-					run++
+				limit, most, row := rapid.Uint64Range(1, 300).Draw(t, "limit"), uint64(0), uint64(0)
+				for j := range bound {
+					if row++; !twin[j] {
+						row = 0
+					}
+					most = max(most, row)
 				}
-				if got := s.run(i, limit); got != run {
-					t.Fatalf("run from %d, at most %d: %d, want %d", i, limit, got, run)
+				at, n := s.longest(limit)
+				for j := at; j < at+n; j++ {
+					if !twin[j] {
+						t.Fatalf("%d in a row from %d, and %d is no member", n, at, j)
+					}
+				}
+				if n != min(most, limit) {
+					t.Fatalf("%d in a row, at most %d; want %d", n, limit, most)
 				}
 				if s.has(i) != twin[i] {
 					t.Fatalf("has %d: %t", i, s.has(i))

@@ -23,17 +23,3 @@ func (b *bitmap) unused(p, n uint64) (free uint64) {
 	}
 	return min(free, n)
 }
-
-// findRun finds n whole clusters in a row: the first that there are. It looks at each run of whole clusters once, a word of 64 at a
-// time: 2 MiB for each TiB at worst, with clusters of 64 KiB, and a log is taken only when a volume is made.
-func (b *bitmap) findRun(n uint64) (uint64, bool) {
-	c, ok := b.whole.next(0)
-	for ok {
-		m := b.whole.run(c, n)
-		if m == n {
-			return c, true
-		}
-		c, ok = b.whole.next(c + m)
-	}
-	return 0, false
-}
