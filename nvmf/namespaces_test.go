@@ -115,6 +115,11 @@ func TestRow_RemovedWithIOInFlight(t *testing.T) {
 	go func() { gone <- e.Target.RemoveNamespace(t.Context(), nvmftest.NQN, 1) }()
 	for activeList(t, a) != "[]" {
 	}
+	// The queue's own reactor may hear of it later. Until then this command ends before it reaches the device.
+	probe := p.IO(nvmf.IOFlush)
+	probe.SetFuse(nvmf.FuseReserved)
+	for p.Do(probe, nil).Status == invalidField {
+	}
 	p.WantStatus("a new command", p.Do(p.IO(nvmf.IOFlush), nil), nvmf.StatusInvalidNamespace|nvmf.DNR)
 	d.End(bdev.StatusOK)
 	cqe, _ := p.Completion(w)
