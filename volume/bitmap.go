@@ -310,7 +310,8 @@ func (b *bitmap) loaded(s *Slot) error {
 		return fmt.Errorf("%w: the CRCs of the bitmap of generation %d come to %x, and the slot says %x: a bitmap page was lost or is older",
 			ErrPoolCorrupt, s.Generation, b.sum, s.BitmapSum)
 	case b.committedPages != s.PagesUsed:
-		return fmt.Errorf("%w: the bitmap of generation %d has %d pages in use, and the slot says %d", ErrPoolCorrupt, s.Generation, b.committedPages, s.PagesUsed)
+		return fmt.Errorf("%w: the bitmap of generation %d has %d pages in use, and the slot says %d",
+			ErrPoolCorrupt, s.Generation, b.committedPages, s.PagesUsed)
 	case countBits(b.committed, 0, headPages(b.shift)) != headPages(b.shift):
 		return fmt.Errorf("%w: the bitmap of generation %d has the slots as free", ErrPoolCorrupt, s.Generation)
 	}
