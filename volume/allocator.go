@@ -298,10 +298,10 @@ func (a *Allocator) Unrefer(p Place, n uint64) {
 	a.rest(p, n)
 }
 
-// Release lets pages rest that were handed out and are not in the root: a record named them that is not needed any more.
+// Release lets pages rest that were handed out and are not in the root: a record named them that is not needed any more. In the midst of a
+// commit they rest as if they had left the root with that.
 func (a *Allocator) Release(p Place, n uint64) {
 	b := a.bits
-	invariant.Check(!b.writing, "volume: pages are released while a commit is written")
 	invariant.Check(b.holds(p, n) && countBits(b.used, uint64(p), n) == n && countBits(b.committed, uint64(p), n) == 0,
 		"volume: a page is released that was not handed out")
 	a.rest(p, n)
@@ -316,7 +316,8 @@ func (a *Allocator) rest(p Place, n uint64) {
 	a.leaving = append(a.leaving, Extent{p, n})
 }
 
-// Begin begins a commit and gives its generation. Until Committed nothing may change the root; handing out and giving back go on.
+// Begin begins a commit and gives its generation. Until Committed nothing may change the root (Refer, Unrefer, Grow); the
+// rest goes on.
 func (a *Allocator) Begin() Generation { return a.bits.begin() }
 
 // NextSide fills a page with the next bitmap side that the commit must write, and says where to; false when there are no more. The caller

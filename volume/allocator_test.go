@@ -138,7 +138,6 @@ func TestMisuseStops(t *testing.T) {
 		{"giving up more than was reserved", "than was reserved", func(a *Allocator, _, _ Place) { a.Unreserve(Need{Pages: 1}) }},
 		{"two commits at once", "two commits", func(a *Allocator, _, _ Place) { a.Begin(); a.Begin() }},
 		{"a root that changes in a commit", "while it is written", func(a *Allocator, granted, _ Place) { a.Begin(); a.Refer(granted, 1) }},
-		{"a release in a commit", "while a commit", func(a *Allocator, granted, _ Place) { a.Begin(); a.Release(granted, 1) }},
 		{"a commit without its bitmap", "before its bitmap", func(a *Allocator, granted, _ Place) { a.Refer(granted, 1); a.Begin(); a.Committed() }},
 		{"a slot before its bitmap", "before its bitmap", func(a *Allocator, granted, _ Place) { a.Refer(granted, 1); a.Begin(); a.FillSlot(&Slot{}) }},
 		{"a page that rests back in the root", "to which the root refers", func(a *Allocator, _, root Place) {

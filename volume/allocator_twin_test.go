@@ -144,6 +144,10 @@ func (m *allocatorTwin) commit(t *rapid.T, stop int) (done bool) {
 		to.ok = false
 		return false
 	}
+	if p, ok := m.pick(t, twinGranted); ok && rapid.Bool().Draw(t, "release in the commit") {
+		m.a.Release(p, 1)
+		m.state[p], m.until[p] = twinResting, g+1
+	}
 	m.a.FillSlot(&to.slot)
 	to.ok, to.root, m.newest = true, m.rootNow(), int(g)%2
 	if to.slot.Generation != g {

@@ -64,6 +64,7 @@ func TestPagesThatContradictThemselves(t *testing.T) {
 		{"slot", "more pages used than there are", u64(152, 100001), "100001 of them used"},
 		{"slot", "next volume 0", u64(168, 0), "number 0"},
 		{"slot", "more volumes than were ever made", u32(192, 9), "has 9 volumes"},
+		{"slot", "no directory", u64(176, 0), "3 volumes and no directory"},
 		{"slot", "the directory outside", u64(176, 100000), "directory at place 100000"},
 		{"slot", "no area", u32(196, 0), "has 0 bitmap areas"},
 		{"slot", "65 areas", u32(196, 65), "has 65 bitmap areas"},

@@ -153,6 +153,8 @@ func (s *Slot) Decode(page []byte, number uint32) error {
 		return slotFault(number, "gives the next volume the number 0")
 	case uint64(s.Volumes) >= uint64(s.NextVolume) || s.Volumes > VolumesMax:
 		return slotFault(number, "has %d volumes, and the next one is number %d", s.Volumes, s.NextVolume)
+	case s.Volumes > 0 && s.Directory.IsZero():
+		return slotFault(number, "has %d volumes and no directory", s.Volumes)
 	case uint64(s.Directory.Place) >= s.Pages:
 		return slotFault(number, "has its directory at place %d of %d", s.Directory.Place, s.Pages)
 	case areas == 0 || areas > AreasMax:
