@@ -370,6 +370,14 @@ func (d *dirtyMap) takeCredits(cluster uint64) (n int) {
 	return n
 }
 
+// creditsAt gives a cluster's credits without taking them.
+func (d *dirtyMap) creditsAt(cluster uint64) int {
+	if i := d.findCluster(cluster); i != dirtyNone {
+		return int(d.clusters[i].credits)
+	}
+	return 0
+}
+
 // takeSurplus takes the credits of clusters that became clean without using them.
 func (d *dirtyMap) takeSurplus() (n int) {
 	n, d.surplus = d.surplus, 0

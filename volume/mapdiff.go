@@ -46,9 +46,6 @@ type diffSide struct {
 	root mapRoot
 }
 
-// side is the map as the last commit left it.
-func (t *mapTree) side() diffSide { return diffSide{t.mapOwner, t.committed} }
-
 // mapPage is a page of a map, as the walk reports it.
 type mapPage struct {
 	place Place
@@ -195,7 +192,7 @@ func (d *mapDiff) leafOf(s int) []byte {
 	if d.level[0].kind[s] == diffPaged {
 		return d.memory[0][s]
 	}
-	return emptyLeaf
+	return emptyLeaf[:]
 }
 
 // nextEntry finds the next entry that differs, in the leaf that the walk stands on.

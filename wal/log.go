@@ -30,6 +30,7 @@ type Config struct {
 
 // State is what is known of a log before it is read: where recovery begins.
 type State struct {
+	Tail    Offset // what is kept of the log begins there; not above Offset
 	Offset  Offset // the batch header to be read first
 	Life    Life
 	Epoch   Epoch

@@ -267,7 +267,7 @@ func TestWhatIsWrittenIsFound(t *testing.T) {
 					t.Errorf("%d bytes stay reserved", o.log.reserved)
 				}
 				if part%2 == 1 { // a checkpoint
-					from = State{Offset: o.log.Head(), Life: o.log.Life(), Epoch: o.log.Epoch(), LSN: d}
+					from = State{Tail: o.log.Head(), Offset: o.log.Head(), Life: o.log.Life(), Epoch: o.log.Epoch(), LSN: d}
 					o.log.Reclaim(from.Offset)
 				}
 			})

@@ -105,6 +105,18 @@ func (rd *Reader) Follow() Follow { return rd.next }
 // Records are those of the window, in the order of their LSNs.
 func (rd *Reader) Records() []Record { return rd.records }
 
+// Start is the offset at which the window begins.
+func (rd *Reader) Start() Offset { return rd.start }
+
+// Before is what the i-th record of the window follows.
+func (rd *Reader) Before(i int) Follow { return rd.starts[i] }
+
+// Page gives the i-th page of the window, and PageCRC its checksum, if it is of the payload of a record.
+func (rd *Reader) Page(i int32) []byte { return rd.buf[int(i)*PageBytes:][:PageBytes] }
+
+// PageCRC is the checksum of the i-th page of the window.
+func (rd *Reader) PageCRC(i int32) uint32 { return rd.crcs[i] }
+
 // Payload gives a record's payload, in the window's memory.
 func (rd *Reader) Payload(r *Record) []byte {
 	at := int(r.Offset - rd.start)

@@ -41,6 +41,9 @@ func (k Kind) String() string {
 	return fmt.Sprintf("Kind(%d)", uint8(k))
 }
 
+// Event reports that a record of this kind changes more than blocks: all before it is brought home first.
+func (k Kind) Event() bool { return k > KindTrim }
+
 // Sizes.
 const (
 	PageBytes       = 4096
@@ -73,15 +76,17 @@ type Record struct {
 	Offset Offset // of its payload's first page
 }
 
-// crcOfCRCs is a record's checksum.
+// crcOfCRCs is a record's checksum: over its pages' CRCs, as little-endian bytes. By the table, since the package's own function, which
+// takes a slice through a variable, would have one made for each call.
 func crcOfCRCs(crcs []uint32) uint32 {
-	var b [4]byte
-	sum := uint32(0)
+	sum := ^uint32(0)
 	for _, c := range crcs {
-		binary.LittleEndian.PutUint32(b[:], c)
-		sum = crc32.Update(sum, castagnoli, b[:])
+		for range 4 {
+			sum = castagnoli[byte(sum)^byte(c)] ^ sum>>8
+			c >>= 8
+		}
 	}
-	return sum
+	return ^sum
 }
 
 // put writes the record's bytes.

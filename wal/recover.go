@@ -6,7 +6,6 @@ import (
 
 	"github.com/pollux-storage/pollux/bdev"
 	"github.com/pollux-storage/pollux/internal/invariant"
-	"github.com/pollux-storage/pollux/reactor"
 )
 
 // This file is recovery: the log is read from where the checkpoint left it to its end, and then judged.
@@ -37,7 +36,6 @@ type Recovery struct {
 	search  Offset // how far the ring has been searched
 	request bdev.Request
 	found   LSN
-	later   reactor.Deferred
 }
 
 // Recover reads the log from a state on.
@@ -50,7 +48,7 @@ func (l *Log) Recover(from State, to Recovering) (*Recovery, error) {
 	c := &Recovery{l: l, rd: rd, to: to, from: from}
 	c.request.Kind, c.request.Done = bdev.Read, c
 	l.phase = phaseReading
-	l.tail, l.wanted = from.Offset, from.Offset
+	l.tail, l.wanted = from.Tail, from.Tail
 	rd.Seek(Follow{Offset: from.Offset, Life: from.Life, Epoch: from.Epoch, LSN: from.LSN})
 	rd.Next(noLimit, c)
 	return c, nil

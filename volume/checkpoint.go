@@ -1,0 +1,203 @@
+package volume
+
+import (
+	"github.com/pollux-storage/pollux/bdev"
+	"github.com/pollux-storage/pollux/internal/invariant"
+	"github.com/pollux-storage/pollux/wal"
+)
+
+// This file is a volume's checkpoint. The order is what a power cut may interrupt anywhere:
+//
+//	1. records are durable, and home       (flusher.go)
+//	2. the grace of those who read what this checkpoint gives up
+//	3. changed pages of the map, then the volume page, to new places: nothing refers to them
+//	4. the pool writes its directory and bitmap, flushes, writes its slot, flushes: that flush before the slot is also that of 1 and 3
+//	5. the tail of the log moves to the older slot's checkpoint; what was given up rests in the allocator
+//
+// Before 4 the slots show the last checkpoint, and the log has everything since; after it they show this one.
+
+// mark is a checkpoint that a slot has.
+type mark struct {
+	lsn    wal.LSN
+	offset wal.Offset
+}
+
+// checkpoint is the one that is being made.
+type checkpoint struct {
+	v      *Volume
+	step   checkpointStep
+	at     wal.Follow
+	page   VolumePage // as it will be
+	buf    []byte
+	places []Place // of the map's pages, and the last of the volume page
+	frame  int32   // the next sealed page to be written
+	more   bool    // there are more sealed pages
+	parts  int
+	status bdev.Status
+
+	commit commitMessage
+}
+
+type checkpointStep uint8
+
+const (
+	checkpointNone checkpointStep = iota
+	checkpointGrace
+	checkpointPlaces
+	checkpointPages
+	checkpointVolumePage
+	checkpointCommit
+)
+
+// pagesAtOnce is the number of map pages that are written at the same time.
+const pagesAtOnce = 32
+
+// checkpoint makes what is home the volume's state on the device.
+func (f *flusher) checkpoint() {
+	f.state = flushCheckpoint
+	c := &f.v.ckpt
+	invariant.Check(c.step == checkpointNone, "volume: a checkpoint inside another")
+	c.at, c.status = f.home, bdev.StatusOK
+	c.step = checkpointGrace
+	if !f.v.grace.wait(c) {
+		c.Run()
+	}
+}
+
+// Run goes on after the grace, and after a test held the map's pages.
+func (c *checkpoint) Run() {
+	v := c.v
+	switch c.step {
+	case checkpointGrace:
+		c.step = checkpointPlaces
+		n := v.tree.freeze(c.at.LSN)
+		c.places = c.places[:0]
+		v.takePages(n + 1)
+	case checkpointPages:
+		c.writePages()
+	}
+}
+
+// seal gives the frozen pages their places, which the pool has granted.
+func (c *checkpoint) seal() {
+	v := c.v
+	n := len(c.places) - 1
+	invariant.Check(v.tree.seal(c.places[:n]) == n, "volume: more places granted than pages frozen")
+	c.step, c.frame, c.parts, c.more = checkpointPages, noFrame, 0, true
+	if !v.stages.Hold(wal.StageMap, c) {
+		c.writePages()
+	}
+}
+
+// writePages writes the next of them, and goes on when all are written.
+func (c *checkpoint) writePages() {
+	v := c.v
+	for c.more && c.status == bdev.StatusOK && c.parts < pagesAtOnce {
+		f, place, data := v.tree.nextSealed(c.frame)
+		if f == noFrame {
+			c.more = false
+			break
+		}
+		c.frame = f
+		c.write(place, data)
+		c.commit.refer = append(c.commit.refer, place)
+		if was, free := v.tree.replaced(f); free {
+			c.commit.unrefer = append(c.commit.unrefer, was)
+		}
+	}
+	if c.parts > 0 {
+		return
+	}
+	if c.status != bdev.StatusOK {
+		c.fail()
+		return
+	}
+	c.writeVolumePage()
+}
+
+func (c *checkpoint) write(place Place, data []byte) {
+	p := c.v.newPart()
+	p.done, p.n = c, 1
+	p.vec = append(p.vec, data)
+	c.parts++
+	c.v.transfer(p, c.v.data, bdev.Write, place.Byte())
+}
+
+// partEnd takes the end of a page's write.
+func (c *checkpoint) partEnd(p *piece, s bdev.Status) {
+	c.v.givePart(p)
+	c.parts--
+	if c.status == bdev.StatusOK {
+		c.status = s
+	}
+	switch {
+	case c.step == checkpointPages:
+		c.writePages()
+	case c.status != bdev.StatusOK:
+		c.fail()
+	default:
+		c.send()
+	}
+}
+
+// writeVolumePage writes what the pool will refer to.
+func (c *checkpoint) writeVolumePage() {
+	v := c.v
+	c.step = checkpointVolumePage
+	root := v.tree.frozenRoot()
+	_, _, durable := v.log.Marks()
+	c.page = v.page
+	p := &c.page
+	p.Map, p.Levels = root.ref, uint32(root.levels)
+	p.Checkpoint, p.LogOffset, p.Life, p.Epoch, p.Durable = c.at.LSN, c.at.Offset, c.at.Life, c.at.Epoch, max(durable, c.at.LSN)
+	p.ClustersAlone = v.alone
+	place := c.places[len(c.places)-1]
+	crc := p.EncodeTo(c.buf, v.pool.id)
+	c.commit.ref = Ref{place, crc}
+	c.write(place, c.buf)
+}
+
+// send asks the pool to switch to the new pages.
+func (c *checkpoint) send() {
+	v := c.v
+	c.step = checkpointCommit
+	c.commit.refer = append(c.commit.refer, c.commit.ref.Place)
+	if !v.ref.IsZero() {
+		c.commit.unrefer = append(c.commit.unrefer, v.ref.Place)
+	}
+	c.commit.clusters = append(c.commit.clusters, v.referred...)
+	c.commit.unclusters = append(c.commit.unclusters, v.unreferred...)
+	c.commit.released = append(c.commit.released, v.released...)
+	v.referred, v.unreferred, v.released = v.referred[:0], v.unreferred[:0], v.released[:0]
+	v.pool.commit(v.r, &c.commit)
+}
+
+// committed hears that the pool's slot shows the checkpoint.
+func (c *checkpoint) committed(s bdev.Status) {
+	v := c.v
+	if s != bdev.StatusOK {
+		c.status = s
+		c.fail()
+		return
+	}
+	c.commit.reset()
+	v.tree.commitDone()
+	v.page, v.ref = c.page, c.commit.ref
+	v.older, v.newer = v.newer, mark{c.at.LSN, c.at.Offset}
+	v.log.Reclaim(v.older.offset)
+	v.checkpoints++
+	v.settlePages()
+	c.step = checkpointNone
+	v.roomFreed()
+	v.flusher.checkpointed()
+}
+
+// fail takes a checkpoint back. What it has written is not referred to; the log keeps everything, and takes no more (V-31).
+func (c *checkpoint) fail() {
+	v := c.v
+	c.step = checkpointNone
+	v.tree.commitFailed()
+	v.givePages(c.places)
+	c.commit.reset()
+	v.unsafe(c.status)
+}

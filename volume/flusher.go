@@ -1,0 +1,340 @@
+package volume
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/pollux-storage/pollux/bdev"
+	"github.com/pollux-storage/pollux/reactor"
+	"github.com/pollux-storage/pollux/wal"
+)
+
+// This file is the flusher: it goes through the log from where it was to what is durable, brings home what it finds, and lets a
+// checkpoint follow.
+//
+//	idle ── due: time, pressure, a force operation ──▶ reading ─ window ─▶ (grace) ─▶ homing ─ round by round ─▶ reading …
+//	  ▲                                                                                │ the durable end, an event,
+//	  │                                                                                ▼ or no room in the map's cache
+//	  └────────────────────────────────────────────────────────────────────────── checkpoint
+//
+// What a window holds is sorted by cluster, and each cluster is brought home by one homing. A block version is left out if a newer one is
+// durable too and will come home by itself before the next event; it is not left out for one that a power cut could still take.
+//
+// An event (a snapshot, a restore) is a boundary: everything before it is home, a checkpoint is made exactly there, and it is
+// applied; then the flusher goes on behind it.
+
+// homingsMax is the number of clusters that are brought home at once.
+const homingsMax = 16
+
+// itemsMax is the number of things that one round brings home.
+const itemsMax = 4096
+
+// homeItem is one change of one cluster, as a record in the window has it.
+type homeItem struct {
+	cluster uint64
+	lsn     wal.LSN
+	kind    homeKind
+	block   uint16 // in the cluster: itemBlock, itemZero
+	page    int32  // in the window: itemBlock; the list's first page: itemPlaced
+	index   int32  // in that list
+}
+
+type homeKind uint8
+
+const (
+	itemBlock homeKind = iota
+	itemZero
+	itemClear
+	itemPlaced
+)
+
+type flushState uint8
+
+const (
+	flushIdle flushState = iota
+	flushReading
+	flushGrace
+	flushHoming
+	flushCheckpoint
+	flushEnded // the volume is read only, or closed
+)
+
+// flusher belongs to its volume's reactor.
+type flusher struct {
+	v     *Volume
+	rd    *wal.Reader
+	state flushState
+	timer reactor.Timer
+
+	home    wal.Follow // everything before it is home
+	limit   wal.Offset // of this pass: what was durable when it began
+	durable wal.LSN    // the same as an LSN
+	asked   bool       // a pass was asked for during this one
+	force   bool       // a checkpoint follows though there is nothing new
+
+	record int // the next of the window to be taken apart
+	items  []homeItem
+	next   int // the next item that no homing has
+	active int // homings under way
+	failed bdev.Status
+
+	homings []homing
+	spare   *homing
+}
+
+// make makes what the flusher has.
+func (f *flusher) make(v *Volume) {
+	f.v = v
+	f.items = make([]homeItem, 0, itemsMax)
+	f.homings = make([]homing, homingsMax)
+	for i := range f.homings {
+		h := &f.homings[i]
+		h.f, h.next = f, f.spare
+		h.node.init(h)
+		h.copied = pageMemory(v.shape.Blocks())
+		f.spare = h
+	}
+}
+
+// busy reports that something is under way.
+func (f *flusher) busy() bool { return f.state != flushIdle && f.state != flushEnded || f.active > 0 }
+
+// close lets no pass begin any more.
+func (f *flusher) close() {
+	f.v.r.StopTimer(&f.timer)
+	f.state = flushEnded
+}
+
+// release gives back what it holds of its reactor.
+func (f *flusher) release() {
+	if f.rd != nil {
+		f.rd.Close()
+	}
+}
+
+// flushPeriod is how long something may be durable and not home.
+const flushPeriod = 100 * reactor.Millisecond
+
+// due lets a pass begin in a while, if there is something for it.
+func (v *Volume) due() {
+	f := &v.flusher
+	if f.state == flushIdle && !f.timer.Set() && f.home.Offset != v.log.Head() {
+		v.r.SetTimer(&f.timer, v.r.Now()+flushPeriod, f)
+	}
+}
+
+// hurry lets a pass begin now, or right after the one that is under way.
+func (v *Volume) hurry() {
+	f := &v.flusher
+	if f.state != flushIdle {
+		f.asked = true
+		return
+	}
+	v.r.StopTimer(&f.timer)
+	v.r.AtFlush(&v.flushLater, f)
+}
+
+// Run is the flusher's timer, and the end of a grace.
+func (f *flusher) Run() {
+	switch f.state {
+	case flushIdle:
+		f.begin()
+	case flushGrace:
+		f.state = flushHoming
+		f.round()
+	}
+}
+
+// begin starts a pass.
+func (f *flusher) begin() {
+	v := f.v
+	f.asked = false
+	_, _, f.durable = v.log.Marks()
+	f.limit = v.log.DurableEnd()
+	if f.home.Offset >= f.limit {
+		if _, written, durable := v.log.Marks(); written > durable {
+			v.awaitDurable() // what a host does not flush goes home as well
+			return
+		}
+		if f.force || v.log.Tail() < f.home.Offset {
+			f.checkpoint()
+		}
+		return
+	}
+	f.rd.Seek(f.home)
+	f.record = 0
+	f.read()
+}
+
+// read takes the next window.
+func (f *flusher) read() {
+	if ends, why := f.rd.Ends(); ends || f.rd.Follow().Offset >= f.limit {
+		if why != nil {
+			f.v.wound(why)
+			return
+		}
+		f.checkpoint()
+		return
+	}
+	f.state = flushReading
+	f.rd.Next(f.limit, f)
+}
+
+// WindowRead takes a window. Reads that looked home before may not see it change under them: their grace is waited for.
+func (f *flusher) WindowRead(rd *wal.Reader, s bdev.Status) {
+	if s != bdev.StatusOK {
+		f.v.unsafe(s)
+		return
+	}
+	if ends, why := rd.Ends(); ends && why != nil && rd.Follow().Offset < f.limit {
+		f.v.wound(why)
+		return
+	}
+	f.record = 0
+	f.state = flushGrace
+	if !f.v.grace.wait(f) {
+		f.Run()
+	}
+}
+
+// round takes the window's next records apart, as many as there is room for, and brings them home. What they change in the map has
+// room in its cache; if there is none, a checkpoint makes some. So a checkpoint always stands between two records.
+func (f *flusher) round() {
+	records := f.rd.Records()
+	f.items, f.next = f.items[:0], 0
+	room := (f.v.tree.roomLeft() - homingsMax*changePages) / (int(f.v.tree.root.levels) + 1)
+	first := f.record
+	for f.record < len(records) {
+		r := &records[f.record]
+		if r.Kind.Event() {
+			break
+		}
+		if room -= int((r.Block+r.Blocks-1)>>f.v.shape.shift - r.Block>>f.v.shape.shift + 1); room < 0 || !f.take(r) {
+			break
+		}
+		f.record++
+	}
+	if f.record == first && first < len(records) && !records[first].Kind.Event() {
+		f.checkpoint()
+		return
+	}
+	slices.SortFunc(f.items, func(a, b homeItem) int {
+		return cmp.Or(cmp.Compare(a.cluster, b.cluster), cmp.Compare(a.lsn, b.lsn))
+	})
+	f.goOn()
+}
+
+// take takes a record apart; false if there is no room for all of it.
+func (f *flusher) take(r *wal.Record) bool {
+	shift := f.v.shape.shift
+	per := uint64(f.v.shape.Blocks())
+	clusters := (r.Block+r.Blocks-1)>>shift - r.Block>>shift + 1
+	if r.Kind == wal.KindWrite {
+		clusters = r.Blocks
+	} else if r.Kind != wal.KindPlaced {
+		clusters += 2 * per
+	}
+	if len(f.items)+int(clusters) > cap(f.items) {
+		return false
+	}
+	page := int32((r.Offset - f.rd.Start()) / PageBytes)
+	switch r.Kind {
+	case wal.KindWrite:
+		for i := range r.Blocks {
+			b := r.Block + i
+			f.items = append(f.items, homeItem{cluster: b >> shift, lsn: r.LSN, kind: itemBlock, block: uint16(b & (per - 1)), page: page + int32(i)})
+		}
+	case wal.KindPlaced:
+		for i := range r.Blocks >> shift {
+			f.items = append(f.items, homeItem{cluster: r.Block>>shift + i, lsn: r.LSN, kind: itemPlaced, page: page, index: int32(i)})
+		}
+	case wal.KindTrim, wal.KindZeroes:
+		end := r.Block + r.Blocks
+		for b := r.Block; b < end; {
+			if b&(per-1) == 0 && end-b >= per {
+				f.items = append(f.items, homeItem{cluster: b >> shift, lsn: r.LSN, kind: itemClear})
+				b += per
+				continue
+			}
+			f.items = append(f.items, homeItem{cluster: b >> shift, lsn: r.LSN, kind: itemZero, block: uint16(b & (per - 1))})
+			b++
+		}
+	}
+	return true
+}
+
+// goOn starts homings, as many as may be under way, and ends the round with the last.
+func (f *flusher) goOn() {
+	v := f.v
+	for f.failed == bdev.StatusOK && f.next < len(f.items) && f.spare != nil {
+		first := f.next
+		for f.next < len(f.items) && f.items[f.next].cluster == f.items[first].cluster {
+			f.next++
+		}
+		h := f.spare
+		f.spare = h.next
+		f.active++
+		h.begin(f.items[first:f.next])
+	}
+	if f.active > 0 {
+		return
+	}
+	if f.failed != bdev.StatusOK {
+		v.unsafe(f.failed)
+		return
+	}
+	if f.record == len(f.rd.Records()) {
+		f.home = f.rd.Follow()
+		f.read()
+		return
+	}
+	f.home = f.rd.Before(f.record)
+	if r := &f.rd.Records()[f.record]; r.Kind.Event() {
+		f.event(r)
+		return
+	}
+	f.round()
+}
+
+// event applies an event. All before it is home.
+func (f *flusher) event(r *wal.Record) {
+	f.record++ // the start of an epoch changes nothing at home
+	f.round()
+}
+
+// homed hears that a homing is over.
+func (f *flusher) homed(h *homing, s bdev.Status) {
+	if f.failed == bdev.StatusOK {
+		f.failed = s
+	}
+	h.next = f.spare
+	f.spare = h
+	f.active--
+	f.v.roomFreed()
+	f.goOn()
+}
+
+// checkpointed goes on after a checkpoint, where the pass was.
+func (f *flusher) checkpointed() {
+	v := f.v
+	f.force = false
+	switch {
+	case f.record < len(f.rd.Records()):
+		f.state = flushHoming
+		f.round()
+	case f.home.Offset < f.limit:
+		f.read()
+	default:
+		f.state = flushIdle
+		v.passed()
+	}
+}
+
+// superseded says that a version of a block or cluster need not go home: a newer one is durable, and goes home before the next event.
+func (f *flusher) superseded(lsn, newest wal.LSN) bool {
+	if newest <= lsn || newest > f.durable {
+		return false
+	}
+	b := f.v.boundary()
+	return b == 0 || newest < b
+}

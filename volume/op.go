@@ -1,0 +1,355 @@
+package volume
+
+import (
+	"github.com/pollux-storage/pollux/bdev"
+	"github.com/pollux-storage/pollux/internal/invariant"
+	"github.com/pollux-storage/pollux/reactor"
+	"github.com/pollux-storage/pollux/wal"
+)
+
+// This file is what a request takes inside a volume. All of it is made at open:
+//
+//	op        a request; while all are taken, requests wait in the order in which they came
+//	part      one read or write of the pool's device; an op whose run needs one while all are taken goes on when one is back
+//	segment   one record of an op, with its entry for the log and the CRCs of its blocks
+//
+// An op holds what it has while it waits for more, but parts and segments come back by themselves when the device or the log
+// answers, and an op needs one at a time to go on; so everyone who waits is served.
+
+// Numbers of what a volume has.
+const (
+	opsMax      = 512
+	partsMax    = 512
+	segmentsMax = 512
+	partBlocks  = 64 // of one part: as many CRCs are kept for it
+)
+
+// op is one request on its way.
+type op struct {
+	v      *Volume
+	q      *bdev.Request
+	x      *crossing // nil if it came on the volume's own reactor
+	next   *op       // in a list
+	status bdev.Status
+
+	block, end uint64 // internal blocks
+	at         uint64 // the next of them to be looked at
+	out        int    // parts and segments under way, and one while the op is being issued
+	phase      uint8  // of the grace, for a read
+
+	last   wal.LSN // of its records
+	waiter wal.Waiter
+	entry  foundEntry
+	node   mapWaiter     // waits for a page of the map
+	since  reactor.Ticks // when it came
+	ready  reactor.Ticks // it may not pass the door before
+}
+
+type opList struct {
+	head, tail *op
+	n          int
+}
+
+func (l *opList) push(o *op) {
+	o.next = nil
+	if l.tail == nil {
+		l.head = o
+	} else {
+		l.tail.next = o
+	}
+	l.tail = o
+	l.n++
+}
+
+// unpop puts an op back at the head.
+func (l *opList) unpop(o *op) {
+	if o.next = l.head; l.tail == nil {
+		l.tail = o
+	}
+	l.head = o
+	l.n++
+}
+
+func (l *opList) pop() *op {
+	o := l.head
+	if o == nil {
+		return nil
+	}
+	if l.head = o.next; l.head == nil {
+		l.tail = nil
+	}
+	o.next = nil
+	l.n--
+	return o
+}
+
+// piece is one transfer between a request's memory and the pool's device.
+type piece struct {
+	req   bdev.Request
+	v     *Volume
+	done  partDone
+	op    *op
+	own   bool // the volume's, not an op's
+	next  *piece
+	vec   [][]byte
+	n     int                // blocks
+	check bool               // compare with crcs
+	crcs  [partBlocks]uint32 // that the blocks should have
+}
+
+// partDone hears that a part has ended.
+type partDone interface {
+	partEnd(p *piece, s bdev.Status)
+}
+
+// takePart gives a part, nil if all are taken.
+func (v *Volume) takePart() *piece {
+	p := v.parts
+	if p == nil {
+		return nil
+	}
+	v.parts = p.next
+	v.partsOut++
+	p.next, p.vec, p.n, p.check = nil, p.vec[:0], 0, false
+	return p
+}
+
+func (v *Volume) givePart(p *piece) {
+	clear(p.vec)
+	list := &v.parts
+	if p.own {
+		list = &v.ownParts
+	} else {
+		v.partsOut--
+	}
+	p.op, p.done = nil, nil
+	p.next = *list
+	*list = p
+}
+
+// newPart gives a part for what the volume does by itself. They are made as often as were ever under way at once.
+func (v *Volume) newPart() *piece {
+	p := v.ownParts
+	if p == nil {
+		p = &piece{v: v, own: true}
+		p.req.Done = p
+	} else {
+		v.ownParts = p.next
+	}
+	p.next, p.vec, p.n, p.check = nil, p.vec[:0], 0, false
+	return p
+}
+
+// transfer starts a part: p.n blocks from a byte of a device on.
+func (v *Volume) transfer(p *piece, c *bdev.Channel, kind bdev.Kind, byteAt uint64) {
+	shift := c.Geometry().Shift()
+	p.req.Kind, p.req.LBA = kind, byteAt>>shift
+	p.req.Blocks = uint64(p.n) * PageBytes >> shift
+	p.req.Data = p.vec
+	c.Submit(&p.req)
+}
+
+// RequestDone takes the end of a part's transfer, and checks what was read.
+func (p *piece) RequestDone(q *bdev.Request) {
+	s := q.Status
+	if s == bdev.StatusOK && p.check && !p.matches() {
+		s = bdev.StatusCorrupt
+	}
+	p.done.partEnd(p, s)
+}
+
+// matches compares what was read with the CRCs.
+func (p *piece) matches() bool {
+	i := 0
+	for _, b := range p.vec {
+		for ; len(b) > 0; b = b[PageBytes:] {
+			if wal.PageCRC(b[:PageBytes]) != p.crcs[i] {
+				return false
+			}
+			i++
+		}
+	}
+	return true
+}
+
+// slice appends to dst the bytes from at to at+n of the pieces of vec.
+func slice(dst, vec [][]byte, at, n int) [][]byte {
+	for _, b := range vec {
+		if at >= len(b) {
+			at -= len(b)
+			continue
+		}
+		k := min(n, len(b)-at)
+		dst = append(dst, b[at:at+k])
+		at = 0
+		if n -= k; n == 0 {
+			break
+		}
+	}
+	return dst
+}
+
+// submit takes a request on the volume's reactor.
+func (v *Volume) submit(q *bdev.Request, x *crossing) {
+	o := v.ops
+	if o == nil {
+		v.queued(q, x)
+		return
+	}
+	v.ops = o.next
+	v.begin(o, q, x)
+}
+
+// queuedRequest is a request that waits for an op.
+type queuedRequest struct {
+	q *bdev.Request
+	x *crossing
+}
+
+// queued lets a request wait for an op. The ring grows to the most that ever waited.
+func (v *Volume) queued(q *bdev.Request, x *crossing) { v.waiting.push(queuedRequest{q, x}) }
+
+// requestRing is a first-in, first-out ring that grows.
+type requestRing struct {
+	buf  []queuedRequest
+	head int
+	n    int
+}
+
+func (r *requestRing) push(e queuedRequest) {
+	if r.n == len(r.buf) {
+		next := make([]queuedRequest, max(64, 2*len(r.buf)))
+		for i := range r.n {
+			next[i] = r.buf[(r.head+i)%len(r.buf)]
+		}
+		r.buf, r.head = next, 0
+	}
+	r.buf[(r.head+r.n)%len(r.buf)] = e
+	r.n++
+}
+
+func (r *requestRing) pop() queuedRequest {
+	e := r.buf[r.head]
+	r.buf[r.head] = queuedRequest{}
+	r.head = (r.head + 1) % len(r.buf)
+	r.n--
+	return e
+}
+
+// begin starts an op for a request.
+func (v *Volume) begin(o *op, q *bdev.Request, x *crossing) {
+	o.q, o.x, o.status, o.next = q, x, bdev.StatusOK, nil
+	o.block, o.end = v.inside(q.LBA), v.inside(q.LBA+q.Blocks)
+	o.at, o.out, o.last, o.ready = o.block, 1, 0, 0
+	o.since = v.r.Now()
+	v.opsOut++
+	switch s := v.gate(q.Kind); {
+	case q.Kind == bdev.Read:
+		o.phase = v.grace.enter()
+		if o.fail(s); s == bdev.StatusOK {
+			v.read(o)
+			return
+		}
+	case s != bdev.StatusOK:
+		o.fail(s)
+	case q.Kind == bdev.Flush:
+		_, o.last, _ = v.log.Marks()
+	default:
+		v.admit(o)
+		return
+	}
+	o.issued()
+}
+
+// inside turns a host's block into an internal one.
+func (v *Volume) inside(lba uint64) uint64 { return lba >> v.sub }
+
+// issued is the end of issuing an op: if nothing of it is under way, it ends in this tick, but not inside the call that brought it.
+func (o *op) issued() {
+	if o.out--; o.out > 0 {
+		return
+	}
+	v := o.v
+	v.ending.push(o)
+	v.r.AtFlush(&v.endLater, (*ender)(v))
+}
+
+// ender ends the ops that had nothing to wait for.
+type ender Volume
+
+// Run ends them.
+func (e *ender) Run() {
+	v := (*Volume)(e)
+	for n := v.ending.n; n > 0; n-- {
+		v.settle(v.ending.pop())
+	}
+}
+
+// ended takes away one of the things that an op waits for; with the last one the op goes on.
+func (o *op) ended(s bdev.Status) {
+	o.fail(s)
+	o.out--
+	invariant.Check(o.out >= 0, "volume: an op ended more often than it began")
+	if o.out == 0 {
+		o.v.settle(o)
+	}
+}
+
+// fail notes a status; the first one that is not OK stays.
+func (o *op) fail(s bdev.Status) {
+	if o.status == bdev.StatusOK {
+		o.status = s
+	}
+}
+
+// settle goes on with an op of which nothing is under way: a change waits until it is durable, if it must be.
+func (v *Volume) settle(o *op) {
+	if o.q.Kind == bdev.Read {
+		v.grace.leave(o.phase)
+		v.finish(o)
+		return
+	}
+	if o.status != bdev.StatusOK || o.last == 0 || v.cache == CacheVolatile && !o.q.FUA && o.q.Kind != bdev.Flush {
+		v.finish(o)
+		return
+	}
+	v.log.AwaitDurable(&o.waiter, o.last)
+}
+
+// LogDurable hears that the op's records are durable.
+func (o *op) LogDurable(_ *wal.Waiter, s bdev.Status) {
+	o.fail(s)
+	if o.v.stages.Hold(wal.StageAck, o) {
+		return
+	}
+	o.Run()
+}
+
+// Run ends an op that was held before its acknowledgement. The gate is asked again: what was true at the door may have changed.
+func (o *op) Run() {
+	o.fail(o.v.gate(o.q.Kind))
+	o.v.finish(o)
+}
+
+// finish gives the op's request back, and the op to whoever waits for one.
+func (v *Volume) finish(o *op) {
+	q, x, s := o.q, o.x, o.status
+	o.q, o.x = nil, nil
+	o.next = v.ops
+	v.ops = o
+	v.opsOut--
+	if x != nil {
+		x.status, x.detail, x.back = s, q.Detail, true
+		v.r.Send(x.d.r, x)
+	} else {
+		q.Complete(s)
+	}
+	for v.waiting.n > 0 && v.ops != nil {
+		e := v.waiting.pop()
+		v.submit(e.q, e.x)
+	}
+	if v.opsOut == 0 {
+		v.drained()
+	}
+	v.checkIdle()
+}

@@ -1,0 +1,340 @@
+package volume
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+
+	"github.com/google/uuid"
+
+	"github.com/pollux-storage/pollux/bdev"
+	"github.com/pollux-storage/pollux/reactor"
+	"github.com/pollux-storage/pollux/wal"
+)
+
+// This file is how a volume comes to life: made, or opened from its page.
+//
+//	make: log and number from the pool ─▶ volume page ─▶ commit ─▶ open
+//	open: 1. the logs of all volumes are read, and the places that placed records name are taken out of the allocator
+//	      2. each log is read again, into the dirty map; what does not fit there goes home first
+//	      3. a life begins: durable before its first record
+//	      4. the device is registered: requests are taken
+
+// VolumeConfig says how a volume is made.
+type VolumeConfig struct {
+	Name       string
+	Bytes      uint64
+	BlockBytes uint32 // 512 or 4096; 0: 4096
+	LogBytes   uint64 // 0: wal.DefaultBytes
+	Cache      WriteCache
+	Verify     bool // checksums are verified on read
+	UUID       uuid.UUID
+}
+
+// CreateVolume makes a thin volume and registers its device.
+func (p *Pool) CreateVolume(cfg VolumeConfig) (*Volume, error) {
+	v, err := p.createVolume(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("creating volume %s in pool %s: %w", cfg.Name, p.slot.Name, err)
+	}
+	return v, nil
+}
+
+func (p *Pool) createVolume(cfg VolumeConfig) (*Volume, error) {
+	name, err := MakeName(cfg.Name)
+	if err != nil {
+		return nil, err
+	}
+	if cfg.BlockBytes == 0 {
+		cfg.BlockBytes = PageBytes
+	}
+	if cfg.LogBytes == 0 {
+		cfg.LogBytes = wal.DefaultBytes
+	}
+	if cfg.UUID == uuid.Nil {
+		cfg.UUID = uuid.New()
+	}
+	switch {
+	case cfg.BlockBytes != PageBytes:
+		return nil, fmt.Errorf("%w: blocks of %d bytes: only %d are served", ErrInvalid, cfg.BlockBytes, PageBytes)
+	case cfg.Bytes == 0 || cfg.Bytes%uint64(cfg.BlockBytes) != 0:
+		return nil, fmt.Errorf("%w: %d bytes: a volume has a whole number of blocks of %d bytes", ErrInvalid, cfg.Bytes, cfg.BlockBytes)
+	}
+	for _, v := range p.Volumes() {
+		if v.page.Name == name {
+			return nil, fmt.Errorf("%w", ErrExists)
+		}
+	}
+	v := &Volume{pool: p}
+	pg := &v.page
+	*pg = VolumePage{
+		UUID: cfg.UUID, Name: name, Bytes: cfg.Bytes, BlockBytes: cfg.BlockBytes, Role: RolePrimary,
+		Levels: p.shape.Levels(p.shape.Clusters(cfg.Bytes)), Epoch: 1, Lineage: wal.Lineage(rand.Uint64()), Created: created(),
+		NextSnapshot: 1, Boot: p.cfg.Boot, Epochs: []EpochStart{{1, 1}},
+	}
+	if cfg.Cache == CacheVolatile {
+		pg.Flags |= VolumeCacheVolatile
+	}
+	if cfg.Verify {
+		pg.Flags |= VolumeVerify
+	}
+	if err := p.makeRoom(v, cfg.LogBytes); err != nil {
+		return nil, err
+	}
+	if err := p.openAll([]*Volume{v}, nil); err != nil {
+		return nil, err
+	}
+	return v, nil
+}
+
+// makeRoom gives a new volume its number, position and log, and commits its page.
+func (p *Pool) makeRoom(v *Volume, logBytes uint64) error {
+	m := &commitMessage{v: v, tell: newEvent()}
+	var err error
+	var place [1]Place
+	var pool uuid.UUID
+	if e := p.r.Call(func() {
+		at, ok := p.directory.free()
+		clusters := (logBytes + p.shape.ClusterBytes() - 1) / p.shape.ClusterBytes()
+		var runs [LogExtentsMax]Extent
+		n, ok2 := 0, false
+		if ok {
+			n, ok2 = p.alloc.TakeRuns(runs[:], clusters)
+		}
+		switch {
+		case !ok:
+			err = fmt.Errorf("%w: it has %d volumes", ErrNoSpace, VolumesMax)
+			return
+		case !ok2:
+			err = fmt.Errorf("%w: its log needs %d bytes", ErrNoSpace, logBytes)
+			return
+		}
+		if p.alloc.GrantPages(place[:], Ordinary) == 0 {
+			err = fmt.Errorf("%w: its volume page needs one", ErrNoSpace)
+			for _, e := range runs[:n] {
+				p.alloc.GiveBack(e.Place, e.Pages)
+			}
+			return
+		}
+		v.page.Position, v.page.Number = at, p.nextVolume
+		p.nextVolume++
+		p.taken[at] = true
+		v.page.Log = slices.Clone(runs[:n])
+		m.extents = v.page.Log
+		m.refer = []Place{place[0]}
+		pool = p.id
+	}); e != nil {
+		return e
+	}
+	if err != nil {
+		return err
+	}
+	buf := pageMemory(1)
+	v.ref = Ref{place[0], v.page.EncodeTo(buf, pool)}
+	m.ref = v.ref
+	if err := p.disk.write(place[0], buf); err != nil {
+		return err
+	}
+	if err := p.r.Call(func() { p.enlist(m) }); err != nil {
+		return err
+	}
+	if s := p.disk.wait(m.tell); s != bdev.StatusOK {
+		return fmt.Errorf("committing it: %v", s)
+	}
+	return p.r.Call(func() { delete(p.taken, v.page.Position) })
+}
+
+// openVolumes opens those of the directory.
+func (p *Pool) openVolumes(marks map[uint64]mark) error {
+	var all []*Volume
+	for at, f := range p.readVolumes(&p.directory, p.slot.Pages) {
+		if f.err != nil {
+			return fmt.Errorf("reading the page of the volume at position %d: %w", at, f.err)
+		}
+		all = append(all, &Volume{pool: p, page: f.page, ref: f.ref})
+	}
+	slices.SortFunc(all, func(a, b *Volume) int { return int(a.page.Position) - int(b.page.Position) })
+	return p.openAll(all, marks)
+}
+
+// openAll opens volumes, whose pages are committed.
+func (p *Pool) openAll(all []*Volume, marks map[uint64]mark) error {
+	for _, v := range all {
+		if err := v.prepare(marks); err != nil {
+			return fmt.Errorf("opening volume %s: %w", v.page.Name, err)
+		}
+	}
+	for _, v := range all {
+		if err := v.claimPlaced(); err != nil {
+			return fmt.Errorf("opening volume %s: reading its log: %w", v.page.Name, err)
+		}
+	}
+	for _, v := range all {
+		if err := v.recover(); err != nil {
+			return fmt.Errorf("opening volume %s: recovering it: %w", v.page.Name, err)
+		}
+		if err := v.register(); err != nil {
+			return fmt.Errorf("opening volume %s: %w", v.page.Name, err)
+		}
+		p.mu.Lock()
+		p.volumes[v.page.Number] = v
+		p.mu.Unlock()
+	}
+	return nil
+}
+
+// prepare makes what a volume has in memory, on its reactor.
+func (v *Volume) prepare(marks map[uint64]mark) error {
+	p := v.pool
+	group := p.registry.Group()
+	v.r = group.Reactor(int(v.page.Position) % group.Len())
+	v.data = p.channels[v.r.Index()]
+	v.logData = v.data
+	v.shape, v.stages = p.shape, p.cfg.Stages
+	v.blocks = (v.page.Bytes + PageBytes - 1) / PageBytes
+	v.role = v.page.Role
+	if v.page.Flags.Has(VolumeCacheVolatile) {
+		v.cache = CacheVolatile
+	}
+	v.verify = v.page.Flags.Has(VolumeVerify)
+	v.alone = v.page.ClustersAlone
+	v.newer = mark{v.page.Checkpoint, v.page.LogOffset}
+	v.older = v.newer
+	if m, ok := marks[v.page.Position]; ok && m.offset < v.older.offset {
+		v.older = m
+	}
+	return v.make()
+}
+
+// make makes the structures of a size.
+func (v *Volume) make() error {
+	p := v.pool
+	cacheBytes := p.cfg.CacheBytes
+	if cacheBytes == 0 {
+		cacheBytes = DefaultCacheBytes
+	}
+	memory, err := mapMemory(int(cacheBytes / PageBytes))
+	if err != nil {
+		return err
+	}
+	v.cacheMemory = memory
+	frames := len(memory) / PageBytes
+	readsMax := min(64, frames/8)
+	cache := newPageCache(pageCacheConfig{memory: memory, readsMax: readsMax, dirtyMax: frames/2 - readsMax})
+	v.pages = newMapPager(v, cache, readsMax)
+	source := cache.addSource(v.pages, p.id, p.slot.Pages)
+	v.tree = newMapTree(cache, mapOwner{source: source, volume: v.page.Number, shape: v.shape}, mapRoot{v.page.Map, uint8(v.page.Levels)}, false)
+	logPages := 0
+	for _, e := range v.page.Log {
+		logPages += int(e.Pages)
+	}
+	v.dirty = newDirtyMap(uint(v.shape.shift), dirtyRoom{clusters: max(logPages, 1024), blocks: max(logPages+logPages/4, 4096), placed: max(logPages/4, 256)})
+
+	ops := make([]op, opsMax)
+	for i := range ops {
+		o := &ops[i]
+		o.v, o.next = v, v.ops
+		o.waiter.Done = o
+		o.node.init(o)
+		v.ops = o
+	}
+	parts := make([]piece, partsMax)
+	for i := range parts {
+		q := &parts[i]
+		q.v, q.next = v, v.parts
+		q.req.Done = q
+		v.parts = q
+	}
+	segments, pages := make([]segment, segmentsMax), pageMemory(segmentsMax)
+	for i := range segments {
+		s := &segments[i]
+		s.v, s.next = v, v.segments
+		s.e.Done, s.e.CRCs, s.page = s, make([]uint32, wal.RecordPagesMax), pages[i*PageBytes:][:PageBytes:PageBytes]
+		v.segments = s
+	}
+	v.sync.Done = v
+	v.ask.v = v
+	v.ckpt.v, v.ckpt.commit.v, v.ckpt.buf = v, v, pageMemory(1)
+	v.flusher.make(v)
+	return nil
+}
+
+// logConfig is what the log is opened with.
+func (v *Volume) logConfig() wal.Config {
+	extents := make([]wal.Extent, len(v.page.Log))
+	for i, e := range v.page.Log {
+		extents[i] = wal.Extent{Place: uint64(e.Place), Pages: e.Pages}
+	}
+	return wal.Config{
+		Reactor: v.r, Channel: v.logData, Barrier: v.pool.barrier, Extents: extents, Volume: v.page.UUID, Lineage: v.page.Lineage,
+		Stages: v.stages,
+	}
+}
+
+// state is where recovery begins.
+func (v *Volume) state() wal.State {
+	return wal.State{
+		Tail: v.older.offset, Offset: v.page.LogOffset, Life: v.page.Life, Epoch: v.page.Epoch, LSN: v.page.Checkpoint,
+		Durable: v.page.Durable,
+	}
+}
+
+// register makes the volume a device.
+func (v *Volume) register() error {
+	p := v.pool
+	g := bdev.Geometry{
+		BlockSize: v.page.BlockBytes, Blocks: v.page.Bytes / uint64(v.page.BlockBytes), PhysicalBlockSize: PageBytes,
+		OptimalBlocks: uint32(v.shape.ClusterBytes()) / v.page.BlockBytes, AtomicBlocks: uint32(v.shape.Blocks()), MemoryAlign: PageBytes,
+		Native:    bdev.SetOf(bdev.Read, bdev.Write, bdev.Flush, bdev.Unmap, bdev.WriteZeroes),
+		NativeFUA: bdev.SetOf(bdev.Write, bdev.Unmap, bdev.WriteZeroes),
+		Volatile:  v.cache == CacheVolatile, UnmapZeroes: true, ReadOnly: v.page.Flags.Has(VolumeReadOnly),
+	}
+	d, err := p.registry.Register(bdev.Config{
+		Name: v.page.UUID.String(), Product: "Logical Volume", UUID: v.page.UUID, Aliases: []string{p.slot.Name.String() + "/" + v.page.Name.String()},
+		Layers: p.handle.Device().Layers() + 1, Geometry: g, Driver: v,
+	})
+	if err != nil {
+		return err
+	}
+	v.device = d
+	return nil
+}
+
+// Device is the volume's.
+func (v *Volume) Device() *bdev.Device { return v.device }
+
+// mapPager reads pages of the map for the cache.
+type mapPager struct {
+	v     *Volume
+	cache *pageCache
+	reads []pagerRead
+}
+
+type pagerRead struct {
+	m   *mapPager
+	req bdev.Request
+	r   *pageRead
+}
+
+func newMapPager(v *Volume, c *pageCache, n int) *mapPager {
+	m := &mapPager{v: v, cache: c, reads: make([]pagerRead, n)}
+	for i := range m.reads {
+		m.reads[i].m = m
+		m.reads[i].req.Kind, m.reads[i].req.Done = bdev.Read, &m.reads[i]
+	}
+	return m
+}
+
+func (m *mapPager) readPage(r *pageRead) {
+	q := &m.reads[r.slot]
+	q.r = r
+	shift := m.v.data.Geometry().Shift()
+	q.req.LBA, q.req.Blocks = r.place.Byte()>>shift, PageBytes>>shift
+	q.req.SetData(r.data)
+	m.v.data.Submit(&q.req)
+}
+
+// RequestDone brings a page.
+func (q *pagerRead) RequestDone(b *bdev.Request) { q.m.cache.readDone(q.r, b.Status) }
+
+var _ reactor.Runner = (*event)(nil)

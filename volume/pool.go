@@ -1,0 +1,420 @@
+package volume
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/pollux-storage/pollux/bdev"
+	"github.com/pollux-storage/pollux/reactor"
+	"github.com/pollux-storage/pollux/wal"
+)
+
+// Errors of pools and volumes, with which callers decide.
+var (
+	ErrPoolForeign = errors.New("the pool belongs to another server")
+	ErrPoolInUse   = errors.New("the pool is in use")
+	ErrNotFound    = errors.New("no such volume")
+	ErrExists      = errors.New("the name is taken")
+	ErrInvalid     = errors.New("invalid")
+	ErrNoSpace     = errors.New("not enough space in the pool")
+	ErrShrink      = errors.New("a volume does not become smaller")
+	ErrBusy        = errors.New("in use")
+)
+
+// DefaultClusterBytes is the size of a cluster where none is asked for.
+const DefaultClusterBytes = 64 << 10
+
+// PoolConfig says how a pool is made or opened.
+type PoolConfig struct {
+	Name         string    // of a new pool
+	Server       uuid.UUID // whose pool it is
+	ClusterBytes uint64    // of a new pool; 0: DefaultClusterBytes
+	TakeOver     bool      // open another server's pool and make it one's own
+	Boot         uuid.UUID // of this machine since it started
+	CacheBytes   uint64    // of map pages, for each volume; 0: DefaultCacheBytes
+	Await        Await     // nil but in simulations
+	Stages       *wal.Stages
+}
+
+// DefaultCacheBytes is the memory for map pages of each volume.
+const DefaultCacheBytes = 16 << 20
+
+// Pool is a device on which volumes live.
+type Pool struct {
+	cfg      PoolConfig
+	registry *bdev.Registry
+	handle   *bdev.Handle
+	disk     disk
+	id       uuid.UUID
+	shape    Shape
+
+	// What follows belongs to the pool's reactor.
+	r          *reactor.Reactor
+	data       *bdev.Channel
+	barrier    *wal.Barrier
+	alloc      *Allocator
+	slot       Slot // the last one that was written
+	directory  rootDirectory
+	taken      map[uint64]bool // positions that are being filled
+	nextVolume VolumeNumber
+	committer  committer
+	commits    uint64
+	closing    bool
+
+	// And this to control work.
+	channels []*bdev.Channel
+	mu       sync.Mutex // held for what changes the volumes
+	volumes  map[VolumeNumber]*Volume
+	exported sync.Once
+	failure  error // of exporting
+}
+
+// open gets hold of the device.
+func openDevice(g *bdev.Registry, device string, cfg PoolConfig) (*Pool, error) {
+	p := &Pool{cfg: cfg, registry: g, volumes: map[VolumeNumber]*Volume{}, taken: map[uint64]bool{}}
+	h, err := g.Open(device, bdev.OpenOptions{Who: "pool", Claim: true, Event: func(e bdev.Event) {
+		if e.Kind == bdev.Removing {
+			go func() { _ = p.Export(context.Background()) }()
+		}
+	}})
+	if err != nil {
+		if errors.Is(err, bdev.ErrClaimed) {
+			err = fmt.Errorf("%w: %w", ErrPoolInUse, err)
+		}
+		return nil, err
+	}
+	p.handle = h
+	if p.channels, err = h.Channels(); err != nil {
+		h.Close()
+		return nil, err
+	}
+	p.r = g.Group().Reactor(0)
+	p.data = p.channels[0]
+	p.disk = disk{control{cfg.Await}, p.r, p.data}
+	p.directory.p, p.committer.p = p, p
+	p.committer.join.Done = &p.committer
+	return p, p.r.Call(func() { p.barrier = wal.NewBarrier(p.r, p.data) })
+}
+
+// release gives the device back.
+func (p *Pool) release() {
+	_ = p.r.Call(func() {
+		p.barrier.Close()
+		for d := p.committer.spare; d != nil; d = d.next {
+			d.req.Release()
+		}
+	})
+	bdev.CloseChannels(p.channels)
+	p.handle.Close()
+}
+
+// Export closes the pool and all its volumes, whose devices go first. Doing it twice is harmless.
+func (p *Pool) Export(ctx context.Context) error {
+	p.exported.Do(func() { p.failure = p.export(ctx) })
+	return p.failure
+}
+
+func (p *Pool) export(ctx context.Context) error {
+	for _, v := range p.Volumes() {
+		if err := p.registry.Unregister(ctx, v.device.Name()); err != nil && !errors.Is(err, bdev.ErrNotFound) {
+			return fmt.Errorf("exporting pool %s: %w", p.Name(), err)
+		}
+	}
+	m := &commitMessage{tell: newEvent()}
+	if err := p.r.Call(func() {
+		p.closing = true
+		p.enlist(m)
+	}); err != nil {
+		return err
+	}
+	s := p.disk.wait(m.tell)
+	p.release()
+	if s != bdev.StatusOK {
+		return fmt.Errorf("exporting pool %s: its last commit: %v; it is opened by the one before", p.Name(), s)
+	}
+	return nil
+}
+
+// Name is the pool's.
+func (p *Pool) Name() string { return p.slot.Name.String() }
+
+// Volumes lists them by position.
+func (p *Pool) Volumes() []*Volume {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.SortedFunc(maps.Values(p.volumes), func(a, b *Volume) int { return cmp.Compare(a.page.Position, b.page.Position) })
+}
+
+// deviceProblem says why a device cannot hold a pool, nil if it can.
+func deviceProblem(g bdev.Geometry) error {
+	switch {
+	case g.ReadOnly:
+		return fmt.Errorf("%w: the device is read only", ErrInvalid)
+	case !g.Supports(bdev.Flush):
+		return fmt.Errorf("%w: the device cannot be flushed", ErrInvalid)
+	case g.Bytes() < PoolBytesMin:
+		return fmt.Errorf("%w: %d bytes are too few for a pool, the least is %d", ErrInvalid, g.Bytes(), uint64(PoolBytesMin))
+	}
+	return nil
+}
+
+// PoolBytesMin is the smallest pool.
+const PoolBytesMin = 16 << 20
+
+// CreatePool makes a pool on a device. Whatever was there is lost.
+func CreatePool(g *bdev.Registry, device string, cfg PoolConfig) (*Pool, error) {
+	p, err := openDevice(g, device, cfg)
+	if err != nil {
+		return nil, fmt.Errorf("creating pool %s on %s: %w", cfg.Name, device, err)
+	}
+	if err := p.format(); err != nil {
+		p.release()
+		return nil, fmt.Errorf("creating pool %s on %s: %w", cfg.Name, device, err)
+	}
+	return p, nil
+}
+
+// format writes an empty pool: the first commit makes it one.
+func (p *Pool) format() error {
+	cfg := &p.cfg
+	if cfg.ClusterBytes == 0 {
+		cfg.ClusterBytes = DefaultClusterBytes
+	}
+	shift, err := clusterShift(cfg.ClusterBytes)
+	if err != nil {
+		return err
+	}
+	name, err := MakeName(cfg.Name)
+	if err != nil {
+		return err
+	}
+	geometry := p.handle.Device().Geometry()
+	if err := deviceProblem(geometry); err != nil {
+		return err
+	}
+	pages := geometry.Bytes() / PageBytes
+	p.id, p.shape = uuid.New(), ShapeOf(shift)
+	areas := []Area{{First: Place(headPages(shift)), Covered: pages}}
+	blank := pageMemory(1)
+	for _, at := range SlotPlace { // an older pool's slots are gone before anything of this one is there
+		if err := p.disk.write(at, blank); err != nil {
+			return err
+		}
+	}
+	if err := p.blankSides(areas[0]); err != nil {
+		return err
+	}
+	if err := p.disk.flush(); err != nil {
+		return err
+	}
+	e := newEvent()
+	if err := p.r.Call(func() {
+		p.alloc = NewAllocator(p.id, shift, pages, areas)
+		p.nextVolume = 1
+		p.slot = Slot{Number: 1, Server: cfg.Server, Name: name, Boot: cfg.Boot}
+		p.directory.changed = true
+		p.enlist(&commitMessage{tell: e})
+	}); err != nil {
+		return err
+	}
+	if s := p.disk.wait(e); s != bdev.StatusOK {
+		return fmt.Errorf("writing the first commit: %v", s)
+	}
+	return nil
+}
+
+// blankSides wipes a bitmap area: what an older pool left there must not look like a side of this one.
+func (p *Pool) blankSides(a Area) error {
+	zero := pageMemory(64)
+	for at, left := a.First, a.Pages(); left > 0; {
+		n := min(left, 64)
+		if err := p.disk.write(at, zero[:n*PageBytes]); err != nil {
+			return err
+		}
+		at, left = at+Place(n), left-n
+	}
+	return nil
+}
+
+func clusterShift(bytes uint64) (uint32, error) {
+	for s := uint32(ClusterShiftMin); s <= ClusterShiftMax; s++ {
+		if bytes == PageBytes<<s {
+			return s, nil
+		}
+	}
+	return 0, fmt.Errorf("%w: clusters of %d bytes: choose a power of two from 65536 to 1048576", ErrInvalid, bytes)
+}
+
+// ImportPool opens the pool on a device, with all its volumes.
+func ImportPool(g *bdev.Registry, device string, cfg PoolConfig) (*Pool, error) {
+	p, err := openDevice(g, device, cfg)
+	if err != nil {
+		return nil, fmt.Errorf("importing the pool on %s: %w", device, err)
+	}
+	if err := p.load(); err != nil {
+		p.release()
+		return nil, fmt.Errorf("importing the pool on %s: %w", device, err)
+	}
+	return p, nil
+}
+
+// load reads a pool: newest slot, bitmap, directory, volumes.
+func (p *Pool) load() error {
+	newest, older, err := p.readSlots()
+	if err != nil {
+		return err
+	}
+	if newest.Server != p.cfg.Server && !p.cfg.TakeOver {
+		return fmt.Errorf("%w: %v; take it over if that server is gone", ErrPoolForeign, newest.Server)
+	}
+	p.id, p.shape = newest.Pool, ShapeOf(newest.ClusterShift)
+	geometry := p.handle.Device().Geometry()
+	if have := geometry.Bytes() / PageBytes; have < newest.Pages {
+		return fmt.Errorf("%w: it has %d pages, and the device %d", ErrPoolCorrupt, newest.Pages, have)
+	}
+	p.alloc = OpenAllocator(newest, older)
+	mem := pageMemory(sides)
+	for i := range p.alloc.BitmapPages() {
+		if err := p.disk.read(p.alloc.SidesPlace(i), mem); err != nil {
+			return err
+		}
+		side := [sides][]byte{mem[:PageBytes], mem[PageBytes : 2*PageBytes], mem[2*PageBytes:]}
+		if err := p.alloc.Load(i, side); err != nil {
+			return err
+		}
+	}
+	if err := p.alloc.Loaded(); err != nil {
+		return err
+	}
+	p.slot, p.nextVolume = *newest, newest.NextVolume
+	p.slot.Server, p.slot.Boot = p.cfg.Server, p.cfg.Boot
+	marks := map[uint64]mark{}
+	if older != nil {
+		var old rootDirectory
+		old.p = p
+		if err := p.readDirectory(older, &old); err == nil {
+			for at, v := range p.readVolumes(&old, older.Pages) {
+				marks[at] = mark{v.page.Checkpoint, v.page.LogOffset}
+			}
+		}
+	}
+	if err := p.readDirectory(newest, &p.directory); err != nil {
+		return err
+	}
+	return p.openVolumes(marks)
+}
+
+// readSlots gives the newest slot, and the older one if it is valid and of the same pool.
+func (p *Pool) readSlots() (newest, older *Slot, err error) {
+	var found [2]*Slot
+	var faults [2]error
+	buf := pageMemory(1)
+	for i, at := range SlotPlace {
+		if err := p.disk.read(at, buf); err != nil {
+			faults[i] = err
+			continue
+		}
+		var s Slot
+		if faults[i] = s.Decode(buf, uint32(i)); faults[i] == nil {
+			found[i] = &s
+		} else if errors.Is(faults[i], ErrVersion) {
+			return nil, nil, faults[i]
+		}
+	}
+	switch {
+	case found[0] == nil && found[1] == nil:
+		return nil, nil, fmt.Errorf("%w: %w; %w", ErrPoolCorrupt, faults[0], faults[1])
+	case found[1] == nil:
+		return found[0], nil, nil
+	case found[0] == nil:
+		return found[1], nil, nil
+	}
+	newest, older = found[0], found[1]
+	if older.Generation > newest.Generation {
+		newest, older = older, newest
+	}
+	if older.Pool != newest.Pool {
+		older = nil
+	}
+	return newest, older, nil
+}
+
+// readDirectory reads the directory of a slot.
+func (p *Pool) readDirectory(s *Slot, d *rootDirectory) error {
+	d.ref = s.Directory
+	if s.Directory.IsZero() {
+		return nil
+	}
+	buf := pageMemory(1)
+	if err := p.disk.read(s.Directory.Place, buf); err != nil {
+		return err
+	}
+	if _, err := OpenDirectoryTop(buf, s.Pool, s.Directory.CRC, s.Pages); err != nil {
+		return err
+	}
+	for i := range d.top {
+		d.top[i] = RefAt(buf, i)
+	}
+	for i, ref := range d.top {
+		if ref.IsZero() {
+			continue
+		}
+		if err := p.disk.read(ref.Place, buf); err != nil {
+			return err
+		}
+		if _, err := OpenDirectory(buf, s.Pool, uint64(i), ref.CRC, s.Pages); err != nil {
+			return err
+		}
+		d.pages[i] = new([RefsMax]Ref)
+		for k := range d.pages[i] {
+			if d.pages[i][k] = RefAt(buf, k); !d.pages[i][k].IsZero() {
+				d.volumes++
+			}
+		}
+	}
+	return nil
+}
+
+// found is a volume as a directory leads to it.
+type foundVolume struct {
+	page VolumePage
+	ref  Ref
+	err  error
+}
+
+// readVolumes reads the volume pages of a directory, by position.
+func (p *Pool) readVolumes(d *rootDirectory, pages uint64) map[uint64]foundVolume {
+	all := map[uint64]foundVolume{}
+	buf := pageMemory(1)
+	for i, refs := range d.pages {
+		if refs == nil {
+			continue
+		}
+		for k, ref := range refs {
+			if ref.IsZero() {
+				continue
+			}
+			at := uint64(i*RefsMax + k)
+			f := foundVolume{ref: ref}
+			if f.err = p.disk.read(ref.Place, buf); f.err == nil {
+				f.err = f.page.Decode(buf, p.id, at, ref.CRC, pages)
+			}
+			all[at] = f
+		}
+	}
+	return all
+}
+
+// ID is the pool's UUID.
+func (p *Pool) ID() uuid.UUID { return p.id }
+
+// created is when something is made, in Unix seconds.
+func created() int64 { return time.Now().Unix() }

@@ -1,0 +1,257 @@
+package volume
+
+import (
+	"slices"
+
+	"github.com/pollux-storage/pollux/bdev"
+	"github.com/pollux-storage/pollux/internal/invariant"
+	"github.com/pollux-storage/pollux/reactor"
+	"github.com/pollux-storage/pollux/wal"
+)
+
+// This file is what a volume has of its pool's space, and how it asks for more. The pool's allocator lives on the pool's reactor;
+// one message goes there and back at a time, with all that is wanted then.
+//
+//	credits   pages that are reserved: a promise that a place will be there
+//	places    clusters that are the volume's to use, or to give back
+//
+// A dirty cluster has credits for a place of its own and for the pages of the map above it; what it does not need comes back when it is
+// home, what the map does not need when the checkpoint is made. So neither flusher nor checkpoint ever meets a full pool.
+
+// credits are reserved space: whole clusters, and single pages for the map.
+type credits struct{ clusters, pages int }
+
+func (a credits) plus(b credits) credits  { return credits{a.clusters + b.clusters, a.pages + b.pages} }
+func (a credits) minus(b credits) credits { return credits{a.clusters - b.clusters, a.pages - b.pages} }
+func (a credits) covers(b credits) bool   { return a.clusters >= b.clusters && a.pages >= b.pages }
+
+// need is them as the allocator counts.
+func (a credits) need() Need { return Need{uint64(a.clusters), uint64(a.pages)} }
+
+// pack makes them one number, for the dirty map.
+func (a credits) pack() int { return a.clusters<<creditShift + a.pages }
+
+func unpack(n int) credits { return credits{n >> creditShift, n & (1<<creditShift - 1)} }
+
+const creditShift = 24 // more pages than any volume has dirty at once, in int32 for one cluster
+
+// purse is a volume's.
+type purse struct {
+	have     credits // reserved, and promised to nothing
+	mapPages int     // reserved for the next checkpoint
+	places   []Place // for placed writes
+
+	ask      askMessage
+	asking   bool
+	askDone  *event // control work that waits for the answer
+	poolFull bool   // the pool has answered that it has no more
+
+	homeWaits []*homing // for a place
+	ckptWaits int       // pages that a checkpoint waits for
+}
+
+// askMessage asks the pool for space, and brings it. Lists are kept for the next time.
+type askMessage struct {
+	v *Volume
+
+	credits credits // to be reserved
+	places  int     // clusters for placed writes, not reserved before
+	homes   int     // clusters that are reserved
+	single  int     // pages that are reserved
+	giveUp  credits // no longer needed
+	unused  []Place // pages that were not used
+
+	gotCredits credits
+	gotPlaces  []Place
+	gotHomes   []Place
+	gotSingle  []Place
+	back       bool
+}
+
+// creditsFor is what dirty clusters need at most: a place each, and the pages of the map on the way to it, one more for a map that grows.
+func (v *Volume) creditsFor(clusters int, place bool) credits {
+	n := credits{pages: clusters * (int(v.tree.root.levels) + 2)}
+	if place {
+		n.clusters = clusters
+	}
+	return n
+}
+
+// credit ties what was reserved for a record to the clusters that it made dirty. What a cluster has already is not needed twice.
+func (v *Volume) credit(r *wal.Record, n credits) {
+	shift := v.shape.shift
+	first, last := r.Block>>shift, (r.Block+r.Blocks-1)>>shift
+	k := int(last-first) + 1
+	each := credits{n.clusters / k, n.pages / k}
+	most := v.creditsFor(1, true)
+	for c := first; c <= last; c++ {
+		have := unpack(v.dirty.takeCredits(c)).plus(each)
+		keep := credits{min(have.clusters, most.clusters), min(have.pages, most.pages)}
+		v.dirty.addCredits(c, keep.pack())
+		v.have = v.have.plus(have.minus(keep))
+	}
+}
+
+// ahead is for how many clusters more is asked than is needed now.
+const ahead = 32
+
+// askPool asks for credits and for places of placed writes. Who needs them asks again when the answer is there.
+func (v *Volume) askPool(n credits, places int) {
+	if v.asking {
+		return
+	}
+	a := &v.ask
+	if !v.have.covers(n) {
+		a.credits = n.minus(v.have).plus(v.creditsFor(ahead, true))
+		a.credits.clusters, a.credits.pages = max(a.credits.clusters, 0), max(a.credits.pages, 0)
+	}
+	if places > len(v.places) {
+		a.places = places - len(v.places) + placedClustersMax
+	}
+	v.sendAsk()
+}
+
+func (v *Volume) sendAsk() {
+	v.asking, v.ask.back = true, false
+	v.ask.homes, v.ask.single = len(v.homeWaits), v.ckptWaits
+	v.r.Send(v.pool.r, &v.ask)
+}
+
+// Receive is the message at the pool, and back.
+func (a *askMessage) Receive(*reactor.Reactor) {
+	if !a.back {
+		a.v.pool.answer(a)
+		a.back = true
+		a.v.pool.r.Send(a.v.r, a)
+		return
+	}
+	a.v.answered()
+}
+
+// answer is the pool's side.
+func (p *Pool) answer(a *askMessage) {
+	al := p.alloc
+	al.Unreserve(a.giveUp.need())
+	for _, x := range a.unused {
+		al.GiveBack(x, 1)
+	}
+	for _, n := range [2]credits{a.credits, {min(a.credits.clusters, placedClustersMax), a.credits.pages}} {
+		if n != (credits{}) && al.Reserve(n.need(), Ordinary) {
+			a.gotCredits = n
+			break
+		}
+	}
+	a.gotPlaces = slices.Grow(a.gotPlaces[:0], a.places)[:a.places]
+	a.gotPlaces = a.gotPlaces[:al.GrantClusters(a.gotPlaces, Ordinary)]
+	a.gotHomes = slices.Grow(a.gotHomes[:0], a.homes)[:a.homes]
+	al.TakeClusters(a.gotHomes)
+	a.gotSingle = slices.Grow(a.gotSingle[:0], a.single)[:a.single]
+	al.TakePages(a.gotSingle)
+}
+
+// answered takes what the pool gave.
+func (v *Volume) answered() {
+	a := &v.ask
+	v.asking = false
+	v.have = v.have.plus(a.gotCredits)
+	full := a.credits != (credits{}) && a.gotCredits == (credits{}) || a.places > 0 && len(a.gotPlaces) == 0
+	v.places = append(v.places, a.gotPlaces...)
+	homes, single := a.gotHomes, a.gotSingle
+	a.credits, a.giveUp, a.gotCredits, a.places = credits{}, credits{}, credits{}, 0
+	a.unused, a.gotPlaces = a.unused[:0], a.gotPlaces[:0]
+
+	waits := v.homeWaits[:len(homes)]
+	for i, h := range waits {
+		h.place = homes[i]
+	}
+	if len(single) > 0 {
+		v.ckpt.places = append(v.ckpt.places, single...)
+		v.ckptWaits = 0
+	}
+	for len(waits) > 0 { // those may ask for more
+		h := waits[0]
+		waits = waits[1:]
+		v.homeWaits = v.homeWaits[:copy(v.homeWaits, v.homeWaits[1:])]
+		waits = v.homeWaits[:len(waits)]
+		h.placed()
+	}
+	if len(single) > 0 {
+		v.ckpt.seal()
+	}
+	if !v.asking && (v.ckptWaits > 0 || len(v.homeWaits) > 0) {
+		v.sendAsk()
+	}
+	if e := v.askDone; e != nil {
+		v.askDone = nil
+		if s := bdev.StatusOK; full {
+			e.say(bdev.StatusNoSpace)
+		} else {
+			e.say(s)
+		}
+	}
+	v.poolFull = full
+	v.letPass()
+	v.poolFull = false
+	v.checkIdle()
+}
+
+// takePlaces takes n places for a placed write that reserved them.
+func (v *Volume) takePlaces(to []Place, n int) []Place {
+	k := len(v.places) - n
+	to = append(to, v.places[k:]...)
+	v.places = v.places[:k]
+	return to
+}
+
+// givePlaces takes back what was not used.
+func (v *Volume) givePlaces(p []Place) { v.places = append(v.places, p...) }
+
+// takeHome lets a homing have a place against its cluster's credits; it hears of it by placed.
+func (v *Volume) takeHome(h *homing) {
+	have := unpack(v.dirty.takeCredits(h.cluster))
+	invariant.Check(have.clusters > 0, "volume: a dirty cluster without credits for its place")
+	have.clusters--
+	v.dirty.addCredits(h.cluster, have.pack())
+	v.homeWaits = append(v.homeWaits, h)
+	if !v.asking {
+		v.sendAsk()
+	}
+}
+
+// cleaned takes the credits of clusters that are home: the map's pages stay for the checkpoint.
+func (v *Volume) cleaned() {
+	c := unpack(v.dirty.takeSurplus())
+	v.have.clusters += c.clusters
+	v.mapPages += c.pages
+}
+
+// takePages lets the checkpoint have places for so many pages.
+func (v *Volume) takePages(n int) {
+	invariant.Check(n <= v.mapPages, "volume: a checkpoint with more pages than were reserved for it")
+	v.mapPages -= n
+	v.ckptWaits = n
+	if !v.asking {
+		v.sendAsk()
+	}
+}
+
+// settlePages lets what a checkpoint did not need be used for what comes, and gives the pool back what is too much.
+func (v *Volume) settlePages() {
+	if over := v.mapPages - checkpointReserve; over > 0 {
+		v.mapPages -= over
+		v.have.pages += over
+	}
+	keep := v.creditsFor(4*ahead, true)
+	if over := (credits{max(v.have.clusters-keep.clusters, 0), max(v.have.pages-keep.pages, 0)}); over != (credits{}) && !v.asking {
+		v.have = v.have.minus(over)
+		v.ask.giveUp = v.ask.giveUp.plus(over)
+		v.sendAsk()
+	}
+}
+
+// checkpointReserve is what a checkpoint may need besides the pages of dirty clusters: the volume page, and those of snapshots and
+// reservations.
+const checkpointReserve = 48
+
+// givePages gives back places of pages that nothing refers to.
+func (v *Volume) givePages(p []Place) { v.ask.unused = append(v.ask.unused, p...) }

@@ -1,0 +1,160 @@
+package volume
+
+import (
+	"github.com/pollux-storage/pollux/bdev"
+	"github.com/pollux-storage/pollux/reactor"
+	"github.com/pollux-storage/pollux/wal"
+)
+
+// This file is the door of changes. A segment passes it with all that it will need on its way home:
+//
+//	room in the log        or it waits for the flusher to move the tail
+//	room in the dirty map  or it waits for the flusher to empty it
+//	pages of the pool      credits: for each cluster that it touches a place, and pages for the map; or it waits for the pool,
+//	                       which may answer that it is full
+//	places                 for clusters that are written there first
+//
+// Who has to wait waits in line; nobody passes. Before that the fill of the log slows the door down (V-43).
+
+// need is what a segment needs.
+type need struct {
+	log     int // pages of payload; -1: nothing reserved
+	dirty   dirtyRoom
+	credits credits
+	places  int
+}
+
+// needs says what a segment of the next blocks of an op needs.
+func (v *Volume) needs(o *op, blocks uint64, placed bool) need {
+	shift := v.shape.shift
+	clusters := int((o.at+blocks-1)>>shift-o.at>>shift) + 1
+	n := need{dirty: dirtyRoom{clusters: clusters}, credits: v.creditsFor(clusters, !placed)}
+	switch {
+	case placed:
+		n.log, n.dirty.placed, n.places = 1, clusters, clusters
+	case o.q.Kind == bdev.Write:
+		n.log, n.dirty.blocks = int(blocks), int(blocks)
+	default:
+		per := uint64(v.shape.Blocks())
+		head := min(-o.at&(per-1), blocks)
+		n.dirty.blocks = int(head + (blocks-head)&(per-1))
+	}
+	return n
+}
+
+// reserve takes what a segment needs, all of it or nothing. If it reports false the op waits at the door, or has failed.
+func (v *Volume) reserve(o *op, n *need) bool {
+	switch {
+	case v.failed != bdev.StatusOK:
+		o.fail(v.failed)
+		return false
+	case !v.have.covers(n.credits) || len(v.places) < n.places:
+		if v.poolFull {
+			o.fail(bdev.StatusNoSpace)
+			return false
+		}
+		v.askPool(n.credits, n.places)
+	case !v.dirty.reserve(n.dirty):
+		v.hurry()
+	case !v.log.Reserve(n.log):
+		v.dirty.unreserve(n.dirty)
+		v.hurry()
+	default:
+		v.have = v.have.minus(n.credits)
+		return true
+	}
+	v.waitAtDoor(o)
+	return false
+}
+
+// unreserve gives back what was reserved for a segment that gets no LSN.
+func (v *Volume) unreserve(n *need) {
+	v.log.Unreserve(n.log)
+	v.dirty.unreserve(n.dirty)
+	v.have = v.have.plus(n.credits)
+}
+
+// admitTimeout is how long a change may wait at the door, whatever for.
+const admitTimeout = 5 * reactor.Second
+
+// admit lets a change come to the door.
+func (v *Volume) admit(o *op) {
+	pressure, delay := wal.Admission(v.log.Used(), v.log.Size())
+	if pressure >= wal.PressureUrgent {
+		v.hurry()
+	}
+	if v.shut || v.doorList.n > 0 || delay > 0 {
+		o.ready = v.r.Now() + delay
+		v.waitAtDoor(o)
+		return
+	}
+	v.change(o)
+}
+
+// waitAtDoor lines an op up: at the end, or at the front if it was let in already and has to wait for more.
+func (v *Volume) waitAtDoor(o *op) {
+	if v.letIn == o {
+		v.doorList.unpop(o)
+	} else {
+		v.doorList.push(o)
+	}
+	v.setDoorTimer()
+}
+
+// setDoorTimer lets the door be looked at when the first in line may pass, or has waited too long.
+func (v *Volume) setDoorTimer() {
+	o := v.doorList.head
+	if o == nil {
+		v.r.StopTimer(&v.doorTimer)
+		return
+	}
+	at := o.since + admitTimeout
+	if o.ready > v.r.Now() {
+		at = min(at, o.ready)
+	}
+	if !v.doorTimer.Set() || v.doorTimer.At() != at {
+		v.r.SetTimer(&v.doorTimer, at, (*doorkeeper)(v))
+	}
+}
+
+// doorkeeper looks at the door when its timer says so, or when something has become free.
+type doorkeeper Volume
+
+// Run lets in who may pass, in order.
+func (k *doorkeeper) Run() { (*Volume)(k).letPass() }
+
+// roomFreed says that something became free for which somebody may wait.
+func (v *Volume) roomFreed() {
+	if v.doorList.n > 0 {
+		v.r.AtFlush(&v.doorLater, (*doorkeeper)(v))
+	}
+}
+
+func (v *Volume) letPass() {
+	now := v.r.Now()
+	for o := v.doorList.head; o != nil; o = v.doorList.head {
+		late := now-o.since >= admitTimeout
+		if !late && (v.shut || o.ready > now) {
+			break
+		}
+		if !late {
+			if p, _ := wal.Admission(v.log.Used(), v.log.Size()); p == wal.PressureWait && o.at == o.block {
+				v.hurry()
+				break
+			}
+		}
+		v.doorList.pop()
+		if late {
+			o.fail(bdev.StatusBusy)
+			o.issued()
+			continue
+		}
+		v.letIn = o
+		v.change(o)
+		v.letIn = nil
+		if v.doorList.head == o {
+			break // it has to wait on
+		}
+	}
+	v.setDoorTimer()
+}

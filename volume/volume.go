@@ -1,0 +1,220 @@
+package volume
+
+import (
+	"fmt"
+
+	"github.com/pollux-storage/pollux/bdev"
+	"github.com/pollux-storage/pollux/reactor"
+	"github.com/pollux-storage/pollux/wal"
+)
+
+// WriteCache says what an acknowledged write means.
+type WriteCache uint8
+
+// The kinds of write cache.
+const (
+	CacheNone     WriteCache = iota // acknowledged = durable
+	CacheVolatile                   // acknowledged = written; flush or FUA makes it durable
+)
+
+func (c WriteCache) String() string {
+	if c == CacheVolatile {
+		return "volatile"
+	}
+	return "none"
+}
+
+// ParseWriteCache reads one of the two words.
+func ParseWriteCache(s string) (WriteCache, error) {
+	switch s {
+	case "none":
+		return CacheNone, nil
+	case "volatile":
+		return CacheVolatile, nil
+	}
+	return 0, fmt.Errorf("no write cache %q: choose none or volatile", s)
+}
+
+// Volume is one thin volume. What stands here belongs to its reactor.
+type Volume struct {
+	r       *reactor.Reactor
+	pool    *Pool
+	data    *bdev.Channel // of the pool's device
+	logData *bdev.Channel // of the log's
+	stages  *wal.Stages
+
+	page   VolumePage // as the pool has it
+	ref    Ref        // where
+	shape  Shape
+	blocks uint64 // internal blocks
+	sub    uint   // log2 of host blocks in an internal block
+	cache  WriteCache
+	verify bool
+	shared wal.LSN // births up to here are not the head's alone
+	alone  uint64  // clusters that the head has alone
+
+	role   Role
+	open   bool        // requests are taken
+	failed bdev.Status // for changes: why none is taken any more
+
+	log   *wal.Log
+	dirty *dirtyMap
+	tree  *mapTree
+	pages *mapPager
+	grace grace
+
+	ops            *op
+	opsOut         int
+	waiting        requestRing // requests that wait for an op
+	ending         opList
+	endLater       reactor.Deferred
+	parts          *piece
+	partsOut       int
+	partWaiters    opList
+	ownParts       *piece
+	segments       *segment
+	segmentWaiters opList
+
+	shut      bool // an exclusive act is under way
+	doorList  opList
+	letIn     *op
+	doorTimer reactor.Timer
+	doorLater reactor.Deferred
+	drain     reactor.Runner // waits until no op is under way
+
+	purse
+
+	flusher    flusher
+	flushLater reactor.Deferred
+	sync       wal.Waiter
+	syncing    bool
+	ckpt       checkpoint
+	older      mark // what the slots have
+	newer      mark
+	forces     []reactor.Runner // wait until everything is home and the tail has moved
+
+	referred   []Place // clusters that the next checkpoint refers to
+	unreferred []Place // and those that it no longer does
+	released   []Place // those of placed records that did not come home
+
+	device      *bdev.Device
+	cacheMemory []byte
+	cutBefore   wal.LSN // of recovery: a placed record whose data is not there
+	begun       *event
+	idle        *event // waits until nothing is under way
+
+	checkpoints uint64
+	homeErrors  uint64
+}
+
+// gate says whether a request may pass now: role and, where there is one, epoch and lease.
+func (v *Volume) gate(k bdev.Kind) bdev.Status {
+	switch {
+	case !v.open:
+		return bdev.StatusClosed
+	case v.role != RolePrimary:
+		return bdev.StatusNotPrimary
+	case k.Writes() && v.failed != bdev.StatusOK:
+		return v.failed
+	}
+	return bdev.StatusOK
+}
+
+// unsafe is what remains when home or the map cannot be written: everything acknowledged is in the log, which is kept; nothing more is
+// taken.
+func (v *Volume) unsafe(bdev.Status) {
+	v.flusher.state = flushEnded
+	v.failed = bdev.StatusReadOnly
+	v.log.Fail(bdev.StatusReadOnly)
+	v.roomFreed()
+	v.forced()
+}
+
+// wound is what remains when the log cannot be read where it was durable.
+func (v *Volume) wound(error) { v.unsafe(bdev.StatusCorrupt) }
+
+// boundary is the LSN of the next event that has not been applied, 0 if there is none.
+func (v *Volume) boundary() wal.LSN { return 0 }
+
+// awaitDurable lets the flusher go on when what is written now is durable.
+func (v *Volume) awaitDurable() {
+	if v.syncing {
+		return
+	}
+	v.syncing = true
+	_, written, _ := v.log.Marks()
+	v.log.AwaitDurable(&v.sync, written)
+}
+
+// LogDurable hears that it is.
+func (v *Volume) LogDurable(_ *wal.Waiter, s bdev.Status) {
+	v.syncing = false
+	if s != bdev.StatusOK {
+		v.unsafe(s)
+		return
+	}
+	v.hurry()
+}
+
+// force lets run run when everything written by now is home, a checkpoint says so, and the tail has moved. Tests use it in place of
+// waiting, and so does whoever closes the volume.
+func (v *Volume) force(run reactor.Runner) {
+	v.forces = append(v.forces, run)
+	v.flusher.force = true
+	v.hurry()
+}
+
+// passed hears that the flusher has come to the end of a pass and of its checkpoint.
+func (v *Volume) passed() {
+	v.forced()
+	if v.flusher.asked {
+		v.hurry()
+	}
+	v.due()
+}
+
+// forced tells those who forced the flusher, if it has nothing left to do.
+func (v *Volume) forced() {
+	f := &v.flusher
+	if len(v.forces) == 0 {
+		return
+	}
+	if f.state == flushIdle && (f.home.Offset != v.log.Head() || v.log.Tail() != f.home.Offset) {
+		f.force, f.asked = true, true
+		return
+	}
+	all := v.forces
+	v.forces = nil
+	for _, run := range all {
+		run.Run()
+	}
+}
+
+// drained hears that no op is under way.
+func (v *Volume) drained() {
+	if d := v.drain; d != nil {
+		v.drain = nil
+		d.Run()
+	}
+}
+
+// refer notes a cluster's new place for the next checkpoint, unrefer one that it gives up.
+func (v *Volume) refer(p Place) {
+	v.referred = append(v.referred, p)
+	v.alone++
+}
+
+func (v *Volume) unrefer(p Place) {
+	v.unreferred = append(v.unreferred, p)
+	v.alone--
+}
+
+// checkIdle tells who closes the volume when nothing is under way.
+func (v *Volume) checkIdle() {
+	if v.idle == nil || v.opsOut > 0 || v.asking || v.syncing || !v.log.Idle() || v.flusher.busy() || v.ckpt.step != checkpointNone {
+		return
+	}
+	e := v.idle
+	v.idle = nil
+	e.Run()
+}

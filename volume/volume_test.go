@@ -1,0 +1,191 @@
+package volume
+
+import (
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/google/uuid"
+
+	"github.com/pollux-storage/pollux/bdev"
+	"github.com/pollux-storage/pollux/bdev/bdevsim"
+	"github.com/pollux-storage/pollux/internal/sim"
+	"github.com/pollux-storage/pollux/reactor"
+)
+
+// house is a pool with volumes in a simulated world.
+type house struct {
+	t    *testing.T
+	w    *bdevsim.World
+	disk *bdev.Device
+	pool *Pool
+}
+
+var houseServer = uuid.MustParse("6f2c1c0e-3d5a-4a5e-8f0a-2f6b1c9d0e11")
+
+func (h *house) config() PoolConfig {
+	return PoolConfig{
+		Name: "pool0", Server: houseServer, CacheBytes: 4 << 20,
+		Await: func(until func() bool) { h.w.Run("control work", until) },
+	}
+}
+
+func newHouse(t *testing.T, seed uint64, reactors int, bytes uint64) *house {
+	t.Helper()
+	h := &house{t: t, w: bdevsim.NewWorld(t, seed, reactors)}
+	h.disk = h.w.Disk("Disk0", bytes)
+	var err error
+	if h.pool, err = CreatePool(h.w.Registry, "Disk0", h.config()); err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
+func (h *house) volume(name string, bytes uint64) *Volume {
+	h.t.Helper()
+	v, err := h.pool.CreateVolume(VolumeConfig{Name: name, Bytes: bytes, LogBytes: 8 << 20})
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return v
+}
+
+// crash takes the power away, and opens the pool again from an image of the disk.
+func (h *house) crash(choose func(*sim.Image) *sim.Image) {
+	h.t.Helper()
+	image := choose(bdevsim.DiskOf(h.disk).Medium().Snapshot())
+	h.w.Reboot()
+	h.disk = h.w.Open("Disk0", image)
+	var err error
+	if h.pool, err = ImportPool(h.w.Registry, "Disk0", h.config()); err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+func (h *house) find(name string) *Volume {
+	h.t.Helper()
+	for _, v := range h.pool.volumes {
+		if v.page.Name.String() == name {
+			return v
+		}
+	}
+	h.t.Fatalf("no volume %s", name)
+	return nil
+}
+
+// client is somebody who uses a volume from one reactor.
+type client struct {
+	h *house
+	r *reactor.Reactor
+	c *bdev.Channel
+	q bdev.Request
+	e bool
+}
+
+func (h *house) client(v *Volume, core int) *client {
+	h.t.Helper()
+	k := &client{h: h, r: h.w.Reactor(core)}
+	handle, err := h.w.Registry.Open(v.Device().Name(), bdev.OpenOptions{Who: "test"})
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	h.w.On(core, func(r *reactor.Reactor) {
+		k.c, err = handle.Channel(r)
+	})
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	k.q.Done = k
+	return k
+}
+
+func (k *client) RequestDone(*bdev.Request) { k.e = true }
+
+func (k *client) begin(kind bdev.Kind, lba, blocks uint64, data []byte) {
+	k.e = false
+	k.h.w.On(k.r.Index(), func(*reactor.Reactor) {
+		k.q.Kind, k.q.LBA, k.q.Blocks, k.q.FUA = kind, lba, blocks, false
+		k.q.SetData(data)
+		k.c.Submit(&k.q)
+	})
+}
+
+func (k *client) do(kind bdev.Kind, lba, blocks uint64, data []byte) bdev.Status {
+	k.begin(kind, lba, blocks, data)
+	k.h.w.Run(fmt.Sprintf("%v at %d", kind, lba), func() bool { return k.e })
+	return k.q.Status
+}
+
+func (k *client) must(kind bdev.Kind, lba, blocks uint64, data []byte) {
+	k.h.t.Helper()
+	if s := k.do(kind, lba, blocks, data); s != bdev.StatusOK {
+		k.h.t.Fatalf("%v of %d blocks at %d: %v", kind, blocks, lba, s)
+	}
+}
+
+// forced brings everything home and moves the tail.
+func (h *house) forced(v *Volume) {
+	h.t.Helper()
+	e := newEvent()
+	h.w.On(v.r.Index(), func(*reactor.Reactor) { v.force(e) })
+	h.w.Run("everything is home", func() bool { return e.set })
+}
+
+func pattern(r *rand.Rand, blocks uint64) []byte {
+	b := pageMemory(int(blocks))
+	for i := range b {
+		b[i] = byte(r.Uint32())
+	}
+	return b
+}
+
+// TestWhatIsWrittenIsRead: through the log, at home, over a checkpoint and a power cut.
+func TestWhatIsWrittenIsRead(t *testing.T) {
+	sim.Each(t, 3, nil, func(t *testing.T, seed uint64) {
+		h := newHouse(t, seed, 2, 64<<20)
+		v := h.volume("v0", 16<<20)
+		const blocks = 16 << 20 / PageBytes
+		model := make([]byte, blocks*PageBytes)
+		r := sim.Stream(seed, "script")
+		for round := range 6 {
+			k := h.client(v, round%2)
+			for range 60 {
+				n := 1 + r.Uint64N(40)
+				at := r.Uint64N(blocks - n)
+				switch r.Uint32N(10) {
+				case 0:
+					k.must(bdev.Unmap, at, n, nil)
+					clear(model[at*PageBytes:][:n*PageBytes])
+				case 1:
+					k.must(bdev.WriteZeroes, at, n, nil)
+					clear(model[at*PageBytes:][:n*PageBytes])
+				case 2, 3, 4:
+					got := pageMemory(int(n))
+					k.must(bdev.Read, at, n, got)
+					if !bytes.Equal(got, model[at*PageBytes:][:n*PageBytes]) {
+						t.Fatalf("round %d: blocks %d to %d differ", round, at, at+n)
+					}
+				default:
+					data := pattern(r, n)
+					k.must(bdev.Write, at, n, data)
+					copy(model[at*PageBytes:], data)
+				}
+			}
+			if round%2 == 1 {
+				h.forced(v)
+			}
+			got := pageMemory(256)
+			for at := uint64(0); at < blocks; at += 256 {
+				k.must(bdev.Read, at, 256, got)
+				if !bytes.Equal(got, model[at*PageBytes:][:256*PageBytes]) {
+					t.Fatalf("round %d: something from block %d on differs", round, at)
+				}
+			}
+			if round == 2 || round == 4 {
+				h.crash(func(i *sim.Image) *sim.Image { return i.Crash(sim.None) })
+				v = h.find("v0")
+			}
+		}
+	})
+}

@@ -1,0 +1,240 @@
+package volume
+
+import (
+	"github.com/pollux-storage/pollux/bdev"
+	"github.com/pollux-storage/pollux/internal/invariant"
+	"github.com/pollux-storage/pollux/wal"
+)
+
+// This file is a change: a write, zeroes or a trim. It is cut into segments, each of which becomes one record:
+//
+//	a write of part of a cluster  → its blocks go into the log with the record
+//	a write of whole clusters     → 1. the blocks go to new places  2. the record names them, when they are there
+//	zeroes, trim                  → a record without payload
+//
+// For each segment: everything that it will need is reserved (room.go), or the op waits at the door → Append gives the LSN → the log
+// has written it (EntryWritten) → it enters the dirty map, and is read from then on → with the last one the op waits for the flush.
+
+// segment is one record of an op.
+type segment struct {
+	e      wal.Entry
+	v      *Volume
+	op     *op
+	next   *segment
+	need   need
+	parts  int         // of a placed write: transfers under way, and one while they are issued
+	status bdev.Status // of them
+	first  uint64      // cluster of a placed write
+	places []Place     // for each of its clusters
+	crcs   []uint32    // of its blocks; of a logged write those of the payload are in e.CRCs
+	page   []byte      // payload of a placed write
+}
+
+// Limits of a segment.
+const (
+	placedClustersMax = 16 // 1 MiB of the smallest clusters
+	trimClustersMax   = 64
+)
+
+// change issues what it can of an op.
+func (v *Volume) change(o *op) {
+	for o.at < o.end && o.status == bdev.StatusOK {
+		if !v.changeNext(o) {
+			return
+		}
+	}
+	o.issued()
+}
+
+// changeNext issues the next segment of an op. It reports false if the op has to wait.
+func (v *Volume) changeNext(o *op) bool {
+	blocks, placed := v.cut(o)
+	s := v.segments
+	if s == nil {
+		v.segmentWaiters.push(o)
+		return false
+	}
+	s.need = v.needs(o, blocks, placed)
+	if !v.reserve(o, &s.need) {
+		return o.status != bdev.StatusOK
+	}
+	v.segments = s.next
+	s.next, s.op, s.status = nil, o, bdev.StatusOK
+	s.e.Flags, s.e.Place, s.e.Block, s.e.Blocks = 0, 0, o.at, blocks
+	s.e.Payload = s.e.Payload[:0]
+	o.out++
+	switch {
+	case placed:
+		v.place(o, s)
+	case o.q.Kind == bdev.Write:
+		s.e.Kind = wal.KindWrite
+		s.e.Payload = slice(s.e.Payload, o.q.Data, o.memory(), int(blocks)*PageBytes)
+		v.log.Append(&s.e)
+	case o.q.Kind == bdev.Unmap:
+		s.e.Kind = wal.KindTrim
+		v.log.Append(&s.e)
+	default:
+		s.e.Kind = wal.KindZeroes
+		v.log.Append(&s.e)
+	}
+	o.at += blocks
+	return true
+}
+
+// cut says how many blocks the next segment has, and whether they are whole clusters that are placed.
+func (v *Volume) cut(o *op) (blocks uint64, placed bool) {
+	per := uint64(v.shape.Blocks())
+	left := o.end - o.at
+	toBoundary := -o.at & (per - 1)
+	if o.q.Kind != bdev.Write {
+		return min(left, toBoundary+trimClustersMax*per), false
+	}
+	if toBoundary == 0 && left >= per {
+		return min(left/per, placedClustersMax) * per, true
+	}
+	if toBoundary > 0 && left >= toBoundary+per {
+		left = toBoundary // and whole clusters behind it
+	}
+	return min(left, wal.RecordPagesMax), false
+}
+
+// place writes whole clusters to new places.
+func (v *Volume) place(o *op, s *segment) {
+	per := v.shape.Blocks()
+	n := int(s.e.Blocks) / per
+	s.first = o.at >> v.shape.shift
+	s.places = v.takePlaces(s.places[:0], n)
+	s.e.Kind = wal.KindPlaced
+	s.crcs = s.crcs[:0]
+	s.parts = 1
+	at := o.memory()
+	for i := 0; i < n; {
+		k := 1 // clusters whose places follow each other
+		for i+k < n && s.places[i+k] == s.places[i]+Place(k*per) {
+			k++
+		}
+		p := v.newPart()
+		p.vec = slice(p.vec, o.q.Data, at, k*per*PageBytes)
+		for _, b := range p.vec {
+			for ; len(b) > 0; b = b[PageBytes:] {
+				s.crcs = append(s.crcs, wal.PageCRC(b[:PageBytes]))
+			}
+		}
+		p.n, p.done = k*per, s
+		s.parts++
+		v.transfer(p, v.data, bdev.Write, s.places[i].Byte())
+		at += k * per * PageBytes
+		i += k
+	}
+	s.partDone(bdev.StatusOK)
+}
+
+// partEnd takes the end of a transfer of a placed write.
+func (s *segment) partEnd(p *piece, st bdev.Status) {
+	s.v.givePart(p)
+	s.partDone(st)
+}
+
+func (s *segment) partDone(st bdev.Status) {
+	if s.status == bdev.StatusOK {
+		s.status = st
+	}
+	if s.parts--; s.parts > 0 {
+		return
+	}
+	v := s.v
+	if s.status != bdev.StatusOK {
+		v.givePlaces(s.places)
+		v.unreserve(&s.need)
+		v.endSegment(s, s.status)
+		return
+	}
+	s.e.Payload = append(s.e.Payload[:0], placedPayload(s.page, s.places, s.crcs, v.shape.Blocks()))
+	if len(s.places) == 1 {
+		s.e.Place = uint64(s.places[0])
+	}
+	v.log.Append(&s.e)
+}
+
+// placedPayload puts the list of a placed record into a page: for each cluster its place and the CRCs of its blocks.
+func placedPayload(page []byte, places []Place, crcs []uint32, per int) []byte {
+	at := 0
+	for i, p := range places {
+		le.PutUint64(page[at:], uint64(p))
+		at += 8
+		for _, c := range crcs[i*per : (i+1)*per] {
+			le.PutUint32(page[at:], c)
+			at += 4
+		}
+	}
+	clear(page[at:])
+	return page
+}
+
+// placedAt reads the i-th cluster of such a list.
+func placedAt(payload []byte, i, per int, crcs []uint32) Place {
+	at := i * (8 + 4*per)
+	for k := range per {
+		crcs[k] = le.Uint32(payload[at+8+4*k:])
+	}
+	return Place(le.Uint64(payload[at:]))
+}
+
+// EntryWritten takes a record that is in the log: from now on it is what is read.
+func (s *segment) EntryWritten(e *wal.Entry, st bdev.Status) {
+	v := s.v
+	if st == bdev.StatusOK {
+		v.dirty.unreserve(s.need.dirty)
+		v.insert(&e.Record, e.CRCs, s.page, s.crcs)
+		v.credit(&e.Record, s.need.credits)
+		invariant.Check(e.LSN > s.op.last, "volume: an op's records out of order")
+		s.op.last = e.LSN
+	} else {
+		if e.Kind == wal.KindPlaced {
+			v.givePlaces(s.places)
+		}
+		v.dirty.unreserve(s.need.dirty)
+		v.have = v.have.plus(s.need.credits)
+	}
+	v.endSegment(s, st)
+}
+
+// insert puts a record into the dirty map. payload and crcs are a placed record's; scratch is memory for the CRCs of a cluster.
+func (v *Volume) insert(r *wal.Record, crcs []uint32, payload []byte, scratch []uint32) {
+	per := uint64(v.shape.Blocks())
+	switch r.Kind {
+	case wal.KindWrite:
+		for i := range r.Blocks {
+			v.dirty.write(r.Block+i, r.LSN, r.Offset+wal.Offset(i)*PageBytes, crcs[i])
+		}
+	case wal.KindPlaced:
+		for i := range r.Blocks / per {
+			place := placedAt(payload, int(i), int(per), scratch[:per])
+			v.dirty.place(r.Block>>v.shape.shift+i, r.LSN, place, scratch[:per])
+		}
+	case wal.KindTrim, wal.KindZeroes:
+		end := r.Block + r.Blocks
+		for b := r.Block; b < end; {
+			if b&(per-1) == 0 && end-b >= per {
+				v.dirty.clear(b>>v.shape.shift, r.LSN)
+				b += per
+				continue
+			}
+			v.dirty.zero(b, r.LSN)
+			b++
+		}
+	}
+}
+
+// endSegment gives a segment back.
+func (v *Volume) endSegment(s *segment, st bdev.Status) {
+	o := s.op
+	s.op = nil
+	clear(s.e.Payload)
+	s.next = v.segments
+	v.segments = s
+	o.ended(st)
+	if w := v.segmentWaiters.pop(); w != nil {
+		v.change(w)
+	}
+}
