@@ -47,5 +47,11 @@ func (a *area) find(o Offset) (position, left uint64) {
 	return 0, 0
 }
 
-// lost is the most that pads can take of one lap: at each end what was too small for a batch.
-func (a *area) lost() uint64 { return uint64(len(a.extents)) * (batchPagesMax - 1) * PageBytes }
+// lost is the most that pads can take of one lap: at the end of each extent what was too small for the largest record and its header.
+func (a *area) lost() uint64 {
+	var pages uint64
+	for _, e := range a.extents {
+		pages += min(e.Pages, RecordPagesMax)
+	}
+	return pages * PageBytes
+}

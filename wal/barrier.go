@@ -8,6 +8,9 @@ import (
 
 // Barrier is the flush of one device, shared by all who need one: one is in flight, and who comes meanwhile joins the next. It lives
 // on one reactor; others reach it by message. Nobody waits for more to come: what gathered during a flush is the next one.
+//
+// A flush that fails is the last: what the device was asked to keep may be gone from its cache, and a later flush would succeed without
+// it, for whoever wrote it. So all who join from then on hear the same.
 type Barrier struct {
 	r        *reactor.Reactor
 	channels []*bdev.Channel // flushed one after the other: the data's device before the log's
@@ -15,8 +18,9 @@ type Barrier struct {
 	at       int // the channel being flushed
 	busy     bool
 	volatile bool
-	next     joinList // for the next flush
-	now      joinList // in flight
+	failed   bdev.Status // StatusOK while no flush has failed
+	next     joinList    // for the next flush
+	now      joinList    // in flight
 	flushes  uint64
 	later    reactor.Deferred
 }
@@ -103,8 +107,8 @@ func (b *Barrier) Run() {
 		return
 	}
 	b.now, b.next = b.next, joinList{}
-	if !b.volatile {
-		b.end(bdev.StatusOK)
+	if !b.volatile || b.failed != bdev.StatusOK {
+		b.end(b.failed)
 		return
 	}
 	b.busy, b.at = true, 0
@@ -118,7 +122,7 @@ func (b *Barrier) RequestDone(q *bdev.Request) {
 		b.channels[b.at].Submit(q)
 		return
 	}
-	b.busy = false
+	b.busy, b.failed = false, q.Status
 	b.end(q.Status)
 	b.Run()
 }

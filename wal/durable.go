@@ -75,7 +75,7 @@ func (l *Log) flush() {
 	}
 	for w := l.waiters.head; w != nil; w = w.next {
 		if w.lsn <= l.written {
-			if !l.cfg.Stages.hold(StageFlush, &l.join) {
+			if !l.cfg.Stages.hold(StageFlush, (*heldFlush)(l)) {
 				l.joinFlush()
 			}
 			return
@@ -83,9 +83,12 @@ func (l *Log) flush() {
 	}
 }
 
-// Run goes on with a flush that a test held.
-func (j *Join) Run() {
-	if l := j.Done.(*Log); !l.joined {
+// heldFlush is a log whose flush a test holds.
+type heldFlush Log
+
+// Run goes on with it, if the log still is open.
+func (f *heldFlush) Run() {
+	if l := (*Log)(f); !l.joined && l.phase == phaseOpen && l.written > l.durable {
 		l.joinFlush()
 	}
 }
@@ -118,16 +121,22 @@ func (l *Log) Flushed(_ *Join, s bdev.Status) {
 	l.flush()
 }
 
-// wake tells those whose mark is reached, in the order in which they came.
+// wake tells those whose mark is reached, in the order in which they came. The others are in the list again before anybody hears: who
+// hears may wait again, or end the log.
 func (l *Log) wake() {
-	w := l.waiters.take()
-	for w != nil {
+	var ready waiterList
+	for w := l.waiters.take(); w != nil; {
 		next := w.next
 		if w.lsn <= l.durable {
-			w.end(bdev.StatusOK)
+			ready.push(w)
 		} else {
 			l.waiters.push(w)
 		}
+		w = next
+	}
+	for w := ready.head; w != nil; {
+		next := w.next
+		w.end(bdev.StatusOK)
 		w = next
 	}
 }

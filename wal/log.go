@@ -59,10 +59,12 @@ type Log struct {
 	failed bdev.Status // why, in phaseFailed
 
 	life     Life
+	lives    Life // the highest that its ring names
 	epoch    Epoch
 	head     Offset // where the next batch goes
 	tail     Offset // the first that is needed
-	reserved uint64 // bytes promised to records that have no LSN yet, and to those that gather
+	promised uint64 // bytes promised to records that have no LSN yet
+	reserved uint64 // and to those that are not written yet
 	holds    *Hold
 	wanted   Offset // how far the tail was allowed to go, but for holds
 
@@ -106,6 +108,7 @@ type Entry struct {
 	Done    Written
 
 	next *Entry
+	in   bool // between Append and EntryWritten
 }
 
 // Written hears that an entry has been written, or that the log has ended. It is called in the order of the LSNs.
@@ -162,20 +165,28 @@ type Begun interface {
 	LogBegun(l *Log, s bdev.Status)
 }
 
-// Begin begins a life after what was recovered: from then on the log takes records.
+// Begin begins a life after what was recovered: from then on the log takes records. Where the ring names the life or a later one, of
+// which recovery accepted nothing, it begins the one after that: no life is ever begun twice.
 func (l *Log) Begin(life Life, epoch Epoch, done Begun) {
 	invariant.Check(l.phase == phaseNew && life > l.life && epoch >= l.epoch, "wal: a life begins once, above the last, in no older epoch")
 	l.phase, l.begin = phaseEnding, done
 	h := l.header()
 	h.flags, h.prevLife, h.prevLSN = flagLife, l.life, l.appended
-	l.life, l.epoch = life, epoch
-	h.life, h.epoch, h.pages = life, epoch, 1
+	l.life, l.epoch = max(life, l.lives+1), epoch
+	l.lives = l.life
+	h.life, h.epoch, h.pages = l.life, epoch, 1
 	if uint64(l.head-l.tail)+PageBytes > l.area.bytes {
-		l.Fail(bdev.StatusNoSpace)
+		l.r.Defer(&l.kick, (*fullLog)(l))
 		return
 	}
 	l.send(&h)
 }
+
+// fullLog is a log in which no life can begin.
+type fullLog Log
+
+// Run says so.
+func (f *fullLog) Run() { (*Log)(f).Fail(bdev.StatusNoSpace) }
 
 // header is that of a batch that would be written now.
 func (l *Log) header() header {
@@ -215,7 +226,7 @@ const beginningsMax = 64
 func (l *Log) Size() uint64 { return l.area.bytes - l.area.lost() - beginningsMax*PageBytes }
 
 // Used is what of Size is taken or promised.
-func (l *Log) Used() uint64 { return uint64(l.head-l.tail) + l.reserved }
+func (l *Log) Used() uint64 { return uint64(l.head-l.tail) + l.promised + l.reserved }
 
 // Reserve promises room for a record of so many pages, and reports whether there is. A promise is kept by Append or
 // given back by Unreserve.
@@ -225,21 +236,22 @@ func (l *Log) Reserve(pages int) bool {
 	if l.Used()+n > l.Size() {
 		return false
 	}
-	l.reserved += n
+	l.promised += n
 	return true
 }
 
 // Unreserve gives a promise back that is not needed.
 func (l *Log) Unreserve(pages int) {
 	n := room(pages)
-	invariant.Check(l.reserved >= n, "wal: more room given back than was reserved")
-	l.reserved -= n
+	invariant.Check(l.promised >= n, "wal: more room given back than was reserved")
+	l.promised -= n
 }
 
 // Append gives the entry its LSN and lines it up to be written. Its room was reserved for as many pages as the payload has. If
 // the log has ended, EntryWritten says so.
 func (l *Log) Append(e *Entry) {
 	invariant.Check(l.phase == phaseOpen || l.phase == phaseFailed, "wal: appending to a log that is not open")
+	invariant.Check(!e.in, "wal: appending an entry that is on its way")
 	pages := 0
 	for _, b := range e.Payload {
 		invariant.Check(len(b)%PageBytes == 0, "wal: a payload that is not whole pages")
@@ -250,6 +262,10 @@ func (l *Log) Append(e *Entry) {
 	}
 	e.Pages = uint16(pages)
 	e.CRC = crcOfCRCs(e.CRCs[:pages])
+	invariant.Check(pages <= RecordPagesMax && l.promised >= room(pages), "wal: appending without a reservation")
+	l.promised -= room(pages)
+	l.reserved += room(pages)
+	e.LSN, e.in = 0, true
 	if l.phase == phaseOpen {
 		l.appended++
 		e.LSN, e.Epoch = l.appended, l.epoch
@@ -275,7 +291,7 @@ func (l *Log) Run() {
 
 // write begins the next batch, if there is something to write and no batch is being written.
 func (l *Log) write() {
-	if l.busy || l.gathered.head == nil || l.cfg.Stages.hold(StageWrite, l) {
+	if l.busy || l.flight.head != nil || l.gathered.head == nil || l.cfg.Stages.hold(StageWrite, l) {
 		return
 	}
 	_, left := l.area.find(l.head)
@@ -350,6 +366,7 @@ func (l *Log) RequestDone(q *bdev.Request) {
 		l.reserved -= room(int(e.Pages))
 		l.stats.Records++
 		l.stats.PayloadBytes += uint64(e.Pages) * PageBytes
+		e.in = false
 		e.Done.EntryWritten(e, bdev.StatusOK)
 	}
 	l.flush()
@@ -388,6 +405,7 @@ func (l *Log) refuse() {
 
 func (l *Log) refuseEntry(e *Entry) {
 	l.reserved -= room(int(e.Pages))
+	e.in = false
 	e.Done.EntryWritten(e, l.failed)
 }
 

@@ -1,7 +1,7 @@
 package wal
 
 import (
-	"encoding/binary"
+	"errors"
 	"fmt"
 	"math"
 
@@ -31,14 +31,22 @@ type Reader struct {
 	start   Offset // of the window
 	read    int    // bytes of it
 
-	next Follow // what was accepted last
-	ends bool   // the log ends behind this window, or limit is reached
-	why  error  // for which it ends, nil at the limit
-	from Windowed
+	next   Follow // what was accepted last
+	torn   error  // for which a record of the last batch did not count: only a life may follow, in its place
+	ends   bool   // the log ends behind this window, or limit is reached
+	why    error  // for which it ends, nil at the limit
+	from   Windowed
+	sought bool // no batch was accepted since Seek
 
 	records []Record
-	starts  []Follow // where the log would end without the record
+	starts  []start
 	crcs    []uint32 // of the pages of the window
+}
+
+// start is what a record follows.
+type start struct {
+	before Follow // the batch that it is in, and the record before
+	cut    Offset // where the log would go on without it
 }
 
 // Windowed takes a window that was read: Records are valid until the next call of Next. If the read failed there are none.
@@ -56,7 +64,7 @@ var _ = [1]struct{}{}[uint(windowRecords)%batchRecordsMax/batchRecordsMax] // se
 // NewReader makes a reader. It takes its buffer from the reactor's memory, and fails if there is none.
 func (l *Log) NewReader() (*Reader, error) {
 	rd := &Reader{
-		l: l, records: make([]Record, 0, windowRecords), starts: make([]Follow, 0, windowRecords),
+		l: l, records: make([]Record, 0, windowRecords), starts: make([]start, 0, windowRecords),
 		crcs: make([]uint32, batchPagesMax),
 	}
 	if rd.buf = l.r.Memory().Get(windowBytes); rd.buf == nil {
@@ -73,10 +81,10 @@ func (rd *Reader) Close() {
 	rd.l.r.Memory().Put(rd.buf)
 }
 
-// Seek lets the next window begin behind what was accepted last.
+// Seek lets the next window begin behind what was accepted last: at a batch, the records of which up to f.LSN are passed over.
 func (rd *Reader) Seek(f Follow) {
 	invariant.Check(!rd.busy, "wal: a reader that reads is moved")
-	rd.next, rd.ends, rd.why = f, false, nil
+	rd.next, rd.ends, rd.why, rd.torn, rd.sought = f, false, nil, nil, true
 	rd.records, rd.starts = rd.records[:0], rd.starts[:0]
 }
 
@@ -108,8 +116,8 @@ func (rd *Reader) Records() []Record { return rd.records }
 // Start is the offset at which the window begins.
 func (rd *Reader) Start() Offset { return rd.start }
 
-// Before is what the i-th record of the window follows.
-func (rd *Reader) Before(i int) Follow { return rd.starts[i] }
+// Before is what the i-th record of the window follows, for Seek and for State: its batch, and the record before.
+func (rd *Reader) Before(i int) Follow { return rd.starts[i].before }
 
 // Page gives the i-th page of the window, and PageCRC its checksum, if it is of the payload of a record.
 func (rd *Reader) Page(i int32) []byte { return rd.buf[int(i)*PageBytes:][:PageBytes] }
@@ -129,9 +137,12 @@ func (rd *Reader) CRCs(r *Record) []uint32 {
 	return rd.crcs[at:][:r.Pages]
 }
 
-// Cut lets the log end before the i-th record of the window: what it speaks of is not there.
+// Cut lets the log end before the i-th record of the window, which has a payload: what it speaks of is not there. The log goes on over
+// this payload, so that the record is not whole when it is read again.
 func (rd *Reader) Cut(i int, why error) {
-	rd.next = rd.starts[i]
+	invariant.Check(rd.records[i].Pages > 0, "wal: cutting before a record without payload")
+	rd.next = rd.starts[i].before
+	rd.next.Offset = rd.starts[i].cut
 	rd.records, rd.starts = rd.records[:i], rd.starts[:i]
 	rd.ends, rd.why = true, why
 }
@@ -148,35 +159,33 @@ func (rd *Reader) RequestDone(q *bdev.Request) {
 // parse takes the whole batches of the window.
 func (rd *Reader) parse() {
 	for !rd.ends {
-		if rd.next.Offset == rd.limit {
+		if rd.next.Offset >= rd.limit {
 			rd.ends = true
 			return
 		}
 		at := int(rd.next.Offset - rd.start)
-		if at == rd.read || len(rd.records)+batchRecordsMax > cap(rd.records) {
+		if at >= rd.read || len(rd.records)+batchRecordsMax > cap(rd.records) { // a pad may go beyond the window
 			return
 		}
 		var h header
 		page := rd.buf[at:][:PageBytes]
-		if err := h.get(page); err != nil {
-			rd.end(err)
-			return
+		err := h.get(page)
+		if err == nil {
+			err = rd.follows(&h)
 		}
-		if err := rd.follows(&h); err != nil {
-			rd.end(err)
-			return
-		}
-		if h.flags&flagPad != 0 {
-			rd.next.Offset += Offset(h.pages) * PageBytes
-			continue
-		}
-		if at+h.pages*PageBytes > rd.read {
-			if at == 0 {
-				rd.end(fmt.Errorf("%w: a batch of %d pages where %d are left", ErrEnd, h.pages, rd.read/PageBytes))
-			}
+		if err == nil && h.flags&flagPad == 0 && at+h.pages*PageBytes > rd.read && at > 0 {
 			return // in the next window
 		}
+		if err != nil {
+			if rd.torn != nil && !errors.Is(err, ErrVersion) {
+				err = rd.torn
+			}
+			rd.end(err)
+			return
+		}
+		rd.torn = nil
 		rd.take(page, &h)
+		rd.sought = false
 	}
 }
 
@@ -194,77 +203,95 @@ func (rd *Reader) follows(h *header) error {
 		return fmt.Errorf("%w: a batch of volume %v", ErrEnd, h.volume)
 	case h.lineage != cfg.Lineage:
 		return fmt.Errorf("%w: a batch of lineage %d, this is %d", ErrEnd, h.lineage, cfg.Lineage)
-	case h.first != n.LSN+1:
+	}
+	if err := h.check(); err != nil {
+		return err
+	}
+	life, pad := h.flags&flagLife != 0, h.flags&flagPad != 0
+	switch {
+	case h.first != n.LSN+1 && !(rd.sought && h.first <= n.LSN && n.LSN < h.first+LSN(h.records)):
 		return fmt.Errorf("%w: a batch from LSN %d on after LSN %d", ErrEnd, h.first, n.LSN)
 	case h.epoch < n.Epoch:
 		return fmt.Errorf("%w: a batch of epoch %d after epoch %d", ErrEnd, h.epoch, n.Epoch)
-	case h.flags&flagLife != 0 && (h.prevLife != n.Life || h.prevLSN != n.LSN || h.life <= n.Life):
+	case life && (h.prevLife != n.Life || h.prevLSN != n.LSN || h.life <= n.Life):
 		return fmt.Errorf("%w: life %d after LSN %d of life %d, where life %d is at LSN %d", ErrEnd, h.life, h.prevLSN, h.prevLife, n.Life, n.LSN)
-	case h.flags&flagLife == 0 && h.life != n.Life:
+	case !life && h.life != n.Life:
 		return fmt.Errorf("%w: a batch of life %d, this is %d", ErrEnd, h.life, n.Life)
-	case h.flags&flagPad != 0 && uint64(h.pages)*PageBytes != left:
-		return fmt.Errorf("%w: a pad of %d pages where %d are left", ErrEnd, h.pages, left/PageBytes)
+	case !life && rd.torn != nil:
+		return rd.torn
+	case pad && uint64(h.pages)*PageBytes != left:
+		return fmt.Errorf("%w: a pad of %d pages where %d are left", ErrVersion, h.pages, left/PageBytes)
+	case uint64(h.pages)*PageBytes > left:
+		return fmt.Errorf("%w: a batch of %d pages where %d are left", ErrVersion, h.pages, left/PageBytes)
 	}
 	return nil
 }
 
-// take accepts the records of a batch, as far as they are whole.
+// take accepts a batch: its records as far as they are whole.
 func (rd *Reader) take(page []byte, h *header) {
 	at := h.offset + PageBytes
 	end := h.offset + Offset(h.pages)*PageBytes
+	before := start{before: rd.next, cut: h.offset}
 	for i := range h.records {
-		var r Record
-		err := r.get(recordAt(page, i))
-		if err == nil && at+Offset(r.Pages)*PageBytes > end {
-			err = fmt.Errorf("%w: a record of %d pages in a batch with %d left", ErrEnd, r.Pages, (end-at)/PageBytes)
-		}
-		if err == nil {
-			r.LSN, r.Epoch, r.Offset = h.first+LSN(i), h.epoch, at
-			if sum := rd.sum(&r); sum != r.CRC {
-				err = fmt.Errorf("%w: LSN %d with checksum %08x, which should be %08x", ErrEnd, r.LSN, sum, r.CRC)
-			}
-		}
-		if err != nil { // the log goes on at the byte after what was accepted: in the batch, or where it begins
+		r := Record{LSN: h.first + LSN(i), Epoch: h.epoch, Offset: at}
+		if err := r.get(recordAt(page, i)); err != nil {
 			rd.end(err)
 			return
 		}
-		rd.starts = append(rd.starts, rd.next)
-		rd.records = append(rd.records, r)
-		at += Offset(r.Pages) * PageBytes
-		rd.next = Follow{Offset: at, Life: h.life, Epoch: h.epoch, LSN: r.LSN}
+		if at += Offset(r.Pages) * PageBytes; at > end {
+			rd.end(fmt.Errorf("%w: LSN %d has %d pages, and its batch has not as many", ErrVersion, r.LSN, r.Pages))
+			return
+		}
+		if r.LSN > rd.next.LSN { // others are passed over
+			if rd.torn = rd.whole(&r); rd.torn != nil {
+				rd.next.Offset = before.cut
+				return
+			}
+			rd.starts = append(rd.starts, before)
+			rd.records = append(rd.records, r)
+			rd.next = Follow{Offset: h.offset, Life: h.life, Epoch: h.epoch, LSN: r.LSN}
+		}
+		before = start{before: rd.next, cut: at}
 	}
-	rd.next = Follow{Offset: end, Life: h.life, Epoch: h.epoch, LSN: rd.next.LSN}
-	if at != end {
+	if h.flags&flagPad == 0 && at != end {
 		rd.end(fmt.Errorf("%w: a batch of %d pages whose records end before", ErrVersion, h.pages))
 	}
+	rd.next = Follow{Offset: end, Life: h.life, Epoch: h.epoch, LSN: rd.next.LSN}
 }
 
-// sum computes the CRCs of a payload's pages, and the record's.
-func (rd *Reader) sum(r *Record) uint32 {
+// whole computes the CRCs of a payload's pages, and says why the record does not count. A batch that was torn may go on, in name, behind
+// the mark up to which the log is read.
+func (rd *Reader) whole(r *Record) error {
+	if r.Offset+Offset(r.Pages)*PageBytes > rd.start+Offset(rd.read) {
+		return fmt.Errorf("%w: LSN %d goes on behind offset %d", ErrEnd, r.LSN, rd.start+Offset(rd.read))
+	}
 	crcs, data := rd.CRCs(r), rd.Payload(r)
 	for i := range crcs {
 		crcs[i] = PageCRC(data[i*PageBytes:][:PageBytes])
 	}
-	return crcOfCRCs(crcs)
+	if sum := crcOfCRCs(crcs); sum != r.CRC {
+		return fmt.Errorf("%w: LSN %d with checksum %08x, which should be %08x", ErrEnd, r.LSN, sum, r.CRC)
+	}
+	return nil
 }
 
-// durableAbove looks through the pages of a window for a header of this log, at its own position, that knew a durable mark above lsn.
-func (rd *Reader) durableAbove(lsn LSN, base Offset, data []byte) (LSN, bool) {
-	le := binary.LittleEndian
+// evidence looks through pages of the ring, the first of which is at base from its beginning, for headers of this log at their own
+// positions. It gives the highest life that one of them names, and the highest durable mark of those that are of a life not below since: what
+// an earlier one knew, the life's beginning has settled.
+func (l *Log) evidence(since Life, base uint64, data []byte) (life Life, durable LSN) {
 	for at := 0; at < len(data); at += PageBytes {
 		page := data[at:][:PageBytes]
-		if [8]byte(page) != batchMagic || LSN(le.Uint64(page[72:])) <= lsn {
-			continue
-		}
 		var h header
-		if h.get(page) != nil || h.volume != rd.l.cfg.Volume || h.lineage != rd.l.cfg.Lineage {
+		if [8]byte(page) != batchMagic || h.get(page) != nil || h.version != formatVersion || h.volume != l.cfg.Volume ||
+			h.lineage != l.cfg.Lineage || uint64(h.offset)%l.area.bytes != base+uint64(at) {
 			continue
 		}
-		if uint64(h.offset)%rd.l.area.bytes == uint64(base)+uint64(at) {
-			return h.durable, true
+		life = max(life, h.life)
+		if h.life >= since {
+			durable = max(durable, h.durable)
 		}
 	}
-	return 0, false
+	return life, durable
 }
 
 // noLimit lets a reader go to the log's end.

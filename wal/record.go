@@ -130,6 +130,7 @@ var batchMagic = [8]byte{'P', 'X', 'L', 'O', 'G', '0', '1', 0}
 
 // header is what a batch says of itself.
 type header struct {
+	version byte
 	records int
 	flags   byte
 	offset  Offset
@@ -167,7 +168,8 @@ func (h *header) put(b []byte) {
 	le.PutUint32(b[8:], crc32.Checksum(b[12:PageBytes], castagnoli))
 }
 
-// get reads a header. It says what is wrong with the page by itself; whether the batch follows another is the reader's question.
+// get reads a header that is whole. Whether it is of this log is the reader's question, and only then whether it is understood: a page
+// that some newer program left of another log is no obstacle.
 func (h *header) get(b []byte) error {
 	le := binary.LittleEndian
 	if [8]byte(b) != batchMagic {
@@ -177,16 +179,21 @@ func (h *header) get(b []byte) error {
 		return fmt.Errorf("%w: a batch header with checksum %08x, which should be %08x", ErrEnd, le.Uint32(b[8:]), sum)
 	}
 	*h = header{
-		records: int(le.Uint16(b[12:])), flags: b[14], offset: Offset(le.Uint64(b[16:])), volume: uuid.UUID(b[24:40]),
+		version: b[15], records: int(le.Uint16(b[12:])), flags: b[14], offset: Offset(le.Uint64(b[16:])), volume: uuid.UUID(b[24:40]),
 		lineage: Lineage(le.Uint64(b[40:])), life: Life(le.Uint64(b[48:])), epoch: Epoch(le.Uint64(b[56:])),
 		first: LSN(le.Uint64(b[64:])), durable: LSN(le.Uint64(b[72:])), pages: int(le.Uint32(b[80:])),
 		prevLife: Life(le.Uint64(b[88:])), prevLSN: LSN(le.Uint64(b[96:])),
 	}
-	if b[15] != formatVersion {
-		return fmt.Errorf("%w: a batch of version %d, this program knows %d", ErrVersion, b[15], formatVersion)
-	}
-	if h.records > batchRecordsMax || h.pages < 1 || h.flags&flagPad == 0 && h.pages > batchPagesMax ||
-		h.flags != 0 && h.records != 0 || h.flags&^(flagLife|flagPad) != 0 {
+	return nil
+}
+
+// check says whether this program understands a header of its log. Flags that it does not know are not looked at.
+func (h *header) check() error {
+	life, pad := h.flags&flagLife != 0, h.flags&flagPad != 0
+	switch {
+	case h.version != formatVersion:
+		return fmt.Errorf("%w: a batch of version %d, this program knows %d", ErrVersion, h.version, formatVersion)
+	case h.records > batchRecordsMax, h.pages < 1, h.pages > batchPagesMax, life && pad, (life || pad) && h.records != 0, life && h.pages != 1:
 		return fmt.Errorf("%w: a batch header with %d records, %d pages and flags %#x", ErrVersion, h.records, h.pages, h.flags)
 	}
 	return nil

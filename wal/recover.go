@@ -11,8 +11,9 @@ import (
 // This file is recovery: the log is read from where the checkpoint left it to its end, and then judged.
 //
 //	1. Windows are read and handed over, until a batch or record does not follow.
-//	2. The whole ring is searched for a header that knew a durable mark above the last accepted LSN. If there is one, what is
-//	   missing was durable: a wound. Otherwise it is a cut: what is missing was never promised to be there.
+//	2. The whole ring is searched for a header, of the last accepted life or a later one, that knew a durable mark above the last
+//	   accepted LSN. If there is one, what is missing was durable: a wound. Otherwise it is a cut: what is missing was never promised
+//	   to be there.
 //	3. The log goes on behind the last accepted record. Begin writes there, so nothing was changed so far.
 
 // Recovering hears of a recovery.
@@ -33,14 +34,16 @@ type Recovery struct {
 	why   error // for which the log ends
 	wound error // why it is one, nil for a cut
 
-	search  Offset // how far the ring has been searched
+	search  uint64 // how far the ring has been searched, in bytes from its beginning
 	request bdev.Request
-	found   LSN
+	found   LSN  // the highest durable mark
+	lives   Life // the highest of the ring
 }
 
 // Recover reads the log from a state on.
 func (l *Log) Recover(from State, to Recovering) (*Recovery, error) {
 	invariant.Check(l.phase == phaseNew, "wal: recovering a log that is open")
+	invariant.Check(from.Tail <= from.Offset, "wal: a recovery that begins before the tail")
 	rd, err := l.NewReader()
 	if err != nil {
 		return nil, err
@@ -89,11 +92,11 @@ func (c *Recovery) Go() {
 
 // searchNext looks at the next part of the ring for what proves a wound.
 func (c *Recovery) searchNext() {
-	if uint64(c.search) == c.l.area.bytes {
+	if c.search == c.l.area.bytes {
 		c.judge()
 		return
 	}
-	position, left := c.l.area.find(c.search)
+	position, left := c.l.area.find(Offset(c.search)) // of the first lap
 	n := min(left, windowBytes)
 	shift := c.l.cfg.Channel.Geometry().Shift()
 	c.request.LBA, c.request.Blocks = position>>shift, n>>shift
@@ -108,20 +111,24 @@ func (c *Recovery) RequestDone(q *bdev.Request) {
 		return
 	}
 	data := q.Data[0]
-	if d, ok := c.rd.durableAbove(c.rd.next.LSN, c.search, data); ok {
-		c.found = max(c.found, d)
-	}
-	c.search += Offset(len(data))
+	life, durable := c.l.evidence(c.rd.next.Life, c.search, data)
+	c.lives, c.found = max(c.lives, life), max(c.found, durable)
+	c.search += uint64(len(data))
 	c.searchNext()
 }
 
 // judge says whether the end is a cut or a wound, and lets the log go on there.
 func (c *Recovery) judge() {
 	l, at := c.l, c.rd.next
+	if l.phase == phaseFailed { // meanwhile
+		c.end(l.failed)
+		return
+	}
 	if d := max(c.found, c.from.Durable); d > at.LSN {
 		c.wound = fmt.Errorf("%w: the log ends after LSN %d (%w), and LSN %d was durable", ErrCorrupt, at.LSN, c.why, d)
 	}
 	l.head, l.life, l.epoch = at.Offset, at.Life, at.Epoch
+	l.lives = max(c.lives, at.Life)
 	l.appended, l.written = at.LSN, at.LSN
 	l.phase = phaseNew
 	if c.wound != nil {
