@@ -155,6 +155,15 @@ func removal(e *Env) {
 		jobs = append(jobs, e.many(core, 5, nil)...)
 	}
 	name := e.Device.Name()
+	// Whoever removes it first hears when all is gone, what those who watch the registry do about it included. It is there before
+	// the last user closes: who comes when the name is forgotten finds no device, and cannot wait for the rest.
+	long, cancel := context.WithTimeout(context.Background(), e.Patience)
+	defer cancel()
+	removed := make(chan error, 1)
+	go func() { removed <- e.Registry.Unregister(long, name) }()
+	for len(e.Events()) == 0 && long.Err() == nil {
+		e.Settle()
+	}
 	short, cancel := context.WithTimeout(context.Background(), 5*time.Millisecond)
 	defer cancel()
 	if err := e.Registry.Unregister(short, name); !errors.Is(err, bdev.ErrBusy) {
@@ -187,9 +196,7 @@ func removal(e *Env) {
 	bdev.CloseChannels(e.Channels)
 	e.Handle.Close()
 	e.Handle = nil
-	long, cancel := context.WithTimeout(context.Background(), e.Patience)
-	defer cancel()
-	if err := e.Registry.Unregister(long, name); err != nil && !errors.Is(err, bdev.ErrNotFound) {
+	if err := <-removed; err != nil {
 		e.Errorf("removing it: %v", err)
 	}
 	if _, err := e.Registry.Lookup(name); !errors.Is(err, bdev.ErrNotFound) {
