@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 	"go.uber.org/goleak"
@@ -96,7 +97,9 @@ func newAuthRigLeaving(t *testing.T, after reactor.Ticks) *authRig {
 	authMust(t, rig.target.AddListener(authSub, Address{TRType: "tcp", TrAddr: "127.0.0.1", TrSvcID: port}, ANAOptimized))
 	authMust(t, rig.target.AddListener(DiscoveryNQN, Address{TRType: "tcp", TrAddr: "127.0.0.1", TrSvcID: port}, ANAOptimized))
 	t.Cleanup(func() {
-		authMust(t, rig.target.Stop(context.Background()))
+		ctx, cancel := context.WithTimeout(context.Background(), authPatience)
+		defer cancel()
+		authMust(t, rig.target.Stop(ctx))
 		for _, pg := range rig.target.groups {
 			authMust(t, pg.r.Call(func() {
 				if pg.count != 0 || pg.queues != nil {
@@ -111,9 +114,9 @@ func newAuthRigLeaving(t *testing.T, after reactor.Ticks) *authRig {
 			t.Errorf("%d goroutines compute, and %d jobs wait, for nobody", p.running, len(p.waiting))
 		}
 		for _, b := range []string{"mem0", "held0"} {
-			authMust(t, reg.Unregister(context.Background(), b))
+			authMust(t, reg.Unregister(ctx, b))
 		}
-		authMust(t, g.Stop(context.Background()))
+		authMust(t, g.Stop(ctx))
 		goleak.VerifyNone(t, ignore)
 		if t.Failed() {
 			t.Log(rig.log)
@@ -210,6 +213,7 @@ func dialAuth(addr string) (*authWire, error) {
 func (w *authWire) close() { _ = w.c.Close() }
 
 func (w *authWire) pdu() ([]byte, error) {
+	_ = w.c.SetReadDeadline(time.Now().Add(authPatience))
 	b := make([]byte, CommonHeaderBytes)
 	if _, err := io.ReadFull(w.c, b); err != nil {
 		return nil, err
@@ -465,13 +469,26 @@ func (rig *authRig) onQueues(f func(q *queue)) {
 	}))
 }
 
-// until waits for a fact that a reactor makes; only the test's own time limit ends it.
-func until(t testing.TB, fact func() bool) {
+// authPatience bounds waits that only a defect makes long.
+const authPatience = time.Minute
+
+// until waits for a fact that a reactor makes, and fails the test with why if it does not come to pass.
+func until(t testing.TB, why string, fact func() bool) {
 	t.Helper()
-	for !fact() {
-		if t.Context().Err() != nil {
-			t.Fatal("the test ends first")
+	for end := time.Now().Add(authPatience); !fact(); runtime.Gosched() {
+		if time.Now().After(end) {
+			t.Fatalf("waited in vain for %v: %s", authPatience, why)
 		}
-		runtime.Gosched()
 	}
+}
+
+// awaited waits for what comes on a channel, and fails the test with why if nothing does.
+func awaited[V any](t testing.TB, why string, c <-chan V) (v V) {
+	t.Helper()
+	select {
+	case v = <-c:
+	case <-time.After(authPatience):
+		t.Fatalf("waited in vain for %v: %s", authPatience, why)
+	}
+	return v
 }

@@ -415,7 +415,7 @@ func TestAuthenticateDenied(t *testing.T) {
 
 	read, err := w.submit(authRW(IORead, 2, 0), nil, 4096)
 	authMust(t, err)
-	until(t, func() bool { return rig.held.count() == 1 })
+	until(t, "the device has a request", func() bool { return rig.held.count() == 1 })
 	w.keep, w.byR2T = true, true
 	write, err := w.submit(authRW(IOWrite, 1, 9), make([]byte, 4096), 0)
 	authMust(t, err)
@@ -457,7 +457,7 @@ func TestAuthenticateDenied(t *testing.T) {
 	// does not keep the connection open.
 	_, err = w.submit(authRW(IORead, 2, 0), nil, 4096)
 	authMust(t, err)
-	until(t, func() bool { return rig.held.count() == 1 })
+	until(t, "the device has a request", func() bool { return rig.held.count() == 1 })
 	var s SQE
 	s.Init(uint8(AdminAER), 0, 0)
 	aer, err := admin.submit(&s, nil, 0)
@@ -470,7 +470,7 @@ func TestAuthenticateDenied(t *testing.T) {
 	authMust(t, admin.wantEnd())
 	authMust(t, w.wantEnd())
 	rig.held.letGo()
-	until(t, func() bool {
+	until(t, "the controllers are gone", func() bool {
 		list, err := rig.target.Controllers(authSub)
 		return err == nil && len(list) == 0
 	})
@@ -486,7 +486,7 @@ func TestAuthenticateDeniedAtTheDevice(t *testing.T) {
 	authMust(t, w.authenticate(rig.host(authHost1, key, nil), 0))
 	_, err := w.submit(authRW(IORead, 2, 0), nil, 4096)
 	authMust(t, err)
-	until(t, func() bool { return rig.held.count() == 1 })
+	until(t, "the device has a request", func() bool { return rig.held.count() == 1 })
 	if err := w.authenticate(rig.host(authHost1, newKey(t), nil), 0); err == nil {
 		t.Error("the wrong key is right")
 	}
@@ -524,7 +524,7 @@ func TestAuthenticateTimeout(t *testing.T) {
 			q.r.SetTimer(&q.auth.timer, q.r.Now(), q.auth)
 		}
 	})
-	until(t, func() (lapsed bool) {
+	until(t, "the time for the exchange is up", func() (lapsed bool) {
 		rig.onQueues(func(q *queue) { lapsed = lapsed || q.id == 1 && q.auth.machine.State() == AuthLapsed })
 		return lapsed
 	})
@@ -569,7 +569,7 @@ func TestAuthenticatePatience(t *testing.T) {
 		t.Error("what is no step of the exchange gives more time")
 	}
 	w.close()
-	until(t, func() bool {
+	until(t, "the controller is gone", func() bool {
 		list, err := rig.target.Controllers(authSub)
 		return err == nil && len(list) == 0
 	})
@@ -609,7 +609,7 @@ func TestAuthenticateCloseWithJobOut(t *testing.T) {
 			if c.job == "waiting" { // behind another's
 				w, _, _ := rig.connect(authHost1, 0, CNTLIDDynamic, 0)
 				submitNegotiate(t, rig, w, key)
-				<-begun
+				awaited(t, "a job begins", begun)
 			}
 			w, _, _ := rig.connect(authHost1, 0, CNTLIDDynamic, 0)
 			submitNegotiate(t, rig, w, key)
@@ -617,7 +617,7 @@ func TestAuthenticateCloseWithJobOut(t *testing.T) {
 			var job *DHJob
 			authMust(t, q.r.Call(func() { job = q.auth.work.job }))
 			if c.job != "waiting" {
-				<-begun
+				awaited(t, "a job begins", begun)
 			}
 			closed := func() (yes bool) {
 				_ = q.r.Call(func() { yes = q.state == queueClosed })
@@ -631,17 +631,17 @@ func TestAuthenticateCloseWithJobOut(t *testing.T) {
 					pool.awaitIdle()
 					q.close()
 				}))
-				until(t, closed)
+				until(t, "the queue is closed", closed)
 			case c.end == "the host closes":
 				w.close()
-				until(t, closed)
+				until(t, "the queue is closed", closed)
 			case c.end == "the target closes":
 				authMust(t, q.r.Call(q.close))
-				until(t, closed)
+				until(t, "the queue is closed", closed)
 			default:
 				stopped := make(chan error)
 				go func() { stopped <- rig.target.Stop(context.Background()) }()
-				until(t, closed) // the queue does not wait for its job, but the target does
+				until(t, "the queue is closed", closed) // the queue does not wait for its job, but the target does
 				for range 200 {
 					authMust(t, q.r.Call(runtime.Gosched))
 					select {
@@ -651,7 +651,7 @@ func TestAuthenticateCloseWithJobOut(t *testing.T) {
 					}
 				}
 				release()
-				authMust(t, <-stopped)
+				authMust(t, awaited(t, "the target stops", stopped))
 			}
 			release()
 			pool.awaitIdle()
@@ -710,7 +710,7 @@ func submitNegotiate(t testing.TB, rig *authRig, w *authWire, key *AuthKey) {
 func (rig *authRig) queueWithJob() (found *queue) {
 	rig.t.Helper()
 	var last CNTLID
-	until(rig.t, func() bool {
+	until(rig.t, "a job is out", func() bool {
 		n, out := 0, 0
 		rig.onQueues(func(q *queue) {
 			n++
@@ -798,7 +798,7 @@ func TestAuthenticateWithoutMemory(t *testing.T) {
 	}))
 	ended := make(chan error, 1)
 	go func() { ended <- w.goOn(h, AuthHostStep{Do: AuthHostReceive}, 0) }()
-	until(t, func() (waits bool) {
+	until(t, "the message waits for memory", func() (waits bool) {
 		rig.onQueues(func(q *queue) {
 			waits = waits || q.auth != nil && q.open == 1 && q.auth.machine.State() == AuthChallenging
 		})
@@ -812,7 +812,7 @@ func TestAuthenticateWithoutMemory(t *testing.T) {
 			r.Memory().Put(b)
 		}
 	}))
-	authMust(t, <-ended)
+	authMust(t, awaited(t, "the authentication ends", ended))
 
 	// A queue that closes while it waits.
 	authMust(t, w.authenticate(h, AuthHostChallenge))
@@ -825,7 +825,7 @@ func TestAuthenticateWithoutMemory(t *testing.T) {
 	_, err := w.submit(authCommand(FabricsAuthReceive, 4096), nil, 4096)
 	authMust(t, err)
 	w.close()
-	until(t, func() bool {
+	until(t, "the queue is gone", func() bool {
 		n := 0
 		rig.onQueues(func(*queue) { n++ })
 		return n == 0
@@ -877,7 +877,7 @@ func TestAuthenticateHostLeaves(t *testing.T) {
 	var left *queue
 	rig.onQueues(func(q *queue) { left = q })
 	w.close()
-	until(t, func() bool {
+	until(t, "the controller is gone", func() bool {
 		list, err := rig.target.Controllers(authSub)
 		return err == nil && len(list) == 0
 	})
@@ -889,7 +889,7 @@ func TestAuthenticateHostLeaves(t *testing.T) {
 			t.Error("a queue that is gone still waits for its host")
 		}
 	}))
-	authMust(t, rig.target.RemoveHost(context.Background(), authSub, authHost1))
+	authMust(t, rig.target.RemoveHost(t.Context(), authSub, authHost1))
 	w = rig.dial()
 	a, err := w.connect(authHost1, 0, CNTLIDDynamic, 0)
 	wantAnswer(t, "the Connect of a host that was removed", a, err, StatusConnectHost|DNR)

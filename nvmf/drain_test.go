@@ -31,7 +31,7 @@ func startDrain(e *nvmftest.Engine, looks int) *draining {
 			}
 		})
 	}()
-	<-looked
+	nvmftest.Take(e.T, "the drain looks at the queues", looked)
 	return d
 }
 
@@ -73,7 +73,7 @@ func TestDrainAnswersWhatIsInFlight(t *testing.T) {
 		t.Errorf("the write ended as %v", cqe.Status)
 	}
 	p.WantClosed("after the drain")
-	if err := <-drain.end; err != nil {
+	if err := nvmftest.Take(t, "the drain ends", drain.end); err != nil {
 		t.Fatal(err)
 	}
 	d.Want("nothing of the write that came later", 0)
@@ -91,7 +91,7 @@ func TestDrainIsTakenBack(t *testing.T) {
 	drain := startDrain(e, 2)
 	p.Send(p.Capsule(p.RW(nvmf.IOWrite, 8, 1), make([]byte, 4096)))
 	drain.cancel()
-	if err := <-drain.end; !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "2 of 2 queues were left") {
+	if err := nvmftest.Take(t, "the drain ends", drain.end); !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "2 of 2 queues were left") {
 		t.Error(err)
 	}
 	d.Want("both writes", 2)
@@ -115,7 +115,7 @@ func TestDrainMovesHostsByANA(t *testing.T) {
 	drain := startDrain(e, 1)
 	flush("while hosts are moved", nvmf.StatusANAInaccessible)
 	drain.cancel()
-	if err := <-drain.end; !errors.Is(err, context.Canceled) {
+	if err := nvmftest.Take(t, "the drain ends", drain.end); !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
 	read := p.RW(nvmf.IORead, 0, 1)
@@ -129,7 +129,7 @@ func TestDrainMovesHostsByANA(t *testing.T) {
 	}
 	p.Completion(read)
 	p.WantClosed("after the drain")
-	if err := <-drain.end; err != nil {
+	if err := nvmftest.Take(t, "the drain ends", drain.end); err != nil {
 		t.Fatal(err)
 	}
 }

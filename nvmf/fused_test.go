@@ -122,7 +122,7 @@ func TestFusedCompareAndWrite(t *testing.T) {
 // waitOpen waits until n commands have come and were not answered.
 func waitOpen(t *testing.T, e *nvmftest.Engine, n int) {
 	t.Helper()
-	for end := time.Now().Add(20 * time.Second); ; {
+	nvmftest.Await(t, fmt.Sprintf("%d commands are open", n), func() bool {
 		s, err := e.Target.Stats()
 		if err != nil {
 			t.Fatal(err)
@@ -131,13 +131,8 @@ func waitOpen(t *testing.T, e *nvmftest.Engine, n int) {
 		for _, g := range s {
 			open += g.PendingCommands
 		}
-		if open == n {
-			return
-		}
-		if time.Now().After(end) {
-			t.Fatalf("%d commands are open, want %d", open, n)
-		}
-	}
+		return open == n
+	})
 }
 
 func TestAPairMayComeInPieces(t *testing.T) {

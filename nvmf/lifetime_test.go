@@ -161,8 +161,7 @@ func TestQueuesCloseInEveryState(t *testing.T) {
 				if c.held >= 0 {
 					d.Want(c.why, c.held)
 				} else {
-					for d.Count() == 0 {
-					}
+					nvmftest.Await(t, "the device has a request", func() bool { return d.Count() > 0 })
 				}
 				gone := make(chan struct{})
 				switch how {
@@ -179,25 +178,22 @@ func TestQueuesCloseInEveryState(t *testing.T) {
 				default:
 					go func() {
 						defer close(gone)
-						if err := e.Target.RemoveHost(context.Background(), nvmftest.NQN, nvmftest.Host); err != nil {
+						if err := e.Target.RemoveHost(t.Context(), nvmftest.NQN, nvmftest.Host); err != nil {
 							t.Error(err)
 						}
 					}()
 					a.WantClosed("the Admin queue of a host that was removed")
 				}
-				for d.Count() > 0 {
+				nvmftest.Await(t, "the device has no requests any more", func() bool {
 					d.End(bdev.StatusOK)
-				}
-				<-gone
-				for end := time.Now().Add(20 * time.Second); ; {
+					return d.Count() == 0
+				})
+				nvmftest.Take(t, how, gone)
+				nvmftest.Await(t, "the queues close", func() bool {
 					d.End(bdev.StatusOK)
-					if s, err := e.Target.Stats(); err != nil || s[0].CurrentIOQueues+s[1].CurrentIOQueues == 0 {
-						break
-					}
-					if time.Now().After(end) {
-						t.Fatal("the queue does not close")
-					}
-				}
+					s, err := e.Target.Stats()
+					return err != nil || s[0].CurrentIOQueues+s[1].CurrentIOQueues == 0
+				})
 				e.WantNothingLeft(c.why)
 			})
 		}
@@ -338,7 +334,7 @@ func TestANamespaceIsRemovedWhileOtherThingsChange(t *testing.T) {
 	d := e.AddHeld("held", 4096)
 	a := nvmftest.Admin(t, e.Addr)
 	p := nvmftest.Queue(t, e.Addr, a, 1, 32)
-	ctx := context.Background()
+	ctx := t.Context()
 	for range 40 {
 		id := e.AddNamespace(nvmf.NamespaceOptions{BdevName: "held"})
 		s := p.RW(nvmf.IORead, 0, 1)
@@ -363,31 +359,24 @@ func TestANamespaceIsRemovedWhileOtherThingsChange(t *testing.T) {
 		removed := make(chan error, 1)
 		go func() { removed <- e.Target.RemoveNamespace(ctx, nvmftest.NQN, id) }()
 		// Past its end there is no block, as long as there is a namespace.
-		for {
-			past := p.RW(nvmf.IORead, 1<<40, 1)
-			if cqe, _ := p.Read(past, 4096); cqe.Status == nvmf.StatusInvalidNamespace|nvmf.DNR {
-				break
-			}
-		}
+		nvmftest.Await(t, "the namespace refuses commands", func() bool {
+			cqe, _ := p.Read(p.RW(nvmf.IORead, 1<<40, 1), 4096)
+			return cqe.Status == nvmf.StatusInvalidNamespace|nvmf.DNR
+		})
 		select {
 		case err := <-removed:
 			t.Fatalf("removed with a read in flight: %v", err)
 		default:
 		}
 		close(stop)
-		if err := <-done; err != nil {
+		if err := nvmftest.Take(t, "the changes of the subsystem end", done); err != nil {
 			t.Fatal(err)
 		}
 		d.End(bdev.StatusOK)
 		cqe, _ := p.Completion(s)
 		p.WantStatus("a read on a namespace that went", cqe, nvmf.StatusInvalidNamespace|nvmf.DNR)
-		select {
-		case err := <-removed:
-			if err != nil {
-				t.Fatal(err)
-			}
-		case <-time.After(20 * time.Second):
-			t.Fatal("the removal does not end")
+		if err := nvmftest.Take(t, "the removal ends", removed); err != nil {
+			t.Fatal(err)
 		}
 	}
 }
@@ -411,7 +400,8 @@ func TestHostsConnectWhileAllIsTakenAway(t *testing.T) {
 				}
 			})
 		}
-		ctx := context.Background()
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		defer cancel()
 		for range 5 {
 			if err := e.Target.CreateSubsystem(nvmf.SubsystemOptions{NQN: nqn, AllowAnyHost: true}); err != nil {
 				t.Fatal(err)

@@ -113,18 +113,16 @@ func TestRow_RemovedWithIOInFlight(t *testing.T) {
 	d.Want("a write", 1)
 	gone := make(chan error, 1)
 	go func() { gone <- e.Target.RemoveNamespace(t.Context(), nvmftest.NQN, 1) }()
-	for activeList(t, a) != "[]" {
-	}
+	nvmftest.Await(t, "no namespace is listed", func() bool { return activeList(t, a) == "[]" })
 	// The queue's own reactor may hear of it later. Until then this command ends before it reaches the device.
 	probe := p.IO(nvmf.IOFlush)
 	probe.SetFuse(nvmf.FuseReserved)
-	for p.Do(probe, nil).Status == invalidField {
-	}
+	nvmftest.Await(t, "the queue's reactor hears of it", func() bool { return p.Do(probe, nil).Status != invalidField })
 	p.WantStatus("a new command", p.Do(p.IO(nvmf.IOFlush), nil), nvmf.StatusInvalidNamespace|nvmf.DNR)
 	d.End(bdev.StatusOK)
 	cqe, _ := p.Completion(w)
 	p.WantStatus("the write", cqe, nvmf.StatusInvalidNamespace|nvmf.DNR)
-	if err := <-gone; err != nil {
+	if err := nvmftest.Take(t, "the removal ends", gone); err != nil {
 		t.Fatal(err)
 	}
 }

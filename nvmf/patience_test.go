@@ -37,8 +37,7 @@ func TestDataThatStaysAwayEndsTheConnection(t *testing.T) {
 			p.Send(c.sent(p, p.WantR2T("write")))
 			p.WantClosed("a host that does not send the data of its write")
 			a.WantStatus("the Admin queue", a.Do(a.Cmd(nvmf.AdminKeepAlive), nil), nvmf.StatusSuccess)
-			for s, err := e.Target.Stats(); err != nil || s[0].CurrentIOQueues > 0; s, err = e.Target.Stats() {
-			}
+			e.AwaitQueues("the queue of the host that sends no data ends", 0)
 		})
 	}
 	a.Close()
@@ -133,9 +132,10 @@ func TestAFlushThatFailsAtShutdown(t *testing.T) {
 		second.Want("a flush", 1)
 		second.End(bdev.StatusOK)
 		var v nvmf.CSTS
-		for v&nvmf.CSTSShutMask != nvmf.CSTSShutDone {
+		nvmftest.Await(t, "the shutdown is done", func() bool {
 			v = nvmf.CSTS(a.Property(nvmf.PropertyCSTS, 4))
-		}
+			return v&nvmf.CSTSShutMask == nvmf.CSTSShutDone
+		})
 		if failed := v&nvmf.CSTSCFS != 0; failed != (s != bdev.StatusOK) {
 			t.Errorf("the flush ended %v: CSTS %#x", s, v)
 		}
@@ -259,7 +259,6 @@ func TestSQHD(t *testing.T) {
 			}
 		}
 		p.Close()
-		for s, err := e.Target.Stats(); err != nil || s[0].CurrentIOQueues > 0; s, err = e.Target.Stats() {
-		}
+		e.AwaitQueues("the queue ends", 0)
 	}
 }

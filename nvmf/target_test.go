@@ -115,22 +115,8 @@ func TestBrokenPDUsEndTheirConnectionAlone(t *testing.T) {
 			p.WantTerm(c.why, c.want)
 			p.Close()
 			other.WantStatus("another queue", other.Do(other.IO(nvmf.IOFlush), nil), nvmf.StatusSuccess)
-			waitQueueGone(t, e)
+			e.AwaitQueues("the other queue is left alone", 1)
 		})
-	}
-}
-
-// waitQueueGone waits until one I/O queue is left.
-func waitQueueGone(t *testing.T, e *nvmftest.Engine) {
-	t.Helper()
-	for {
-		s, err := e.Target.Stats()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if s[0].CurrentIOQueues == 1 {
-			return
-		}
 	}
 }
 
@@ -427,15 +413,15 @@ func TestResetDropsQueuesAndKeepsTheAssociation(t *testing.T) {
 		a.WantStatus("CC.EN 0", a.Do(s, nil), nvmf.StatusSuccess)
 		p.WantClosed("an I/O queue after CC.EN 0")
 		q.WantClosed("an I/O queue after CC.EN 0")
-		for nvmf.CSTS(a.Property(nvmf.PropertyCSTS, 4))&nvmf.CSTSRDY != 0 {
-		}
+		nvmftest.Await(t, "CSTS.RDY goes after CC.EN 0", func() bool { return nvmf.CSTS(a.Property(nvmf.PropertyCSTS, 4))&nvmf.CSTSRDY == 0 })
 		a.Enable()
 	}
 	s := a.Fabrics(nvmf.FabricsPropertySet)
 	s.SetProperty(nvmf.PropertyCC, 4, uint64(nvmf.CCEnable.WithSHN(nvmf.SHNNormal)))
 	a.WantStatus("shutdown", a.Do(s, nil), nvmf.StatusSuccess)
-	for nvmf.CSTS(a.Property(nvmf.PropertyCSTS, 4))&nvmf.CSTSShutMask != nvmf.CSTSShutDone {
-	}
+	nvmftest.Await(t, "the shutdown is done", func() bool {
+		return nvmf.CSTS(a.Property(nvmf.PropertyCSTS, 4))&nvmf.CSTSShutMask == nvmf.CSTSShutDone
+	})
 }
 
 // Base Specification 2.0, "NVM Subsystem Reset": writing NSSR ends every controller where the subsystem has it, and nothing elsewhere.

@@ -129,22 +129,83 @@ func Address(a netip.AddrPort) nvmf.Address {
 // patience bounds waits that only a defect makes long.
 const patience = 20 * time.Second
 
+// Await waits until a fact has come to pass, and fails the test with why if it does not.
+func Await(t testing.TB, why string, fact func() bool) {
+	t.Helper()
+	for end := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+		var yes bool
+		if Within(t, why, func() { yes = fact() }); yes {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("waited in vain for %v: %s", patience, why)
+		}
+	}
+}
+
+// Within runs f, which may ask reactors, and fails the test with why if it does not return: a reactor that goes round in a defect
+// answers nobody.
+func Within(t testing.TB, why string, f func()) {
+	t.Helper()
+	returned, ended := false, make(chan struct{})
+	go func() {
+		defer close(ended)
+		f()
+		returned = true
+	}()
+	select {
+	case <-ended:
+		if !returned { // it ended the test
+			t.FailNow()
+		}
+	case <-time.After(patience + patience/4): // f may have patience of its own
+		t.Fatalf("waited in vain for %v: %s: a reactor does not answer", patience, why)
+	}
+}
+
+// Take waits for what comes on a channel, and fails the test with why if nothing does.
+func Take[V any](t testing.TB, why string, c <-chan V) (v V) {
+	t.Helper()
+	select {
+	case v = <-c:
+	case <-time.After(patience):
+		t.Fatalf("waited in vain for %v: %s", patience, why)
+	}
+	return v
+}
+
+// AwaitQueues waits until the target has n I/O queues.
+func (e *Engine) AwaitQueues(why string, n int) {
+	e.T.Helper()
+	Await(e.T, why, func() bool {
+		stats, err := e.Target.Stats()
+		e.must(err)
+		queues := 0
+		for _, s := range stats {
+			queues += s.CurrentIOQueues
+		}
+		return queues == n
+	})
+}
+
 // WantNothingLeft waits until no queue and no buffer is left, and fails if that does not come.
 func (e *Engine) WantNothingLeft(why string) {
 	e.T.Helper()
 	var queues, bytes, waiting int
 	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
-		stats, err := e.Target.Stats()
-		e.must(err)
-		queues, bytes, waiting = 0, 0, 0
-		for _, s := range stats {
-			queues += s.CurrentAdminQueues + s.CurrentIOQueues + s.CurrentUnassociated
-		}
-		e.must(e.Group.Each(func(r *reactor.Reactor) {
-			m := r.Memory().Stats()
-			bytes += m.InUse
-			waiting += m.Waiting
-		}))
+		Within(e.T, why, func() {
+			stats, err := e.Target.Stats()
+			e.must(err)
+			queues, bytes, waiting = 0, 0, 0
+			for _, s := range stats {
+				queues += s.CurrentAdminQueues + s.CurrentIOQueues + s.CurrentUnassociated
+			}
+			e.must(e.Group.Each(func(r *reactor.Reactor) {
+				m := r.Memory().Stats()
+				bytes += m.InUse
+				waiting += m.Waiting
+			}))
+		})
 		if queues == 0 && bytes == 0 && waiting == 0 {
 			return
 		}
@@ -155,9 +216,11 @@ func (e *Engine) WantNothingLeft(why string) {
 func (e *Engine) stop() {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	if err := e.Target.Stop(ctx); err != nil {
-		e.T.Error(err)
-	}
+	Within(e.T, "the target stops", func() {
+		if err := e.Target.Stop(ctx); err != nil {
+			e.T.Error(err)
+		}
+	})
 	e.WantNothingLeft("after the target stopped")
 	for {
 		d := e.Bdevs.Devices()

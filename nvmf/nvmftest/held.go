@@ -75,11 +75,13 @@ func (q *heldQueue) Abort(r *bdev.Request) bool {
 func (h *Held) Count() int {
 	h.e.T.Helper()
 	n := 0
-	h.e.must(h.e.Group.Each(func(r *reactor.Reactor) {
-		if q := h.queues[r.Index()]; q != nil {
-			n += q.list.Len()
-		}
-	}))
+	Within(h.e.T, "the device counts its requests", func() {
+		h.e.must(h.e.Group.Each(func(r *reactor.Reactor) {
+			if q := h.queues[r.Index()]; q != nil {
+				n += q.list.Len()
+			}
+		}))
+	})
 	return n
 }
 
@@ -96,11 +98,13 @@ func (h *Held) Want(why string, n int) {
 // End ends all requests that are held now.
 func (h *Held) End(s bdev.Status) {
 	h.e.T.Helper()
-	h.e.must(h.e.Group.Each(func(r *reactor.Reactor) {
-		if q := h.queues[r.Index()]; q != nil {
-			for n := q.list.Len(); n > 0; n-- {
-				q.list.Pop().Complete(s)
+	Within(h.e.T, "the device ends its requests", func() {
+		h.e.must(h.e.Group.Each(func(r *reactor.Reactor) {
+			if q := h.queues[r.Index()]; q != nil {
+				for n := q.list.Len(); n > 0; n-- {
+					q.list.Pop().Complete(s)
+				}
 			}
-		}
-	}))
+		}))
+	})
 }
