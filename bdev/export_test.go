@@ -2,9 +2,18 @@ package bdev
 
 import (
 	"syscall"
+	"testing"
+	"time"
 
 	"github.com/pollux-storage/pollux/reactor"
 )
+
+// SetLockPatience sets how long a test waits for what a dead process holds.
+func SetLockPatience(t *testing.T, d time.Duration) {
+	was := lockPatience
+	t.Cleanup(func() { lockPatience = was })
+	lockPatience = d
+}
 
 // OnlyDiscard lets unmaps be discards.
 func (u *Uring) OnlyDiscard() { u.discard = true }

@@ -1,11 +1,9 @@
 package bdev
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"sync/atomic"
-	"syscall"
 
 	"github.com/google/uuid"
 	"golang.org/x/sys/unix"
@@ -52,6 +50,9 @@ type UringOptions struct {
 	UUID      uuid.UUID
 	ReadOnly  bool
 	Polling   Polling
+
+	// Waits hears once, before the device is there, that the file is still in use by a process that has ended, and is waited for.
+	Waits func(why error)
 }
 
 // Polling says whether completions of reads and writes are polled for, on devices with poll queues. That is faster, and keeps
@@ -132,60 +133,16 @@ func (u *Uring) open(o UringOptions) (Geometry, error) {
 	default:
 		return Geometry{}, fmt.Errorf("%w: it is neither a file nor a block device but %v", ErrInvalid, m)
 	}
-	u.direct = true
-	u.file, err = os.OpenFile(u.path, mode|unix.O_DIRECT, 0)
-	if errors.Is(err, syscall.EINVAL) { // a file system without direct I/O
-		u.direct = false
-		u.file, err = os.OpenFile(u.path, mode, 0)
-	}
-	if errors.Is(err, syscall.EBUSY) {
-		return Geometry{}, fmt.Errorf("%w by the system (mounted, swap, or part of a RAID or volume group) or by another engine: release it first, or choose another device", ErrBusy)
-	}
-	if err != nil {
+	if err := u.openFile(mode, o.Waits); err != nil {
 		return Geometry{}, err
 	}
-	var g Geometry
-	if err = u.lock(); err == nil {
-		g, err = u.geometry(o)
-	}
+	g, err := u.geometry(o)
 	if err != nil {
 		_ = u.file.Close()
 		return Geometry{}, err
 	}
 	u.shift = g.Shift()
 	return g, nil
-}
-
-// lock keeps two engines, and two devices of one engine, from one file: the lock is advisory, but every engine asks for it.
-func (u *Uring) lock() error {
-	how := unix.LOCK_EX
-	if u.readOnly {
-		how = unix.LOCK_SH
-	}
-	err := unix.Flock(int(u.file.Fd()), how|unix.LOCK_NB)
-	if errors.Is(err, unix.EWOULDBLOCK) {
-		return fmt.Errorf("%w by another device or engine%s: stop that one, or give this device another file", ErrBusy, u.lockHolder())
-	}
-	if err != nil {
-		return fmt.Errorf("locking it: %w", err)
-	}
-	return nil
-}
-
-// lockHolder names the process that has the lock, as far as /proc/locks tells.
-func (u *Uring) lockHolder() string {
-	var st unix.Stat_t
-	if unix.Fstat(int(u.file.Fd()), &st) != nil {
-		return ""
-	}
-	text, err := os.ReadFile("/proc/locks")
-	if err != nil {
-		return ""
-	}
-	if pid := flockHolder(string(text), unix.Major(st.Dev), unix.Minor(st.Dev), st.Ino); pid > 0 {
-		return fmt.Sprintf(" (process %d)", pid)
-	}
-	return ""
 }
 
 func (u *Uring) geometry(o UringOptions) (Geometry, error) {

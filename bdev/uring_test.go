@@ -4,10 +4,13 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 	"golang.org/x/sys/unix"
@@ -149,6 +152,101 @@ func TestTwoDevicesOnOneFileAreRefused(t *testing.T) {
 	must(t)(bdev.NewUring(g, "Uring1", path, bdev.UringOptions{ReadOnly: true, UUID: uuid.New()}))
 	if _, err := bdev.NewUring(g, "Uring2", path, bdev.UringOptions{}); !errors.Is(err, bdev.ErrBusy) {
 		t.Errorf("writing a file that others read: %v", err)
+	}
+}
+
+// leftLock locks path as a process that has ended and whose file the kernel still holds, until release.
+func leftLock(t *testing.T, path string) (pid int, release func()) {
+	t.Helper()
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = f.Close() })
+	c := exec.Command("flock", "--exclusive", "3")
+	c.ExtraFiles = []*os.File{f}
+	if out, err := c.CombinedOutput(); err != nil {
+		t.Fatalf("flock (of util-linux): %v\n%s", err, out)
+	}
+	return c.Process.Pid, func() { _ = f.Close() }
+}
+
+// An engine that was killed gives its files back a moment after it has ended.
+func TestAFileThatADeadProcessHoldsIsWaitedFor(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		block bool
+	}{{"a file", false}, {"a block device", true}} {
+		t.Run(c.name, func(t *testing.T) {
+			g := registry(t, 1)
+			path := file(t, t.TempDir(), 1<<20)
+			if c.block {
+				root(t)
+				path, _ = loop(t, path, 512)
+			}
+			pid, release := leftLock(t, path)
+			exclusive := -1
+			if c.block {
+				var err error
+				if exclusive, err = unix.Open(path, unix.O_RDWR|unix.O_EXCL|unix.O_CLOEXEC, 0); err != nil {
+					t.Fatal(err)
+				}
+			}
+			var heard []error
+			d, err := bdev.NewUring(g, "Uring0", path, bdev.UringOptions{Waits: func(why error) {
+				heard = append(heard, why)
+				release()
+				if exclusive >= 0 {
+					_ = unix.Close(exclusive)
+				}
+			}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			unregisterAfter(t, g, d)
+			if len(heard) != 1 || !errors.Is(heard[0], bdev.ErrBusy) || !c.block && !strings.Contains(heard[0].Error(), fmt.Sprintf("process %d, which has ended", pid)) {
+				t.Errorf("heard %v", heard)
+			}
+		})
+	}
+}
+
+func TestAFileThatADeadProcessKeepsIsRefusedInTheEnd(t *testing.T) {
+	bdev.SetLockPatience(t, 50*time.Millisecond)
+	g := registry(t, 1)
+	path := file(t, t.TempDir(), 1<<20)
+	pid, _ := leftLock(t, path)
+	if _, err := bdev.NewUring(g, "Uring0", path, bdev.UringOptions{}); !errors.Is(err, bdev.ErrBusy) ||
+		!strings.Contains(err.Error(), fmt.Sprintf("process %d, which has ended", pid)) || !strings.Contains(err.Error(), "waited for 50ms") {
+		t.Errorf("%v", err)
+	}
+}
+
+// Who lives is not waited for: the patience is longer than a test may take.
+func TestAFileThatALivingProcessHoldsIsRefusedAtOnce(t *testing.T) {
+	bdev.SetLockPatience(t, time.Hour)
+	g := registry(t, 1)
+	path := file(t, t.TempDir(), 1<<20)
+	c := exec.Command("flock", "--exclusive", path, "cat")
+	in, err := c.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := c.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = in.Close(); _ = c.Wait() }()
+	_, _ = in.Write([]byte{1})
+	if _, err := io.ReadFull(out, make([]byte, 1)); err != nil { // cat runs: the file is locked
+		t.Fatal(err)
+	}
+	if _, err := bdev.NewUring(g, "Uring0", path, bdev.UringOptions{Waits: func(why error) { t.Errorf("waits: %v", why) }}); !errors.Is(err, bdev.ErrBusy) ||
+		!strings.Contains(err.Error(), fmt.Sprintf("(process %d)", c.Process.Pid)) {
+		t.Errorf("%v", err)
 	}
 }
 

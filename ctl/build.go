@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"sync"
 	"time"
@@ -38,6 +39,7 @@ type Engine struct {
 	Initiator *initiator.Initiator
 
 	began            time.Time
+	bdevLog          *slog.Logger
 	notes            *Notifications
 	devices          deviceCalls
 	arrivals         arrivals
@@ -61,7 +63,7 @@ func NewEngine(cfg EngineConfig, log *Log) (*Engine, error) {
 		limit = 256 << 20
 	}
 	reactor.TuneRuntime(g.Len(), limit, os.Getenv)
-	e := &Engine{Methods: NewRegistry(log.For("rpc")), Reactors: g, Bdevs: bdev.NewRegistry(g), Health: NewHealth(), began: time.Now()}
+	e := &Engine{Methods: NewRegistry(log.For("rpc")), Reactors: g, Bdevs: bdev.NewRegistry(g), Health: NewHealth(), began: time.Now(), bdevLog: log.For("bdev")}
 	if e.Target, err = nvmf.NewTarget(e.Bdevs, log.For("nvmf")); err != nil {
 		return nil, errors.Join(err, g.Stop(context.Background()))
 	}

@@ -107,10 +107,10 @@ func (e *Engine) registerDevices() {
 		return bdev.NewNull(e.Bdevs, p.Name, parseUUID(p.UUID), p.BlockSize, p.NumBlocks)
 	})
 	makes(e, api.BdevUringCreate, func(p *api.BdevUringCreateParams) (*bdev.Device, error) {
-		return bdev.NewUring(e.Bdevs, p.Name, p.Filename, bdev.UringOptions{BlockSize: p.BlockSize, UUID: parseUUID(p.UUID)})
+		return e.uring(p.Name, p.Filename, bdev.UringOptions{BlockSize: p.BlockSize, UUID: parseUUID(p.UUID)})
 	})
 	makes(e, api.BdevAIOCreate, func(p *api.BdevAIOCreateParams) (*bdev.Device, error) {
-		return bdev.NewUring(e.Bdevs, p.Name, p.Filename, bdev.UringOptions{BlockSize: p.BlockSize, UUID: parseUUID(p.UUID), ReadOnly: p.Readonly})
+		return e.uring(p.Name, p.Filename, bdev.UringOptions{BlockSize: p.BlockSize, UUID: parseUUID(p.UUID), ReadOnly: p.Readonly})
 	})
 	deletes[*bdev.Mem](e, api.BdevMallocDelete, "a device in memory")
 	deletes[bdev.Null](e, api.BdevNullDelete, "a null device")
@@ -139,6 +139,14 @@ func (e *Engine) registerDevices() {
 			[]api.ConfigCall{api.BdevWaitForExamine.Config(api.None{})},
 		), nil
 	}})
+}
+
+// uring makes a device of a file. That of an engine that was killed a moment ago may have to be waited for.
+func (e *Engine) uring(name, path string, o bdev.UringOptions) (*bdev.Device, error) {
+	o.Waits = func(why error) {
+		e.bdevLog.Warn("the file is waited for, as after an engine that was killed", "device", name, "file", path, "why", why)
+	}
+	return bdev.NewUring(e.Bdevs, name, path, o)
 }
 
 // refuseMetadata refuses what no device here has.
