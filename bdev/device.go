@@ -67,7 +67,11 @@ func (d *Device) Product() string { return d.product }
 func (d *Device) UUID() uuid.UUID { return d.uuid }
 
 // Aliases are further names.
-func (d *Device) Aliases() []string { return d.aliases }
+func (d *Device) Aliases() []string {
+	d.registry.mu.Lock()
+	defer d.registry.mu.Unlock()
+	return d.aliases
+}
 
 // Layers is the number of devices it stands on.
 func (d *Device) Layers() int { return d.layers }
@@ -117,19 +121,29 @@ func (d *Device) each(f func(h *here)) error {
 // Resize changes the number of blocks, on every reactor, and tells those who opened the device. Requests in flight past a
 // new, lower end finish or fail as the medium decides; later ones are out of range.
 func (d *Device) Resize(blocks uint64) error {
+	return d.reshape("resizing", func(g *Geometry) { g.Blocks = blocks })
+}
+
+// SetReadOnly lets the device refuse what changes it, or take it again. What was submitted before goes on.
+func (d *Device) SetReadOnly(on bool) error {
+	return d.reshape("protecting", func(g *Geometry) { g.ReadOnly = on })
+}
+
+// reshape changes the geometry.
+func (d *Device) reshape(what string, change func(g *Geometry)) error {
 	d.control.Lock()
 	defer d.control.Unlock()
 	g := d.registry
 	g.mu.Lock()
-	if d.geometry.Blocks == blocks {
+	next := d.geometry
+	change(&next)
+	if next == d.geometry {
 		g.mu.Unlock()
 		return nil
 	}
-	next := d.geometry
-	next.Blocks = blocks
 	if err := next.check(); err != nil {
 		g.mu.Unlock()
-		return fmt.Errorf("resizing %s: %w: %w", d.name, ErrInvalid, err)
+		return fmt.Errorf("%s %s: %w: %w", what, d.name, ErrInvalid, err)
 	}
 	d.geometry = next
 	tell := d.listeners()

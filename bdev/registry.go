@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sort"
 	"sync"
 	"time"
@@ -115,6 +116,31 @@ func (g *Registry) Register(cfg Config) (*Device, error) {
 	g.mu.Unlock()
 	g.tell(Event{Registered, d})
 	return d, nil
+}
+
+// SetAliases gives a device other aliases in place of those that it has.
+func (d *Device) SetAliases(aliases []string) error {
+	g := d.registry
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.names[d.name] != d {
+		return fmt.Errorf("naming device %s: %w", d.name, ErrNotFound)
+	}
+	for _, n := range aliases {
+		if o := g.names[n]; o != nil && o != d {
+			return fmt.Errorf("naming device %s: %w: %s is device %s", d.name, ErrExists, n, o.name)
+		}
+	}
+	for _, n := range d.aliases {
+		if n != d.name && n != d.uuid.String() {
+			delete(g.names, n)
+		}
+	}
+	d.aliases = slices.Clone(aliases)
+	for _, n := range d.aliases {
+		g.names[n] = d
+	}
+	return nil
 }
 
 // Lookup finds a device by name, alias or UUID.

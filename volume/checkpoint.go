@@ -34,8 +34,17 @@ type checkpoint struct {
 	more   bool    // there are more sealed pages
 	parts  int
 	status bdev.Status
+	heard  []*event // control work that waits for the end of the next one
 
 	commit commitMessage
+}
+
+// tell tells them.
+func (c *checkpoint) tell(s bdev.Status) {
+	for _, e := range c.heard {
+		e.say(s)
+	}
+	c.heard = c.heard[:0]
 }
 
 type checkpointStep uint8
@@ -186,6 +195,7 @@ func (c *checkpoint) committed(s bdev.Status) {
 	v.older, v.newer = v.newer, mark{c.at.LSN, c.at.Offset}
 	v.log.Reclaim(v.older.offset)
 	v.checkpoints++
+	c.tell(bdev.StatusOK)
 	v.settlePages()
 	c.step = checkpointNone
 	v.roomFreed()

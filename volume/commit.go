@@ -28,6 +28,9 @@ type commitMessage struct {
 	released   []Place  // clusters of placed records that nobody needs
 	extents    []Extent // of a log
 	unextents  []Extent
+	rename     *Name  // of the pool
+	grow       []Area // areas of a pool that becomes larger
+	growTo     uint64 // pages
 
 	status bdev.Status
 	back   bool
@@ -133,6 +136,12 @@ func (c *committer) Run() {
 // apply takes a volume's part over.
 func (p *Pool) apply(m *commitMessage) {
 	per := uint64(p.shape.Blocks())
+	if m.rename != nil {
+		p.slot.Name = *m.rename
+	}
+	if m.growTo != 0 {
+		p.alloc.Grow(m.growTo, m.grow)
+	}
 	for _, x := range m.refer {
 		p.alloc.Refer(x, 1)
 	}

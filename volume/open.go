@@ -33,15 +33,17 @@ type VolumeConfig struct {
 
 // CreateVolume makes a thin volume and registers its device.
 func (p *Pool) CreateVolume(cfg VolumeConfig) (*Volume, error) {
+	p.acts.Lock()
+	defer p.acts.Unlock()
 	v, err := p.createVolume(cfg)
 	if err != nil {
-		return nil, fmt.Errorf("creating volume %s in pool %s: %w", cfg.Name, p.slot.Name, err)
+		return nil, fmt.Errorf("creating volume %s in pool %s: %w", cfg.Name, p.Name(), err)
 	}
 	return v, nil
 }
 
 func (p *Pool) createVolume(cfg VolumeConfig) (*Volume, error) {
-	name, err := MakeName(cfg.Name)
+	name, err := p.freeName(cfg.Name)
 	if err != nil {
 		return nil, err
 	}
@@ -60,12 +62,7 @@ func (p *Pool) createVolume(cfg VolumeConfig) (*Volume, error) {
 	case cfg.Bytes == 0 || cfg.Bytes%uint64(cfg.BlockBytes) != 0:
 		return nil, fmt.Errorf("%w: %d bytes: a volume has a whole number of blocks of %d bytes", ErrInvalid, cfg.Bytes, cfg.BlockBytes)
 	}
-	for _, v := range p.Volumes() {
-		if v.page.Name == name {
-			return nil, fmt.Errorf("%w", ErrExists)
-		}
-	}
-	v := &Volume{pool: p}
+	v := &Volume{pool: p, name: name}
 	pg := &v.page
 	*pg = VolumePage{
 		UUID: cfg.UUID, Name: name, Bytes: cfg.Bytes, BlockBytes: cfg.BlockBytes, Role: RolePrimary,
@@ -85,6 +82,25 @@ func (p *Pool) createVolume(cfg VolumeConfig) (*Volume, error) {
 		return nil, err
 	}
 	return v, nil
+}
+
+// freeName checks the name of a new volume, or a volume's new name. acts is held.
+func (p *Pool) freeName(s string) (Name, error) {
+	name, err := MakeName(s)
+	if err != nil {
+		return name, err
+	}
+	if p.gone {
+		return name, ErrPoolGone
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, v := range p.volumes {
+		if v.name == name {
+			return name, fmt.Errorf("%w", ErrExists)
+		}
+	}
+	return name, nil
 }
 
 // makeRoom gives a new volume its number, position and log, and commits its page.
@@ -146,15 +162,28 @@ func (p *Pool) makeRoom(v *Volume, logBytes uint64) error {
 
 // openVolumes opens those of the directory.
 func (p *Pool) openVolumes(marks map[uint64]mark) error {
-	var all []*Volume
-	for at, f := range p.readVolumes(&p.directory, p.slot.Pages) {
+	var all, deleting []*Volume
+	for at, f := range p.readVolumes(&p.directory, p.pages) {
 		if f.err != nil {
 			return fmt.Errorf("reading the page of the volume at position %d: %w", at, f.err)
 		}
-		all = append(all, &Volume{pool: p, page: f.page, ref: f.ref})
+		v := &Volume{pool: p, page: f.page, ref: f.ref, name: f.page.Name}
+		if f.page.Flags.Has(VolumeDeleting) {
+			deleting = append(deleting, v)
+			continue
+		}
+		all = append(all, v)
 	}
 	slices.SortFunc(all, func(a, b *Volume) int { return int(a.page.Position) - int(b.page.Position) })
-	return p.openAll(all, marks)
+	if err := p.openAll(all, marks); err != nil {
+		return err
+	}
+	for _, v := range deleting {
+		if err := p.erase(v); err != nil {
+			p.problems = append(p.problems, fmt.Sprintf("volume %s is being deleted, and cannot be: %v", v.name, err))
+		}
+	}
+	return nil
 }
 
 // openAll opens volumes, whose pages are committed.
@@ -187,7 +216,8 @@ func (p *Pool) openAll(all []*Volume, marks map[uint64]mark) error {
 func (v *Volume) prepare(marks map[uint64]mark) error {
 	p := v.pool
 	group := p.registry.Group()
-	v.r = group.Reactor(int(v.page.Position) % group.Len())
+	v.position = v.page.Position
+	v.r = group.Reactor(int(v.position) % group.Len())
 	v.data = p.channels[v.r.Index()]
 	v.logData = v.data
 	v.shape, v.stages = p.shape, p.cfg.Stages
@@ -222,7 +252,7 @@ func (v *Volume) make() error {
 	readsMax := min(64, frames/8)
 	cache := newPageCache(pageCacheConfig{memory: memory, readsMax: readsMax, dirtyMax: frames/2 - readsMax})
 	v.pages = newMapPager(v, cache, readsMax)
-	source := cache.addSource(v.pages, p.id, p.slot.Pages)
+	source := cache.addSource(v.pages, p.id, p.pages)
 	v.tree = newMapTree(cache, mapOwner{source: source, volume: v.page.Number, shape: v.shape}, mapRoot{v.page.Map, uint8(v.page.Levels)}, false)
 	logPages := 0
 	for _, e := range v.page.Log {
@@ -290,7 +320,7 @@ func (v *Volume) register() error {
 		Volatile:  v.cache == CacheVolatile, UnmapZeroes: true, ReadOnly: v.page.Flags.Has(VolumeReadOnly),
 	}
 	d, err := p.registry.Register(bdev.Config{
-		Name: v.page.UUID.String(), Product: "Logical Volume", UUID: v.page.UUID, Aliases: []string{p.slot.Name.String() + "/" + v.page.Name.String()},
+		Name: v.page.UUID.String(), Product: "Logical Volume", UUID: v.page.UUID, Aliases: []string{v.alias(p.Name())},
 		Layers: p.handle.Device().Layers() + 1, Geometry: g, Driver: v,
 	})
 	if err != nil {
@@ -299,6 +329,9 @@ func (v *Volume) register() error {
 	v.device = d
 	return nil
 }
+
+// alias is the device's name for people.
+func (v *Volume) alias(pool string) string { return pool + "/" + v.name.String() }
 
 // Device is the volume's.
 func (v *Volume) Device() *bdev.Device { return v.device }

@@ -19,6 +19,7 @@ import (
 
 // Errors of pools and volumes, with which callers decide.
 var (
+	ErrPoolGone    = errors.New("the pool is not open any more")
 	ErrPoolForeign = errors.New("the pool belongs to another server")
 	ErrPoolInUse   = errors.New("the pool is in use")
 	ErrNotFound    = errors.New("no such volume")
@@ -71,10 +72,14 @@ type Pool struct {
 
 	// And this to control work.
 	channels []*bdev.Channel
-	mu       sync.Mutex // held for what changes the volumes
+	acts     sync.Mutex // held by one act of control at a time: creating, renaming, growing, deleting, exporting
+	gone     bool       // exported or destroyed; under acts
+	failure  error      // of exporting; under acts
+	mu       sync.Mutex // held for what follows; whoever changes it holds acts too
 	volumes  map[VolumeNumber]*Volume
-	exported sync.Once
-	failure  error // of exporting
+	name     Name
+	pages    uint64
+	problems []string // of deletions that did not end
 }
 
 // open gets hold of the device.
@@ -118,16 +123,31 @@ func (p *Pool) release() {
 
 // Export closes the pool and all its volumes, whose devices go first. Doing it twice is harmless.
 func (p *Pool) Export(ctx context.Context) error {
-	p.exported.Do(func() { p.failure = p.export(ctx) })
+	p.acts.Lock()
+	defer p.acts.Unlock()
+	if p.gone {
+		return p.failure
+	}
+	if err := p.closeVolumes(ctx); err != nil {
+		return fmt.Errorf("exporting pool %s: %w", p.Name(), err)
+	}
+	p.gone = true
+	p.failure = p.export()
 	return p.failure
 }
 
-func (p *Pool) export(ctx context.Context) error {
+// closeVolumes takes the devices away, and waits until everything is home.
+func (p *Pool) closeVolumes(ctx context.Context) error {
 	for _, v := range p.Volumes() {
 		if err := p.registry.Unregister(ctx, v.device.Name()); err != nil && !errors.Is(err, bdev.ErrNotFound) {
-			return fmt.Errorf("exporting pool %s: %w", p.Name(), err)
+			return err
 		}
 	}
+	return nil
+}
+
+// export writes the last commit and lets the device go.
+func (p *Pool) export() error {
 	m := &commitMessage{tell: newEvent()}
 	if err := p.r.Call(func() {
 		p.closing = true
@@ -144,13 +164,17 @@ func (p *Pool) export(ctx context.Context) error {
 }
 
 // Name is the pool's.
-func (p *Pool) Name() string { return p.slot.Name.String() }
+func (p *Pool) Name() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.name.String()
+}
 
 // Volumes lists them by position.
 func (p *Pool) Volumes() []*Volume {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return slices.SortedFunc(maps.Values(p.volumes), func(a, b *Volume) int { return cmp.Compare(a.page.Position, b.page.Position) })
+	return slices.SortedFunc(maps.Values(p.volumes), func(a, b *Volume) int { return cmp.Compare(a.position, b.position) })
 }
 
 // deviceProblem says why a device cannot hold a pool, nil if it can.
@@ -201,7 +225,7 @@ func (p *Pool) format() error {
 		return err
 	}
 	pages := geometry.Bytes() / PageBytes
-	p.id, p.shape = uuid.New(), ShapeOf(shift)
+	p.id, p.shape, p.name, p.pages = uuid.New(), ShapeOf(shift), name, pages
 	areas := []Area{{First: Place(headPages(shift)), Covered: pages}}
 	blank := pageMemory(1)
 	for _, at := range SlotPlace { // an older pool's slots are gone before anything of this one is there
@@ -295,6 +319,7 @@ func (p *Pool) load() error {
 		return err
 	}
 	p.slot, p.nextVolume = *newest, newest.NextVolume
+	p.name, p.pages = newest.Name, newest.Pages
 	p.slot.Server, p.slot.Boot = p.cfg.Server, p.cfg.Boot
 	marks := map[uint64]mark{}
 	if older != nil {

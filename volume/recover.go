@@ -237,7 +237,9 @@ func (v *Volume) haveCredits(n credits) error {
 func (v *Volume) Close() error {
 	err := v.shutDown()
 	v.pool.mu.Lock()
-	delete(v.pool.volumes, v.page.Number)
+	if v.pool.volumes[v.page.Number] == v {
+		delete(v.pool.volumes, v.page.Number)
+	}
 	v.pool.mu.Unlock()
 	return err
 }
@@ -273,6 +275,7 @@ func (v *Volume) settled() error {
 	e := newEvent()
 	if err := v.r.Call(func() {
 		v.flusher.close()
+		v.ckpt.tell(bdev.StatusClosed)
 		v.r.StopTimer(&v.doorTimer)
 		v.idle = e
 		v.checkIdle()

@@ -97,6 +97,8 @@ type Volume struct {
 	unreferred []Place // and those that it no longer does
 	released   []Place // those of placed records that did not come home
 
+	position    uint64 // of its page in the directory
+	name        Name   // under the pool's mu
 	device      *bdev.Device
 	cacheMemory []byte
 	cutBefore   wal.LSN // of recovery: a placed record whose data is not there
@@ -126,6 +128,7 @@ func (v *Volume) unsafe(bdev.Status) {
 	v.flusher.state = flushEnded
 	v.failed = bdev.StatusReadOnly
 	v.log.Fail(bdev.StatusReadOnly)
+	v.ckpt.tell(bdev.StatusReadOnly)
 	v.roomFreed()
 	v.forced()
 }

@@ -1,0 +1,155 @@
+package volume
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/pollux-storage/pollux/bdev"
+)
+
+// This file is the end of a volume. Its map tells what it has, so that is walked, in the order of the clusters, and given up step by step:
+//
+//	1. the device goes, and everything comes home: nothing but the root knows of places of the volume
+//	2. a commit says that the volume is being deleted: from here on it is never opened again
+//	3. so many clusters and pages of the map are given up with a commit whose volume page has the cursor: the first cluster that still
+//	   has what the map says. A page of the map goes when all clusters below it are behind the cursor, for the walk needs it until then
+//	4. the last commit gives up what is left, the log and the volume page, and takes the volume out of the directory
+//
+// A crash before 2 leaves the volume as it was. After it the next import goes on at the cursor. What a step gives up rests until two
+// commits later, like everything that leaves the root.
+
+// eraseStep is how many places one commit gives up.
+const eraseStep = 4096
+
+// DeleteVolume deletes a volume for good. It tells how many clusters of how many it has gone through. When ctx ends while somebody still
+// uses the device, the volume is closed later and stays; once the deletion has begun, nothing stops it but the end of the process, and then
+// the next import goes on with it.
+func (p *Pool) DeleteVolume(ctx context.Context, v *Volume, progress func(done, total uint64)) error {
+	name := v.Name()
+	if err := p.deleteVolume(ctx, v, progress); err != nil {
+		return fmt.Errorf("deleting volume %s of pool %s: %w", name, p.Name(), err)
+	}
+	return nil
+}
+
+func (p *Pool) deleteVolume(ctx context.Context, v *Volume, progress func(done, total uint64)) error {
+	shared := false
+	if err := v.r.Call(func() { shared = v.page.Snapshots > 0 || v.page.Parent != 0 }); err != nil {
+		return err
+	}
+	if shared {
+		return fmt.Errorf("%w: it shares clusters with snapshots", ErrBusy)
+	}
+	if err := p.registry.Unregister(ctx, v.device.Name()); err != nil && !errors.Is(err, bdev.ErrNotFound) {
+		return err
+	}
+	p.acts.Lock()
+	defer p.acts.Unlock()
+	if p.gone {
+		return ErrPoolGone
+	}
+	return (&eraser{p: p, v: v, page: v.page, progress: progress, step: eraseStep, yields: true}).run()
+}
+
+// eraser is a deletion under way.
+type eraser struct {
+	p        *Pool
+	v        *Volume
+	page     VolumePage // as the next commit has it
+	clusters []Place
+	pages    []Place
+	progress func(done, total uint64)
+	step     int
+	yields   bool // others may change the pool between two steps
+	most     int  // steps; for tests that interrupt it, 0 is no limit
+}
+
+// errInterrupted is how a test ends a deletion in its midst.
+var errInterrupted = errors.New("interrupted")
+
+// erase deletes a volume that an import found so.
+func (p *Pool) erase(v *Volume) error {
+	return (&eraser{p: p, v: v, page: v.page, step: eraseStep}).run()
+}
+
+func (x *eraser) run() error {
+	if !x.page.Flags.Has(VolumeDeleting) {
+		x.page.Flags |= VolumeDeleting
+		x.page.DeletingCluster = 0
+		if err := x.commit(); err != nil {
+			return err
+		}
+	}
+	if err := x.walk(x.page.Map, x.page.Levels, 0); err != nil {
+		return fmt.Errorf("its map: %w", err)
+	}
+	m := &commitMessage{unclusters: x.clusters, unrefer: append(x.pages, x.v.ref.Place), unextents: x.page.Log}
+	return x.p.commitNow(x.v, Ref{}, m)
+}
+
+// commit gives up what was gathered.
+func (x *eraser) commit() error {
+	if x.most--; x.most == 0 {
+		return errInterrupted
+	}
+	m := &commitMessage{unclusters: x.clusters, unrefer: x.pages}
+	x.page.ClustersAlone -= uint64(len(x.clusters))
+	x.clusters, x.pages = nil, nil
+	if err := x.p.replacePage(x.v, &x.page, m); err != nil {
+		return err
+	}
+	if x.progress != nil {
+		x.progress(x.page.DeletingCluster, x.p.shape.Clusters(x.page.Bytes))
+	}
+	if x.yields {
+		x.p.acts.Unlock()
+		x.p.acts.Lock()
+		if x.p.gone {
+			return fmt.Errorf("%w; its next import goes on", ErrPoolGone)
+		}
+	}
+	return nil
+}
+
+// walk gathers what lies below a ref and is not behind the cursor, and then the page itself.
+func (x *eraser) walk(ref Ref, level uint32, index uint64) error {
+	sh := x.p.shape
+	each := span(int(level)) * uint64(sh.entries)
+	if ref.IsZero() || (index+1)*each <= x.v.page.DeletingCluster {
+		return nil
+	}
+	if level == 0 && len(x.clusters)+len(x.pages) >= x.step {
+		x.page.DeletingCluster = index * each // all pages that end before are gathered
+		if err := x.commit(); err != nil {
+			return err
+		}
+	}
+	buf := pageMemory(1)
+	if err := x.p.disk.read(ref.Place, buf); err != nil {
+		return err
+	}
+	w := Want{Kind: KindIndex, Level: uint8(level), Pool: x.p.id, Volume: x.page.Number, Index: index, CRC: ref.CRC, Pages: x.p.pages}
+	if level == 0 {
+		w.Kind = KindLeaf
+		if _, err := sh.OpenLeaf(buf, &w); err != nil {
+			return err
+		}
+		for i := range sh.entries {
+			if place := sh.Entry(buf, i).Place(); place != 0 {
+				x.clusters = append(x.clusters, place)
+			}
+		}
+	} else {
+		if _, err := OpenRefs(buf, &w); err != nil {
+			return err
+		}
+		for k := range RefsMax {
+			if err := x.walk(RefAt(buf, k), level-1, index*RefsMax+uint64(k)); err != nil {
+				return err
+			}
+		}
+	}
+	x.pages = append(x.pages, ref.Place)
+	return nil
+}

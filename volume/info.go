@@ -1,0 +1,92 @@
+package volume
+
+import (
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/pollux-storage/pollux/bdev"
+	"github.com/pollux-storage/pollux/wal"
+)
+
+// This file is what is told about pools and volumes.
+
+// PoolInfo is a pool as it is now.
+type PoolInfo struct {
+	Name          string
+	UUID          uuid.UUID
+	Device        string // it stands on
+	ClusterBytes  uint64
+	Clusters      uint64 // in all
+	ClustersFree  uint64 // of which every page is free, and nobody was promised it
+	ClustersAfter uint64 // in all, if the pool took all of its device
+	Space         Space
+	Fill          Fill
+	Volumes       int
+	Commits       uint64
+	Problems      []string
+}
+
+// Info tells about the pool.
+func (p *Pool) Info() (PoolInfo, error) {
+	p.mu.Lock()
+	pages, problems := p.pages, slices.Clone(p.problems)
+	p.mu.Unlock()
+	device := p.handle.Device()
+	geometry := device.Geometry()
+	i := PoolInfo{
+		Name: p.Name(), UUID: p.id, Device: device.Name(), ClusterBytes: p.shape.ClusterBytes(), Clusters: pages >> p.shape.shift,
+		ClustersAfter: geometry.Bytes() / p.shape.ClusterBytes(), Volumes: len(p.Volumes()), Problems: problems,
+	}
+	var promised uint64
+	err := p.r.Call(func() {
+		i.Space, i.Fill, i.Commits = p.alloc.Space(), p.alloc.Fill(DefaultWatermarks), p.commits
+		i.ClustersFree, promised = i.Space.Clusters, p.alloc.reserved.Clusters
+	})
+	i.ClustersFree -= min(i.ClustersFree, promised)
+	return i, err
+}
+
+// VolumeInfo is a volume as it is now.
+type VolumeInfo struct {
+	Name       string
+	UUID       uuid.UUID
+	Number     VolumeNumber
+	Bytes      uint64
+	BlockBytes uint32
+	Clusters   uint64 // that it has places for
+	Cache      WriteCache
+	ReadOnly   bool
+	Verify     bool
+	Role       Role
+	Epoch      wal.Epoch
+	Created    time.Time
+	Failed     bdev.Status // why it takes no changes any more
+	Wounded    bool        // its log lost a durable record
+
+	// Marks of its log, each an LSN, and how full that is, in bytes.
+	Appended, Written, Durable, Home wal.LSN
+	LogBytes, LogUsed                uint64
+	Checkpoints                      uint64
+	HomeErrors                       uint64 // writes at home that failed
+}
+
+// Info tells about the volume.
+func (v *Volume) Info() (VolumeInfo, error) {
+	i := VolumeInfo{Name: v.Name(), UUID: v.device.UUID(), ReadOnly: v.device.Geometry().ReadOnly}
+	err := v.r.Call(func() {
+		p := &v.page
+		i.Number, i.Bytes, i.BlockBytes, i.Clusters = p.Number, p.Bytes, p.BlockBytes, v.alone
+		i.Cache, i.Verify, i.Role, i.Epoch, i.Created = v.cache, v.verify, v.role, p.Epoch, time.Unix(p.Created, 0)
+		i.Failed, i.Wounded = v.failed, p.Flags.Has(VolumeWounded)
+		i.Appended, i.Written, i.Durable = v.log.Marks()
+		i.Home = p.Checkpoint
+		i.LogBytes, i.LogUsed = v.log.Size(), v.log.Used()
+		i.Checkpoints, i.HomeErrors = v.checkpoints, v.homeErrors
+	})
+	return i, err
+}
+
+// Pool is the pool that it lives in.
+func (v *Volume) Pool() *Pool { return v.pool }

@@ -1,0 +1,186 @@
+package volume
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/pollux-storage/pollux/bdev"
+)
+
+// This file is what control changes about a pool.
+
+// Rename gives the pool another name, while its volumes are in use or not.
+func (p *Pool) Rename(to string) error {
+	p.acts.Lock()
+	defer p.acts.Unlock()
+	old := p.Name()
+	if err := p.rename(to); err != nil {
+		return fmt.Errorf("renaming pool %s to %s: %w", old, to, err)
+	}
+	return nil
+}
+
+func (p *Pool) rename(to string) error {
+	name, err := MakeName(to)
+	if err != nil {
+		return err
+	}
+	if p.gone {
+		return ErrPoolGone
+	}
+	old := p.Name()
+	if err := p.setAliases(to); err != nil {
+		return errors.Join(err, p.setAliases(old))
+	}
+	if err := p.change(&commitMessage{rename: &name}); err != nil {
+		return errors.Join(err, p.setAliases(old))
+	}
+	p.mu.Lock()
+	p.name = name
+	p.mu.Unlock()
+	return nil
+}
+
+func (p *Pool) setAliases(pool string) error {
+	for _, v := range p.Volumes() {
+		p.mu.Lock()
+		alias := v.alias(pool)
+		p.mu.Unlock()
+		if err := v.device.SetAliases([]string{alias}); err != nil && !errors.Is(err, bdev.ErrNotFound) {
+			return err
+		}
+	}
+	return nil
+}
+
+// change commits a change of the pool's own.
+func (p *Pool) change(m *commitMessage) error {
+	m.tell = newEvent()
+	if err := p.r.Call(func() { p.enlist(m) }); err != nil {
+		return err
+	}
+	if s := p.disk.wait(m.tell); s != bdev.StatusOK {
+		return fmt.Errorf("committing it: %v", s)
+	}
+	return nil
+}
+
+// Grow lets the pool use all of its device, which has grown. Without that it does nothing. What is new is free two commits later.
+func (p *Pool) Grow() error {
+	p.acts.Lock()
+	defer p.acts.Unlock()
+	if err := p.grow(); err != nil {
+		return fmt.Errorf("growing pool %s: %w", p.Name(), err)
+	}
+	return nil
+}
+
+func (p *Pool) grow() error {
+	if p.gone {
+		return ErrPoolGone
+	}
+	g := p.handle.Device().Geometry()
+	pages := g.Bytes() / PageBytes
+	if pages <= p.pages {
+		return nil
+	}
+	var old []Area
+	if err := p.r.Call(func() { old = append(old, p.slot.Areas...) }); err != nil {
+		return err
+	}
+	areas, err := GrownAreas(old, pages, p.shape.shift)
+	if err != nil {
+		return err
+	}
+	// Nothing of an older pool may look like a side of this one, and every volume knows places that are new before there are any.
+	for _, a := range areas[len(old):] {
+		if err := p.blankSides(a); err != nil {
+			return err
+		}
+	}
+	if err := p.disk.flush(); err != nil {
+		return err
+	}
+	for _, v := range p.Volumes() {
+		if err := v.r.Call(func() {
+			for i := range v.tree.c.sources {
+				v.tree.c.sources[i].pages = pages
+			}
+		}); err != nil {
+			return err
+		}
+	}
+	if err := p.change(&commitMessage{grow: areas, growTo: pages}); err != nil {
+		return err
+	}
+	p.mu.Lock()
+	p.pages = pages
+	p.mu.Unlock()
+	for range 2 {
+		if err := p.change(&commitMessage{}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Destroy ends the pool and all that is in it: the slots are wiped, so no import finds it again.
+func (p *Pool) Destroy(ctx context.Context) error {
+	p.acts.Lock()
+	defer p.acts.Unlock()
+	if err := p.destroy(ctx); err != nil {
+		return fmt.Errorf("deleting pool %s: %w", p.Name(), err)
+	}
+	return nil
+}
+
+func (p *Pool) destroy(ctx context.Context) error {
+	if p.gone {
+		return ErrPoolGone
+	}
+	if err := p.closeVolumes(ctx); err != nil {
+		return err
+	}
+	p.gone = true
+	defer p.release()
+	// The commits that were asked for end first: a slot that is written after this would bring the pool back.
+	if err := p.change(&commitMessage{}); err != nil {
+		return err
+	}
+	blank := pageMemory(1)
+	for _, at := range SlotPlace {
+		if err := p.disk.write(at, blank); err != nil {
+			return err
+		}
+	}
+	return p.disk.flush()
+}
+
+// FindPool says whether there is a pool on a device, or was: it looks for what a slot begins with.
+func FindPool(g *bdev.Registry, device string) (found bool, err error) {
+	h, err := g.Open(device, bdev.OpenOptions{Who: "examine"})
+	if err != nil {
+		return false, err
+	}
+	defer h.Close()
+	r := g.Group().Reactor(0)
+	var c *bdev.Channel
+	if e := r.Call(func() { c, err = h.Channel(r) }); e != nil || err != nil {
+		return false, errors.Join(e, err)
+	}
+	defer func() { _ = r.Call(c.Close) }()
+	if geometry := h.Device().Geometry(); geometry.Bytes() < PoolBytesMin {
+		return false, nil
+	}
+	d := disk{r: r, channel: c}
+	buf := pageMemory(1)
+	for _, at := range SlotPlace {
+		if e := d.read(at, buf); e != nil {
+			err = errors.Join(err, e)
+		} else if string(buf[:len(slotMagic)]) == slotMagic {
+			return true, nil
+		}
+	}
+	return false, err
+}
