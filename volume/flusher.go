@@ -115,6 +115,10 @@ func (f *flusher) release() {
 // flushPeriod is how long something may be durable and not home.
 const flushPeriod = 100 * reactor.Millisecond
 
+// passParts: a pass begins when so large a part of the log waits to go home. What is home stays in the log for two checkpoints, so the
+// log holds three such parts before writes are slowed down.
+const passParts = 5
+
 // due lets a pass begin in a while, if there is something for it.
 func (v *Volume) due() {
 	f := &v.flusher

@@ -45,6 +45,7 @@ type purse struct {
 	asking   bool
 	askDone  *event // control work that waits for the answer
 	poolFull bool   // the pool has answered that it has no more
+	stalled  bool   // it has, but what is on its way home will give some back
 
 	homeWaits []*homing // for a place
 	ckptWaits int       // pages that a checkpoint waits for
@@ -189,10 +190,29 @@ func (v *Volume) answered() {
 			e.say(s)
 		}
 	}
+	// A dirty cluster has a place reserved that most do not need, and what was given up rests for two commits: only a volume that has
+	// nothing on its way may say that the pool is full.
+	if full && (v.dirty.used.clusters > 0 || v.log.Tail() != v.log.Head()) && v.flusher.state != flushEnded {
+		full = false
+		if !v.stalled {
+			v.stalled = true
+			v.force((*stall)(v))
+		}
+	}
 	v.poolFull = full
 	v.letPass()
 	v.poolFull = false
 	v.checkIdle()
+}
+
+// stall ends when everything is home.
+type stall Volume
+
+// Run lets those at the door ask again.
+func (s *stall) Run() {
+	v := (*Volume)(s)
+	v.stalled = false
+	v.roomFreed()
 }
 
 // takePlaces takes n places for a placed write that reserved them.

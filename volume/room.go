@@ -53,7 +53,9 @@ func (v *Volume) reserve(o *op, n *need) bool {
 			o.fail(bdev.StatusNoSpace)
 			return false
 		}
-		v.askPool(n.credits, n.places)
+		if !v.stalled {
+			v.askPool(n.credits, n.places)
+		}
 	case !v.dirty.reserve(n.dirty):
 		v.hurry()
 	case !v.log.Reserve(n.log):
@@ -137,24 +139,24 @@ func (v *Volume) letPass() {
 		if !late && (v.shut || o.ready > now) {
 			break
 		}
-		if !late {
-			if p, _ := wal.Admission(v.log.Used(), v.log.Size()); p == wal.PressureWait && o.at == o.block {
-				v.hurry()
-				break
+		if p, _ := wal.Admission(v.log.Used(), v.log.Size()); p != wal.PressureWait || o.at != o.block {
+			// Who is late is let in as well, if there is room now: the reactor itself may have been away.
+			v.doorList.pop()
+			v.letIn = o
+			v.change(o)
+			v.letIn = nil
+			if v.doorList.head != o {
+				continue
 			}
+		} else {
+			v.hurry()
 		}
-		v.doorList.pop()
-		if late {
-			o.fail(bdev.StatusBusy)
-			o.issued()
-			continue
-		}
-		v.letIn = o
-		v.change(o)
-		v.letIn = nil
-		if v.doorList.head == o {
+		if !late {
 			break // it has to wait on
 		}
+		v.doorList.pop()
+		o.fail(bdev.StatusBusy)
+		o.issued()
 	}
 	v.setDoorTimer()
 }

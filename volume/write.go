@@ -189,6 +189,9 @@ func (s *segment) EntryWritten(e *wal.Entry, st bdev.Status) {
 		v.credit(&e.Record, s.need.credits)
 		invariant.Check(e.LSN > s.op.last, "volume: an op's records out of order")
 		s.op.last = e.LSN
+		if uint64(v.log.Head()-v.flusher.home.Offset) > v.log.Size()/passParts {
+			v.hurry()
+		}
 	} else {
 		if e.Kind == wal.KindPlaced {
 			v.givePlaces(s.places)
