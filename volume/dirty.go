@@ -370,6 +370,14 @@ func (d *dirtyMap) takeCredits(cluster uint64) (n int) {
 	return n
 }
 
+// newestOf gives the LSN of the newest record that changed something of a cluster, 0 if it is clean.
+func (d *dirtyMap) newestOf(cluster uint64) wal.LSN {
+	if i := d.findCluster(cluster); i != dirtyNone {
+		return d.clusters[i].newest
+	}
+	return 0
+}
+
 // creditsAt gives a cluster's credits without taking them.
 func (d *dirtyMap) creditsAt(cluster uint64) int {
 	if i := d.findCluster(cluster); i != dirtyNone {

@@ -167,7 +167,7 @@ func (h *homing) plan(e Entry) {
 		}
 	case h.blocks == 0:
 		h.place = e.Place()
-		if h.whole {
+		if h.whole && !(own && v.dirty.newestOf(h.cluster) > h.newest) { // what comes next would need a place again
 			h.place = 0
 		}
 		if own && h.place == 0 {
@@ -357,6 +357,7 @@ func (h *homing) change(e Entry) {
 	if h.was != 0 {
 		v.unrefer(h.was)
 	}
+	v.changed(h.cluster)
 	h.leave()
 	h.end(bdev.StatusOK)
 }

@@ -85,6 +85,7 @@ func (v *Volume) credit(r *wal.Record, n credits) {
 	k := int(last-first) + 1
 	each := credits{n.clusters / k, n.pages / k}
 	most := v.creditsFor(1, true)
+	most.pages *= 2 // for the pass that is under way, and for the next
 	for c := first; c <= last; c++ {
 		have := unpack(v.dirty.takeCredits(c)).plus(each)
 		keep := credits{min(have.clusters, most.clusters), min(have.pages, most.pages)}
@@ -238,12 +239,18 @@ func (v *Volume) takeHome(h *homing) {
 	}
 }
 
-// cleaned takes the credits of clusters that are home: the map's pages stay for the checkpoint.
-func (v *Volume) cleaned() {
-	c := unpack(v.dirty.takeSurplus())
-	v.have.clusters += c.clusters
-	v.mapPages += c.pages
+// changed lets the next checkpoint have the map's pages that are reserved for a cluster, whose entry changes now. What came since this pass
+// began has brought its own.
+func (v *Volume) changed(cluster uint64) {
+	have := unpack(v.dirty.takeCredits(cluster))
+	pages := min(have.pages, v.creditsFor(1, false).pages)
+	have.pages -= pages
+	v.mapPages += pages
+	v.dirty.addCredits(cluster, have.pack())
 }
+
+// cleaned takes the credits of clusters that are home.
+func (v *Volume) cleaned() { v.have = v.have.plus(unpack(v.dirty.takeSurplus())) }
 
 // takePages lets the checkpoint have places for so many pages.
 func (v *Volume) takePages(n int) {
