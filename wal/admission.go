@@ -64,7 +64,7 @@ func CheckSize(bytes uint64, use Use, slots, blockBytes uint64) (known bool, err
 	switch {
 	case bytes < least:
 		err = fmt.Errorf("%w: %d bytes, for use %q at least %d are needed", ErrLogTooSmall, bytes, use, least)
-	case bytes < 4*slots*blockBytes:
+	case blockBytes > 0 && slots > bytes/4/blockBytes: // bytes < 4 × slots × blockBytes, which may be more than can be counted
 		err = fmt.Errorf("%w: %d bytes, %d slots of %d bytes need four times as much as they hold", ErrLogTooSmall, bytes, slots, blockBytes)
 	case bytes < 64*largest:
 		err = fmt.Errorf("%w: %d bytes hold less than 64 records of the largest size, %d", ErrLogTooSmall, bytes, largest)
