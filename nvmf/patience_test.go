@@ -191,6 +191,20 @@ func TestAbortInEveryState(t *testing.T) {
 		ends("a command that waited for memory", s, nvmf.StatusAbortRequested)
 	}
 
+	for half := range 2 {
+		x := newPair(p, 0, 4096, make([]byte, 64<<10), make([]byte, 64<<10))
+		b, _ := x.bytes(8192)
+		p.Send(b)
+		waitOpen(t, e, 10)
+		if half == 0 {
+			aborts("the first of a pair that waits for memory", 1, x.first, true)
+			x.want(t, "a pair that waited for memory", nvmf.StatusAbortRequested, fusedFailed)
+		} else {
+			aborts("the second of a pair that waits for memory", 1, x.second, true)
+			x.want(t, "a pair that waited for memory", fusedFailed, nvmf.StatusAbortRequested)
+		}
+	}
+
 	// At the device, and those behind them that wait.
 	for i := len(reads) - 1; i >= 0; i-- {
 		aborts("a read", 1, reads[i], true)
