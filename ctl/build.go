@@ -85,6 +85,7 @@ func NewEngine(cfg EngineConfig, log *Log) (*Engine, error) {
 	e.registerTarget()
 	e.registerHosts()
 	e.registerDrain()
+	logMemory(e.memory(), log.For("reactor"))
 	return e, nil
 }
 

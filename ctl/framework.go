@@ -87,6 +87,7 @@ func (e *Engine) registerFramework() {
 		}
 		return out, nil
 	})
+	Register(r, api.EngineGetHeap, func(context.Context, *api.None) (api.EngineHeap, error) { return goHeap(), nil })
 	Register(r, api.EngineGetInfo, func(context.Context, *api.None) (api.EngineInfo, error) { return e.info(), nil })
 	RegisterDo(r, api.EngineSetIdlePolicy, func(_ context.Context, p *api.EngineSetIdlePolicyParams) error {
 		i, err := reactor.ParseIdle(p.Policy)
@@ -116,5 +117,6 @@ func (e *Engine) info() api.EngineInfo {
 	for _, r := range e.Reactors.Reactors() {
 		i.Cores = append(i.Cores, uint32(max(0, r.Core())))
 	}
+	i.Memory = e.memory()
 	return i
 }

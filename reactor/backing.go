@@ -25,11 +25,13 @@ type backing struct {
 	base       []byte // the reserved range
 	pool       []byte // limit bytes of it, from a hugepage's start
 	limit      int
-	ready      int  // bytes of pool that are backed
-	registered int  // bytes of pool that are registered with the ring
-	huge       int  // chunks of hugepages
-	hugeFD     int  // where they come from, -1 for nowhere
-	plain      bool // pages as they are touched, no hugepages, nothing done by other threads: for simulated reactors
+	ready      int                   // bytes of pool that are backed
+	registered int                   // bytes of pool that are registered with the ring
+	huge       int                   // chunks of hugepages
+	whyPlain   atomic.Pointer[error] // why a chunk is not of hugepages, the first time; nil where all are
+	whyApart   error                 // why a chunk is not registered, the first time; nil where all are
+	hugeFD     int                   // where they come from, -1 for nowhere
+	plain      bool                  // pages as they are touched, no hugepages, nothing done by other threads: for simulated reactors
 	next       atomic.Uint32
 }
 
@@ -47,11 +49,12 @@ const hugeBytes = 2 << 20
 func (b *backing) reserve(limit int, plain bool) error {
 	base, err := unix.Mmap(-1, 0, limit+hugeBytes, unix.PROT_NONE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_NORESERVE)
 	if err != nil {
-		return fmt.Errorf("reserving %d MiB of addresses for buffers: %w", limit>>20, err)
+		return fmt.Errorf("reserving %d MiB of addresses for buffers: %w: give each reactor less memory, or raise the limit of addresses (ulimit -v)", limit>>20, err)
 	}
 	skip := -int(uintptr(unsafe.Pointer(&base[0]))) & (hugeBytes - 1)
 	b.base, b.pool, b.limit, b.plain, b.hugeFD = base, base[skip:skip+limit:skip+limit], limit, plain, -1
 	if plain {
+		b.isPlain(errors.New("none are asked for"))
 		return nil
 	}
 	if b.hugeFD, err = unix.MemfdCreate("pollux buffers", unix.MFD_CLOEXEC|unix.MFD_HUGETLB|unix.MFD_HUGE_2MB); err == nil {
@@ -61,9 +64,15 @@ func (b *backing) reserve(limit int, plain bool) error {
 	}
 	if err != nil {
 		b.hugeFD = -1
+		b.isPlain(fmt.Errorf("making a file of hugepages: %w", err))
 	}
 	return nil
 }
+
+// isPlain keeps the first reason why there are no hugepages. Any thread calls it.
+func (b *backing) isPlain(why error) { b.whyPlain.CompareAndSwap(nil, &why) }
+
+var errNoTables = errors.New("the kernel's io_uring has no tables of buffers")
 
 var errPoolFull = errors.New("the pool is at its limit")
 
@@ -95,8 +104,13 @@ func (b *backing) grow(r *Reactor) error {
 		return fmt.Errorf("backing %d MiB for buffers: out of memory", chunkBytes>>20)
 	}
 	// Registered memory counts against RLIMIT_MEMLOCK: past it the pool works on, without.
-	if r.tables && b.registered == b.ready && r.ring.SetBuffer(b.ready/chunkBytes, chunk) == nil {
-		b.registered += chunkBytes
+	if !r.tables && b.whyApart == nil {
+		b.whyApart = errNoTables
+	}
+	if b.whyApart == nil {
+		if b.whyApart = r.ring.SetBuffer(b.ready/chunkBytes, chunk); b.whyApart == nil {
+			b.registered += chunkBytes
+		}
 	}
 	if r.polled != nil {
 		r.polled.register(b.ready/chunkBytes, chunk)
@@ -116,10 +130,12 @@ func (b *backing) prepare() {
 func (b *backing) back() {
 	chunk := b.pool[b.ready : b.ready+chunkBytes]
 	if b.hugeFD >= 0 {
-		if unix.Fallocate(b.hugeFD, 0, int64(b.ready), chunkBytes) == nil {
+		err := unix.Fallocate(b.hugeFD, 0, int64(b.ready), chunkBytes)
+		if err == nil {
 			b.next.Store(chunkHuge)
 			return
 		}
+		b.isPlain(fmt.Errorf("taking %d MiB of hugepages: %w", chunkBytes>>20, err))
 		_ = unix.Fallocate(b.hugeFD, unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, int64(b.ready), chunkBytes) // there were some
 	}
 	if unix.Mprotect(chunk, unix.PROT_READ|unix.PROT_WRITE) != nil {

@@ -3,6 +3,8 @@ package reactor_test
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -65,7 +67,7 @@ func TestPoolWithAndWithoutHugepages(t *testing.T) {
 		b := writeAndReadAllMemory(t, r)
 		on(t, r, func() {
 			s := r.Memory().Stats()
-			if want := min(free/4, 3); s.HugeChunks != want || !s.Registered || s.Ready != s.Limit {
+			if want := min(free/4, 3); s.HugeBytes != want*8<<20 || (s.WhyPlain == nil) != (want == 3) || s.WhyUnregistered != nil || !s.Registered || s.Ready != s.Limit {
 				t.Errorf("of %d free hugepages: %+v", free, s)
 			}
 			for i := range b {
@@ -148,6 +150,19 @@ func TestPoolRegisteredInPart(t *testing.T) {
 	})
 }
 
+// A process has fewer addresses than this.
+func TestAddressesThatCannotBeReserved(t *testing.T) {
+	_, err := reactor.Start(reactor.Config{Cores: []int{-1}, MemoryBytes: 1 << 48})
+	if !errors.Is(err, unix.ENOMEM) {
+		t.Fatalf("%v", err)
+	}
+	for _, want := range []string{"starting reactor 0", "268435456 MiB of addresses", "less memory", "ulimit -v"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("no %q in: %v", want, err)
+		}
+	}
+}
+
 // Registered memory counts against RLIMIT_MEMLOCK of those without CAP_IPC_LOCK: past it the pool works on, unregistered. It
 // takes a process of its own to be one.
 func TestPoolBeyondTheLimitOfLockedMemory(t *testing.T) {
@@ -178,7 +193,7 @@ func TestPoolBeyondTheLimitOfLockedMemory(t *testing.T) {
 			}
 			s = r.Memory().Stats()
 		})
-		out, _ := json.Marshal(map[string]any{"all": s.Registered, "slabs": registered, "ready": s.Ready, "setup": r.Setup().String()})
+		out, _ := json.Marshal(map[string]any{"all": s.Registered, "why": fmt.Sprint(s.WhyUnregistered), "slabs": registered, "ready": s.Ready, "setup": r.Setup().String()})
 		if err := os.WriteFile(os.Getenv("POLLUX_TEST_OUT"), out, 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -202,12 +217,13 @@ func TestPoolBeyondTheLimitOfLockedMemory(t *testing.T) {
 		}
 		var got struct {
 			All          bool
+			Why          string
 			Slabs, Ready int
 		}
 		if err := json.NewDecoder(bytes.NewReader(b)).Decode(&got); err != nil {
 			t.Fatal(err)
 		}
-		if got.All || got.Slabs > slabsMax || got.Ready != 24<<20 {
+		if got.All || got.Slabs > slabsMax || got.Ready != 24<<20 || !strings.Contains(got.Why, "cannot allocate memory") {
 			t.Errorf("limit %s: %s", limit, b)
 		}
 	}

@@ -71,12 +71,14 @@ type MemoryStats struct {
 	Takeouts, Retries         uint64
 	Waiting                   int
 	Registered                bool // all that is ready is registered with the ring
-	HugeChunks                int
+	HugeBytes                 int
+	WhyPlain                  error // why not all that is ready is of hugepages, nil if it is
+	WhyUnregistered           error // why not all that is ready is registered, nil if it is
 }
 
 func newMemory(r *Reactor, cfg *Config) (*Memory, error) {
 	limit := (cfg.MemoryBytes + chunkBytes - 1) / chunkBytes * chunkBytes
-	m := &Memory{r: r, spare: noSlab, slabs: make([]slab, 0, limit/BufferMax)}
+	m := &Memory{r: r, spare: noSlab}
 	m.waiting.draining = noSlab
 	for c := range m.partial {
 		m.partial[c], m.kept[c] = noSlab, noSlab
@@ -84,6 +86,7 @@ func newMemory(r *Reactor, cfg *Config) (*Memory, error) {
 	if err := m.backing.reserve(limit, cfg.plainMemory); err != nil {
 		return nil, err
 	}
+	m.slabs = make([]slab, 0, limit/BufferMax)
 	if err := m.grow(); err != nil {
 		m.unmap()
 		return nil, err
@@ -281,11 +284,15 @@ func (m *Memory) Free() int { return m.limit - m.inUse }
 
 // Stats gives the pool's state.
 func (m *Memory) Stats() MemoryStats {
-	return MemoryStats{
+	s := MemoryStats{
 		Limit: m.limit, Ready: m.ready, InUse: m.inUse, Peak: m.peak,
 		Takeouts: m.takeouts, Retries: m.refusals,
 		Waiting:    m.waiters,
-		Registered: m.registered == m.ready,
-		HugeChunks: m.huge,
+		Registered: m.registered == m.ready, WhyUnregistered: m.whyApart,
+		HugeBytes: m.huge * chunkBytes,
 	}
+	if why := m.whyPlain.Load(); why != nil {
+		s.WhyPlain = *why
+	}
+	return s
 }

@@ -194,7 +194,7 @@ func TestSimulatedMemory(t *testing.T) {
 			}
 			all = append(all, b)
 		}
-		if s := m.Stats(); len(all) != 16 || s.HugeChunks != 0 || s.Registered {
+		if s := m.Stats(); len(all) != 16 || s.HugeBytes != 0 || s.Registered {
 			t.Errorf("%d buffers, %+v", len(all), s)
 		}
 		var w reactor.Waiter

@@ -17,6 +17,27 @@ type EngineInfo struct {
 	Cores      []uint32  `json:"cores" doc:"with a reactor"`
 	CPU        EngineCPU `json:"cpu"`
 	Abilities  []string  `json:"abilities" doc:"what this build on this machine can do, such as tcp, rdma, iopoll"`
+
+	Memory []EngineMemory `json:"memory" doc:"buffers for I/O, of each reactor"`
+}
+
+// EngineMemory is a reactor's memory for I/O.
+type EngineMemory struct {
+	Reactor         string `json:"reactor"`
+	LimitBytes      uint64 `json:"limit_bytes" doc:"the most there may be"`
+	ReadyBytes      uint64 `json:"ready_bytes" doc:"what there is"`
+	InUseBytes      uint64 `json:"in_use_bytes"`
+	HugeBytes       uint64 `json:"huge_bytes" doc:"what there is of hugepages"`
+	WhyNotHuge      string `json:"why_not_huge,omitempty" doc:"why that is not all"`
+	Registered      bool   `json:"registered" doc:"all there is is registered with the reactor's ring"`
+	WhyUnregistered string `json:"why_not_registered,omitempty"`
+}
+
+// EngineHeap is the memory of everything but I/O.
+type EngineHeap struct {
+	Bytes            uint64 `json:"bytes" doc:"objects that are in use, and those that the collector has not found to be free"`
+	AllocatedObjects uint64 `json:"allocated_objects" doc:"since the start"`
+	Collections      uint64 `json:"collections" doc:"cycles of the garbage collector since the start"`
 }
 
 // EngineCPU is the processor as the engine uses it.
@@ -138,7 +159,9 @@ type EngineCancelParams struct {
 }
 
 var (
-	EngineGetInfo   = reads[None, EngineInfo]("engine_info", Always, "Tell what this engine is and runs on.")
+	EngineGetInfo = reads[None, EngineInfo]("engine_info", Always, "Tell what this engine is and runs on.")
+	EngineGetHeap = reads[None, EngineHeap]("engine_get_heap", Always,
+		"Count what the engine has allocated on the Go heap, exactly: the reactors stand still for it, some tens of microseconds.")
 	EngineGetHealth = reads[None, EngineHealth]("engine_health", Always,
 		"Tell the engine's health as one state, with every reason for it.")
 	EngineGetSchema = reads[EngineGetSchemaParams, EngineSchema]("engine_get_schema", Always,
