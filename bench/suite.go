@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"time"
@@ -315,8 +316,8 @@ func (s *suite) memory(kind string) func(context.Context) error {
 	}
 }
 
-// allocations counts what both ends allocate for a number of requests. Asking the engine makes it allocate; that is measured by
-// asking twice, and taken away.
+// allocations counts what both ends allocate for a request: the difference of a long run and a short one, so that what asking and
+// beginning a run take falls out.
 func (s *suite) allocations(ctx context.Context) error {
 	spec := TargetSpec{Kind: "mem", Bytes: s.cfg.Size, BlockSize: 4096}
 	return s.engine(ctx, reactor.Adaptive, func(e *Engine) error {
@@ -331,29 +332,48 @@ func (s *suite) allocations(ctx context.Context) error {
 			{RW: "randwrite", BlockBytes: 4096, Depth: 32, Jobs: 1, Seed: 1, Number: n},
 			{RW: "write", BlockBytes: 128 << 10, Depth: 8, Jobs: 1, Seed: 1, Number: n / 8},
 		} {
-			first := w
-			first.Number /= 10 // the first requests make what later ones use again
-			if _, err := remote.Run(ctx, first, Options{}); err != nil {
-				return err
-			}
-			var at [4]float64
-			for i := range at {
-				if i == 3 {
-					run, err := remote.Run(ctx, w, Options{})
-					if err != nil {
-						return err
-					}
-					s.report.Allocs = append(s.report.Allocs, AllocRow{What: remote.Name() + " " + w.Name(), IOs: run.Total.Ops, Client: run.AllocsPerIO})
-				}
-				if at[i], err = e.Mallocs(ctx); err != nil {
+			short := w
+			short.Number /= 10
+			var of [3]allocated // the first makes what later ones use again
+			for i, w := range []Workload{short, short, w} {
+				if of[i], err = allocatedBy(ctx, remote, e, w); err != nil {
 					return err
 				}
 			}
-			row := &s.report.Allocs[len(s.report.Allocs)-1]
-			row.Engine = max(0, at[3]-at[2]-(at[2]-at[1])) / float64(row.IOs)
+			ios := of[2].ios - of[1].ios
+			s.report.Allocs = append(s.report.Allocs, AllocRow{
+				What: remote.Name() + " " + w.Name(), IOs: ios,
+				Client: max(0, of[2].client-of[1].client) / float64(ios), Engine: max(0, of[2].engine-of[1].engine) / float64(ios),
+			})
 		}
 		return nil
 	})
+}
+
+// allocated is the objects that both ends have allocated in a run.
+type allocated struct {
+	ios            uint64
+	client, engine float64
+}
+
+// allocatedBy runs w. The count is exact: the runtime stops the world for it, before and after the run.
+func allocatedBy(ctx context.Context, t Target, e *Engine, w Workload) (a allocated, err error) {
+	var before, after runtime.MemStats
+	engine, err := e.Mallocs(ctx)
+	if err != nil {
+		return a, err
+	}
+	runtime.ReadMemStats(&before)
+	run, err := t.Run(ctx, w, Options{})
+	if err != nil {
+		return a, err
+	}
+	runtime.ReadMemStats(&after)
+	if a.engine, err = e.Mallocs(ctx); err != nil {
+		return a, err
+	}
+	a.ios, a.client, a.engine = run.Total.Ops, float64(after.Mallocs-before.Mallocs), a.engine-engine
+	return a, nil
 }
 
 // idle measures an engine that has a host attached and nothing to do, in each policy.
