@@ -128,6 +128,9 @@ func benchmark(b *testing.B, kind bdev.Kind, blocks uint64, depth int) {
 	if err := p.Export(context.Background()); err != nil {
 		b.Fatal(err)
 	}
+	if err := reg.Unregister(context.Background(), "m"); err != nil { // a gigabyte of memory
+		b.Fatal(err)
+	}
 	if err := g.Stop(context.Background()); err != nil {
 		b.Fatal(err)
 	}
