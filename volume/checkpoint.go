@@ -205,9 +205,11 @@ func (c *checkpoint) committed(s bdev.Status) {
 // fail takes a checkpoint back. What it has written is not referred to; the log keeps everything, and takes no more (V-31).
 func (c *checkpoint) fail() {
 	v := c.v
+	if c.step != checkpointCommit { // the pool has taken them over, and makes no commit any more
+		v.givePages(c.places)
+	}
 	c.step = checkpointNone
 	v.tree.commitFailed()
-	v.givePages(c.places)
 	c.commit.reset()
 	v.unsafe(c.status)
 }

@@ -80,6 +80,7 @@ type committer struct {
 	spare  *commitPart
 	later  reactor.Deferred
 	failed bdev.Status
+	held   *event // a check lets no commit begin, and waits for the end of the last
 }
 
 // commitPart writes one page.
@@ -104,7 +105,7 @@ func (p *Pool) enlist(m *commitMessage) {
 
 // Run begins a commit with what gathered.
 func (c *committer) Run() {
-	if c.step != commitIdle || len(c.next) == 0 {
+	if c.step != commitIdle || len(c.next) == 0 || c.held != nil {
 		return
 	}
 	p := c.p
@@ -255,6 +256,9 @@ func (c *committer) end(s bdev.Status) {
 			c.next[i] = nil
 		}
 		c.next = c.next[:0]
+	}
+	if c.held != nil {
+		c.held.say(c.failed)
 		return
 	}
 	c.Run()

@@ -77,6 +77,7 @@ type flusher struct {
 	next   int // the next item that no homing has
 	active int // homings under way
 	failed bdev.Status
+	ending bool // nothing more is begun; what is under way ends by itself
 
 	homings []homing
 	spare   *homing
@@ -86,7 +87,7 @@ type flusher struct {
 func (f *flusher) make(v *Volume) {
 	f.v = v
 	f.items = make([]homeItem, 0, itemsMax)
-	f.homings = make([]homing, homingsMax)
+	f.homings = make([]homing, max(1, min(homingsMax, v.tree.c.max/2/changePages)))
 	for i := range f.homings {
 		h := &f.homings[i]
 		h.f, h.next = f, f.spare
@@ -99,10 +100,23 @@ func (f *flusher) make(v *Volume) {
 // busy reports that something is under way.
 func (f *flusher) busy() bool { return f.state != flushIdle && f.state != flushEnded || f.active > 0 }
 
-// close lets no pass begin any more.
+// close lets nothing begin any more. What is under way ends first: its memory is the flusher's.
 func (f *flusher) close() {
 	f.v.r.StopTimer(&f.timer)
-	f.state = flushEnded
+	f.ending = true
+	if f.state == flushIdle {
+		f.state = flushEnded
+	}
+}
+
+// over reports that the flusher is not to go on, and ends it. It is called where nothing of it is under way.
+func (f *flusher) over() bool {
+	if f.ending {
+		f.state = flushEnded
+		f.v.forced()
+		f.v.checkIdle()
+	}
+	return f.ending
 }
 
 // release gives back what it holds of its reactor.
@@ -144,6 +158,9 @@ func (f *flusher) Run() {
 	case flushIdle:
 		f.begin()
 	case flushGrace:
+		if f.over() {
+			return
+		}
 		f.state = flushHoming
 		f.round()
 	}
@@ -172,6 +189,9 @@ func (f *flusher) begin() {
 
 // read takes the next window.
 func (f *flusher) read() {
+	if f.over() {
+		return
+	}
 	if ends, why := f.rd.Ends(); ends || f.rd.Follow().Offset >= f.limit {
 		if why != nil {
 			f.v.wound(why)
@@ -186,6 +206,9 @@ func (f *flusher) read() {
 
 // WindowRead takes a window. Reads that looked home before may not see it change under them: their grace is waited for.
 func (f *flusher) WindowRead(rd *wal.Reader, s bdev.Status) {
+	if f.over() {
+		return
+	}
 	if s != bdev.StatusOK {
 		f.v.unsafe(s)
 		return
@@ -206,14 +229,14 @@ func (f *flusher) WindowRead(rd *wal.Reader, s bdev.Status) {
 func (f *flusher) round() {
 	records := f.rd.Records()
 	f.items, f.next = f.items[:0], 0
-	room := (f.v.tree.roomLeft() - homingsMax*changePages) / (int(f.v.tree.root.levels) + 1)
+	room := f.v.tree.roomLeft() - len(f.homings)*changePages
 	first := f.record
 	for f.record < len(records) {
 		r := &records[f.record]
 		if r.Kind.Event() {
 			break
 		}
-		if room -= int((r.Block+r.Blocks-1)>>f.v.shape.shift - r.Block>>f.v.shape.shift + 1); room < 0 || !f.take(r) {
+		if room -= f.v.tree.pagesAbove(r.Block>>f.v.shape.shift, (r.Block+r.Blocks-1)>>f.v.shape.shift); room < 0 || !f.take(r) {
 			break
 		}
 		f.record++
@@ -283,6 +306,9 @@ func (f *flusher) goOn() {
 	if f.active > 0 {
 		return
 	}
+	if f.over() {
+		return
+	}
 	if f.failed != bdev.StatusOK {
 		v.unsafe(f.failed)
 		return
@@ -322,6 +348,9 @@ func (f *flusher) homed(h *homing, s bdev.Status) {
 func (f *flusher) checkpointed() {
 	v := f.v
 	f.force = false
+	if f.over() {
+		return
+	}
 	switch {
 	case f.record < len(f.rd.Records()):
 		f.state = flushHoming

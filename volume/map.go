@@ -117,6 +117,18 @@ const changePages = 2 * (mapLevels + 1)
 // roomLeft is how many pages more may become dirty.
 func (t *mapTree) roomLeft() int { return t.c.max - t.c.dirty - t.c.promised }
 
+// pagesAbove is how many pages the changes of a run of clusters make dirty at most: their leaves, and those above.
+func (t *mapTree) pagesAbove(first, last uint64) int {
+	n := 0
+	a, _ := t.shape.Leaf(first)
+	b, _ := t.shape.Leaf(last)
+	for range int(t.root.levels) + 1 {
+		n += int(b-a) + 1
+		a, b = a/RefsMax, b/RefsMax
+	}
+	return n
+}
+
 // room reports whether a change may begin. If not, a commit has to end first.
 func (t *mapTree) room() bool { return t.roomLeft() >= changePages }
 

@@ -80,6 +80,7 @@ type Pool struct {
 	name     Name
 	pages    uint64
 	problems []string // of deletions that did not end
+	checking checking
 }
 
 // open gets hold of the device.

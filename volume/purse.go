@@ -41,14 +41,17 @@ type purse struct {
 	mapPages int     // reserved for the next checkpoint
 	places   []Place // for placed writes
 
-	ask      askMessage
-	asking   bool
-	askDone  *event // control work that waits for the answer
-	poolFull bool   // the pool has answered that it has no more
-	stalled  bool   // it has, but what is on its way home will give some back
+	ask     askMessage
+	asking  bool
+	askDone *event // control work that waits for the answer
+	asker   *op    // for which the pool is asked
+	refused *op    // for which it has no more
+	stalled bool   // the pool has no more, but what is on its way home will give some back
+
+	ckptWaits int // pages that a checkpoint waits for
+	ckptExtra int // and those of them that were not reserved
 
 	homeWaits []*homing // for a place
-	ckptWaits int       // pages that a checkpoint waits for
 }
 
 // askMessage asks the pool for space, and brings it. Lists are kept for the next time.
@@ -56,9 +59,13 @@ type askMessage struct {
 	v *Volume
 
 	credits credits // to be reserved
+	least   credits // so much of them helps already
+	class   Class
+	refill  int     // pages to be reserved for checkpoints
 	places  int     // clusters for placed writes, not reserved before
 	homes   int     // clusters that are reserved
 	single  int     // pages that are reserved
+	extra   int     // pages that are not
 	giveUp  credits // no longer needed
 	unused  []Place // pages that were not used
 
@@ -66,8 +73,12 @@ type askMessage struct {
 	gotPlaces  []Place
 	gotHomes   []Place
 	gotSingle  []Place
+	full       bool
 	back       bool
 }
+
+// isNone says that there is nothing of them.
+func (a credits) isNone() bool { return a == credits{} }
 
 // creditsFor is what dirty clusters need at most: a place each, and the pages of the map on the way to it, one more for a map that grows.
 func (v *Volume) creditsFor(clusters int, place bool) credits {
@@ -98,14 +109,16 @@ func (v *Volume) credit(r *wal.Record, n credits) {
 const ahead = 32
 
 // askPool asks for credits and for places of placed writes. Who needs them asks again when the answer is there.
-func (v *Volume) askPool(n credits, places int) {
+func (v *Volume) askPool(o *op, n credits, places int, class Class) {
 	if v.asking {
 		return
 	}
 	a := &v.ask
+	v.asker, a.class = o, class
 	if !v.have.covers(n) {
-		a.credits = n.minus(v.have).plus(v.creditsFor(ahead, true))
-		a.credits.clusters, a.credits.pages = max(a.credits.clusters, 0), max(a.credits.pages, 0)
+		a.least = n.minus(v.have)
+		a.least.clusters, a.least.pages = max(a.least.clusters, 0), max(a.least.pages, 0)
+		a.credits = a.least.plus(v.creditsFor(ahead, true))
 	}
 	if places > len(v.places) {
 		a.places = places - len(v.places) + placedClustersMax
@@ -115,7 +128,7 @@ func (v *Volume) askPool(n credits, places int) {
 
 func (v *Volume) sendAsk() {
 	v.asking, v.ask.back = true, false
-	v.ask.homes, v.ask.single = len(v.homeWaits), v.ckptWaits
+	v.ask.homes, v.ask.single, v.ask.extra = len(v.homeWaits), v.ckptWaits, v.ckptExtra
 	v.r.Send(v.pool.r, &v.ask)
 }
 
@@ -137,11 +150,17 @@ func (p *Pool) answer(a *askMessage) {
 	for _, x := range a.unused {
 		al.GiveBack(x, 1)
 	}
-	for _, n := range [2]credits{a.credits, {min(a.credits.clusters, placedClustersMax), a.credits.pages}} {
-		if n != (credits{}) && al.Reserve(n.need(), Ordinary) {
-			a.gotCredits = n
-			break
-		}
+	if al.Reserve(credits{pages: a.refill}.need(), Freeing) {
+		a.gotCredits.pages = a.refill
+	}
+	switch {
+	case a.credits.isNone():
+	case al.Reserve(a.credits.need(), Ordinary):
+		a.gotCredits = a.gotCredits.plus(a.credits)
+	case al.Reserve(a.least.need(), a.class):
+		a.gotCredits = a.gotCredits.plus(a.least)
+	default:
+		a.full = true
 	}
 	a.gotPlaces = slices.Grow(a.gotPlaces[:0], a.places)[:a.places]
 	a.gotPlaces = a.gotPlaces[:al.GrantClusters(a.gotPlaces, Ordinary)]
@@ -149,6 +168,10 @@ func (p *Pool) answer(a *askMessage) {
 	al.TakeClusters(a.gotHomes)
 	a.gotSingle = slices.Grow(a.gotSingle[:0], a.single)[:a.single]
 	al.TakePages(a.gotSingle)
+	if n := len(a.gotSingle); a.extra > 0 {
+		a.gotSingle = slices.Grow(a.gotSingle, a.extra)[:n+a.extra]
+		a.gotSingle = a.gotSingle[:n+al.GrantPages(a.gotSingle[n:], Freeing)]
+	}
 }
 
 // answered takes what the pool gave.
@@ -156,10 +179,11 @@ func (v *Volume) answered() {
 	a := &v.ask
 	v.asking = false
 	v.have = v.have.plus(a.gotCredits)
-	full := a.credits != (credits{}) && a.gotCredits == (credits{}) || a.places > 0 && len(a.gotPlaces) == 0
+	full := a.full || a.places > 0 && len(a.gotPlaces) == 0
+	lacking := a.single+a.extra > 0 && len(a.gotSingle) < a.single+a.extra
 	v.places = append(v.places, a.gotPlaces...)
 	homes, single := a.gotHomes, a.gotSingle
-	a.credits, a.giveUp, a.gotCredits, a.places = credits{}, credits{}, credits{}, 0
+	a.credits, a.least, a.giveUp, a.gotCredits, a.places, a.refill, a.full = credits{}, credits{}, credits{}, credits{}, 0, 0, false
 	a.unused, a.gotPlaces = a.unused[:0], a.gotPlaces[:0]
 
 	waits := v.homeWaits[:len(homes)]
@@ -168,7 +192,7 @@ func (v *Volume) answered() {
 	}
 	if len(single) > 0 {
 		v.ckpt.places = append(v.ckpt.places, single...)
-		v.ckptWaits = 0
+		v.ckptWaits, v.ckptExtra = 0, 0
 	}
 	for len(waits) > 0 { // those may ask for more
 		h := waits[0]
@@ -177,10 +201,14 @@ func (v *Volume) answered() {
 		waits = v.homeWaits[:len(waits)]
 		h.placed()
 	}
-	if len(single) > 0 {
+	switch {
+	case lacking:
+		v.ckpt.status = bdev.StatusNoSpace
+		v.ckpt.fail()
+	case len(single) > 0:
 		v.ckpt.seal()
 	}
-	if !v.asking && (v.ckptWaits > 0 || len(v.homeWaits) > 0) {
+	if !v.asking && (v.ckptWaits+v.ckptExtra > 0 || len(v.homeWaits) > 0) {
 		v.sendAsk()
 	}
 	if e := v.askDone; e != nil {
@@ -200,9 +228,12 @@ func (v *Volume) answered() {
 			v.force((*stall)(v))
 		}
 	}
-	v.poolFull = full
+	if full {
+		v.refused = v.asker
+	}
+	v.asker = nil
 	v.letPass()
-	v.poolFull = false
+	v.refused = nil
 	v.checkIdle()
 }
 
@@ -253,10 +284,15 @@ func (v *Volume) changed(cluster uint64) {
 func (v *Volume) cleaned() { v.have = v.have.plus(unpack(v.dirty.takeSurplus())) }
 
 // takePages lets the checkpoint have places for so many pages.
+//
+// Each change of the map has brought credits for its pages, but a cluster that is written again and again keeps those of two changes
+// only. What is lacking then comes out of what is promised to nothing, and in the end out of the allocator's cushion.
 func (v *Volume) takePages(n int) {
-	invariant.Check(n <= v.mapPages, "volume: a checkpoint with more pages than were reserved for it")
-	v.mapPages -= n
-	v.ckptWaits = n
+	reserved := min(n, v.mapPages)
+	v.mapPages -= reserved
+	free := min(n-reserved, v.have.pages)
+	v.have.pages -= free
+	v.ckptWaits, v.ckptExtra = reserved+free, n-reserved-free
 	if !v.asking {
 		v.sendAsk()
 	}
@@ -264,6 +300,14 @@ func (v *Volume) takePages(n int) {
 
 // settlePages lets what a checkpoint did not need be used for what comes, and gives the pool back what is too much.
 func (v *Volume) settlePages() {
+	if short := min(checkpointReserve-v.mapPages, v.have.pages); short > 0 {
+		v.mapPages += short
+		v.have.pages -= short
+	}
+	if short := checkpointReserve - v.mapPages; short > checkpointReserve/2 && !v.asking {
+		v.ask.refill = short
+		v.sendAsk()
+	}
 	if over := v.mapPages - checkpointReserve; over > 0 {
 		v.mapPages -= over
 		v.have.pages += over

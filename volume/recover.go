@@ -1,6 +1,7 @@
 package volume
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/pollux-storage/pollux/bdev"
@@ -64,53 +65,48 @@ func (v *Volume) readLog(f func(rd *wal.Reader) error) (*wal.Log, *wal.Recovery,
 	}
 }
 
-// claimPlaced takes the places that the log's placed records name out of the allocator, before anybody is given any. A placed record whose
-// data is not there was not durable: the log ends before it.
+// claimPlaced takes the places that the log's placed records name out of the allocator, before anybody is given any, and decides where the
+// log ends on their account.
 func (v *Volume) claimPlaced() error {
-	per := uint64(v.shape.Blocks())
-	crcs := make([]uint32, per)
-	data := pageMemory(int(per))
+	k := placedCheck{per: uint64(v.shape.Blocks()), cut: maxLSN, durable: v.page.Durable}
+	crcs := make([]uint32, k.per)
+	data := pageMemory(int(k.per))
 	log, _, err := v.readLog(func(rd *wal.Reader) error {
 		for i := range rd.Records() {
 			r := &rd.Records()[i]
+			k.supersede(r)
 			if r.Kind != wal.KindPlaced {
 				continue
 			}
-			var places []Place
-			for k := range int(r.Blocks / per) {
-				place := placedAt(rd.Payload(r), k, int(per), crcs)
-				whole := true
-				if err := v.pool.disk.read(place, data); err != nil {
-					return err
-				}
+			for n := range r.Blocks / k.per {
+				place := placedAt(rd.Payload(r), int(n), int(k.per), crcs)
+				k.places = append(k.places, placedPlace{r.LSN, place})
+				err := v.pool.disk.read(place, data)
 				for b := range crcs {
-					whole = whole && wal.PageCRC(data[b*PageBytes:][:PageBytes]) == crcs[b]
-				}
-				if !whole {
-					v.cutBefore = r.LSN
-					rd.Cut(i, fmt.Errorf("%w: LSN %d names place %d, and its data is not there", wal.ErrEnd, r.LSN, place))
-					return nil
-				}
-				places = append(places, place)
-			}
-			var failed error
-			if err := v.pool.r.Call(func() {
-				for _, place := range places {
-					if !v.pool.alloc.Claim(place, per) {
-						failed = fmt.Errorf("%w: LSN %d names place %d, which is in use", ErrPoolCorrupt, r.LSN, place)
+					if err != nil || wal.PageCRC(data[b*PageBytes:][:PageBytes]) != crcs[b] {
+						k.missing = append(k.missing, missingBlock{lsn: r.LSN, block: r.Block + n*k.per + uint64(b)})
 					}
 				}
-			}); err != nil {
-				return err
-			}
-			if failed != nil {
-				return failed
 			}
 		}
+		k.durable = max(k.durable, rd.Durable())
 		return nil
 	})
 	if err != nil {
 		return err
+	}
+	if k.decide(); k.cut != maxLSN {
+		v.cutBefore = k.cut
+	}
+	var failed error
+	if err := v.pool.r.Call(func() {
+		for _, p := range k.places {
+			if p.lsn < k.cut && !v.pool.alloc.Claim(p.place, k.per) {
+				failed = fmt.Errorf("%w: LSN %d names place %d, which is in use", ErrPoolCorrupt, p.lsn, p.place)
+			}
+		}
+	}); err != nil || failed != nil {
+		return errors.Join(err, failed)
 	}
 	return v.r.Call(log.Close)
 }
@@ -161,7 +157,7 @@ func (v *Volume) recover() error {
 		}
 		if wound != nil {
 			v.failed, v.page.Flags = bdev.StatusReadOnly, v.page.Flags|VolumeWounded
-			v.flusher.state = flushEnded
+			v.flusher.state, v.flusher.ending = flushEnded, true
 			e.say(bdev.StatusOK)
 			return
 		}
@@ -209,7 +205,7 @@ func (v *Volume) recordNeeds(r *wal.Record) need {
 	default:
 		head := min(-r.Block&(per-1), r.Blocks)
 		n.dirty.blocks = int(head + (r.Blocks-head)&(per-1))
-		n.credits = v.creditsFor(clusters, true)
+		n.credits = v.creditsFor(clusters, false)
 	}
 	return n
 }
@@ -222,7 +218,7 @@ func (v *Volume) haveCredits(n credits) error {
 		if err := v.r.Call(func() {
 			if have = v.have.covers(n); !have {
 				v.askDone = e
-				v.askPool(n, 0)
+				v.askPool(nil, n, 0, Freeing)
 			}
 		}); err != nil || have {
 			return err

@@ -28,7 +28,7 @@ type need struct {
 func (v *Volume) needs(o *op, blocks uint64, placed bool) need {
 	shift := v.shape.shift
 	clusters := int((o.at+blocks-1)>>shift-o.at>>shift) + 1
-	n := need{dirty: dirtyRoom{clusters: clusters}, credits: v.creditsFor(clusters, !placed)}
+	n := need{dirty: dirtyRoom{clusters: clusters}, credits: v.creditsFor(clusters, !placed && o.q.Kind == bdev.Write)}
 	switch {
 	case placed:
 		n.log, n.dirty.placed, n.places = 1, clusters, clusters
@@ -49,12 +49,17 @@ func (v *Volume) reserve(o *op, n *need) bool {
 		o.fail(v.failed)
 		return false
 	case !v.have.covers(n.credits) || len(v.places) < n.places:
-		if v.poolFull {
+		if v.refused == o {
+			v.refused = nil
 			o.fail(bdev.StatusNoSpace)
 			return false
 		}
+		class := Ordinary
+		if o.q.Kind != bdev.Write {
+			class = Freeing
+		}
 		if !v.stalled {
-			v.askPool(n.credits, n.places)
+			v.askPool(o, n.credits, n.places, class)
 		}
 	case !v.dirty.reserve(n.dirty):
 		v.hurry()
@@ -155,6 +160,9 @@ func (v *Volume) letPass() {
 			break // it has to wait on
 		}
 		v.doorList.pop()
+		if v.asker == o {
+			v.asker = nil
+		}
 		o.fail(bdev.StatusBusy)
 		o.issued()
 	}

@@ -125,12 +125,18 @@ func (v *Volume) gate(k bdev.Kind) bdev.Status {
 // unsafe is what remains when home or the map cannot be written: everything acknowledged is in the log, which is kept; nothing more is
 // taken.
 func (v *Volume) unsafe(bdev.Status) {
-	v.flusher.state = flushEnded
-	v.failed = bdev.StatusReadOnly
+	f := &v.flusher
+	if v.failed = bdev.StatusReadOnly; f.ending {
+		return
+	}
+	f.close()
 	v.log.Fail(bdev.StatusReadOnly)
 	v.ckpt.tell(bdev.StatusReadOnly)
 	v.roomFreed()
-	v.forced()
+	if f.state == flushEnded {
+		v.forced()
+	}
+	v.checkIdle()
 }
 
 // wound is what remains when the log cannot be read where it was durable.
@@ -157,6 +163,7 @@ func (v *Volume) LogDurable(_ *wal.Waiter, s bdev.Status) {
 		return
 	}
 	v.hurry()
+	v.checkIdle()
 }
 
 // force lets run run when everything written by now is home, a checkpoint says so, and the tail has moved. Tests use it in place of

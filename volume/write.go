@@ -187,14 +187,17 @@ func (s *segment) EntryWritten(e *wal.Entry, st bdev.Status) {
 		v.dirty.unreserve(s.need.dirty)
 		v.insert(&e.Record, e.CRCs, s.page, s.crcs)
 		v.credit(&e.Record, s.need.credits)
+		v.due()
 		invariant.Check(e.LSN > s.op.last, "volume: an op's records out of order")
 		s.op.last = e.LSN
 		if uint64(v.log.Head()-v.flusher.home.Offset) > v.log.Size()/passParts {
 			v.hurry()
 		}
 	} else {
-		if e.Kind == wal.KindPlaced {
-			v.givePlaces(s.places)
+		// The places of a placed record are not given back: it may stand in the log, and whoever gets them would make it a lie. They
+		// are free when the pool is opened again.
+		if v.failed == bdev.StatusOK {
+			v.failed = bdev.StatusReadOnly
 		}
 		v.dirty.unreserve(s.need.dirty)
 		v.have = v.have.plus(s.need.credits)

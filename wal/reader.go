@@ -38,6 +38,8 @@ type Reader struct {
 	from   Windowed
 	sought bool // no batch was accepted since Seek
 
+	durable LSN // the highest mark that an accepted header knew
+
 	records []Record
 	starts  []start
 	crcs    []uint32 // of the pages of the window
@@ -106,6 +108,9 @@ func (rd *Reader) Next(limit Offset, to Windowed) {
 
 // Ends reports that nothing follows the window, and why: nil if the limit is reached.
 func (rd *Reader) Ends() (bool, error) { return rd.ends, rd.why }
+
+// Durable is the highest durable mark that the headers read so far knew.
+func (rd *Reader) Durable() LSN { return rd.durable }
 
 // Follow is what the next window must follow.
 func (rd *Reader) Follow() Follow { return rd.next }
@@ -183,7 +188,7 @@ func (rd *Reader) parse() {
 			rd.end(err)
 			return
 		}
-		rd.torn = nil
+		rd.torn, rd.durable = nil, max(rd.durable, h.durable)
 		rd.take(page, &h)
 		rd.sought = false
 	}
