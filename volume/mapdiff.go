@@ -46,6 +46,9 @@ type diffSide struct {
 	root mapRoot
 }
 
+// side is the map as the last commit left it.
+func (t *mapTree) side() diffSide { return diffSide{t.mapOwner, t.committed} }
+
 // mapPage is a page of a map, as the walk reports it.
 type mapPage struct {
 	place Place
