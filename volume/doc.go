@@ -11,6 +11,8 @@
 //   - Handed out, referred to, resting, free: a page is exactly one of these, and the allocator's counters are the bits'.
 //   - Space is reserved before it is needed; taking what was reserved cannot fail.
 //   - A page that is read is known by its kind, pool, volume, level and index, and by the CRC that the one who refers to it kept.
+//   - A dirty block leaves the dirty map by the LSN that went home; one that was written again meanwhile stays.
+//   - A page of a map that a commit has frozen does not change any more; what is changed meanwhile is a copy.
 //
 // Units: a page is 4096 bytes. A Place is the number of a page on the pool's device, and Place 0 is no place. A cluster is 16 to 256
 // pages, the same in the whole pool, and begins at a multiple of its size. Sizes of volumes are bytes. docs/format.md draws every byte.

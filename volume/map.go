@@ -1,6 +1,10 @@
 package volume
 
 import (
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
 	"github.com/pollux-storage/pollux/bdev"
 	"github.com/pollux-storage/pollux/internal/invariant"
 )
@@ -70,7 +74,8 @@ type mapTree struct {
 
 // newMapTree opens a map at a root that was committed.
 func newMapTree(c *pageCache, o mapOwner, root mapRoot, readOnly bool) *mapTree {
-	invariant.Check(root.levels <= mapLevels, "volume: a map higher than any volume needs")
+	_, dirty := root.ref.frame()
+	invariant.Check(root.levels <= mapLevels && !dirty, "volume: a map opened at what no commit has left")
 	t := &mapTree{mapOwner: o, c: c, root: root, committed: root, readOnly: readOnly}
 	for l := range t.dirty {
 		t.dirty[l], t.frozen[l], t.sealed[l] = noFrames, noFrames, noFrames
@@ -101,8 +106,16 @@ func (w *mapWaiter) init(done mapFound) {
 // fault says why the last entry was not found, if it was for what stands on the device.
 func (w *mapWaiter) fault() error { return w.page.fault }
 
-// emptyLeaf is the leaf where there is none. It is not written to.
-var emptyLeaf [PageBytes]byte
+// emptyLeaf is the leaf where there is none. All maps share it, so that a write to it must not go unseen: its memory takes none.
+var emptyLeaf = readOnlyZeros()
+
+func readOnlyZeros() []byte {
+	b, err := unix.Mmap(-1, 0, PageBytes, unix.PROT_READ, unix.MAP_ANONYMOUS|unix.MAP_PRIVATE)
+	if err != nil {
+		panic(fmt.Sprintf("volume: mapping a page of zeros: %v", err))
+	}
+	return b
+}
 
 // find looks for the entry of a cluster, to read it. If all pages on the way are in memory, or one of them cannot be had, it gives the
 // result now; else w hears. The entry is lent until the tree or the cache is used again.
@@ -129,7 +142,8 @@ func (t *mapTree) pagesAbove(first, last uint64) int {
 	return n
 }
 
-// room reports whether a change may begin. If not, a commit has to end first.
+// room reports whether a change may begin. If not, a commit has to end first: one of this map if it has dirty pages; else pageCache.await
+// tells when another's has.
 func (t *mapTree) room() bool { return t.roomLeft() >= changePages }
 
 // change is find for an entry that is to be changed: the entry may be written to as long as it is lent. There is room.
@@ -177,7 +191,7 @@ func (t *mapTree) descend(w *mapWaiter, ref Ref, level uint8) (e Entry, s bdev.S
 	at.of(leaf)
 	for {
 		if ref.IsZero() {
-			return t.shape.Entry(emptyLeaf[:], 0), bdev.StatusOK, true
+			return t.shape.Entry(emptyLeaf, 0), bdev.StatusOK, true
 		}
 		f, ok := ref.frame()
 		if !ok {
@@ -338,4 +352,5 @@ func (t *mapTree) close() {
 	}
 	t.dirtyN = 0
 	t.root = t.committed
+	t.c.madeRoom()
 }

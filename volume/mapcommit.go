@@ -174,6 +174,7 @@ func (t *mapTree) commitDone() {
 			t.c.offer(f, false)
 		}
 	}
+	t.c.madeRoom()
 }
 
 // commitFailed takes a commit back that was not written, or not wholly. What it wrote is not referred to.
@@ -193,6 +194,7 @@ func (t *mapTree) commitFailed() {
 		}
 	}
 	t.frozenN = 0
+	t.c.madeRoom()
 }
 
 func (t *mapTree) unfreeze(f int32) {

@@ -195,7 +195,7 @@ func (d *mapDiff) leafOf(s int) []byte {
 	if d.level[0].kind[s] == diffPaged {
 		return d.memory[0][s]
 	}
-	return emptyLeaf[:]
+	return emptyLeaf
 }
 
 // nextEntry finds the next entry that differs, in the leaf that the walk stands on.

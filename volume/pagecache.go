@@ -145,9 +145,10 @@ type pageCache struct {
 	odd      uint64  // its multiplier
 	free     int32   // the first free frame
 	evict    frameList
-	dirty    int // frames that are dirty, frozen or sealed
-	promised int // those that changes under way may make dirty
-	max      int // of both
+	dirty    int         // frames that are dirty, frozen or sealed
+	promised int         // those that changes under way may make dirty
+	max      int         // of both
+	crowd    roomWaiters // who waits for room
 	sources  []pageSource
 	pageReads
 	stats pageCacheStats
@@ -181,6 +182,9 @@ func (c *pageCache) addSource(p pager, pool uuid.UUID, pages uint64) (source int
 	c.sources = append(c.sources, pageSource{p, pool, pages})
 	return int16(len(c.sources) - 1)
 }
+
+// growSource notes that a pool's device has more pages than before.
+func (c *pageCache) growSource(source int16, pages uint64) { c.sources[source].pages = pages }
 
 // dropSource forgets all pages of a pool, none of which is dirty or being read. Its number is not used again.
 func (c *pageCache) dropSource(source int16) {
@@ -291,5 +295,40 @@ func (c *pageCache) keep(f int32) {
 	if fr := &c.frames[f]; fr.listed {
 		c.evict.remove(c.frames, f)
 		fr.listed = false
+	}
+}
+
+// roomWaiter waits until fewer pages are dirty. It is part of its owner, and in one list at most.
+type roomWaiter struct {
+	next  *roomWaiter
+	owner roomOwner
+	waits bool
+}
+
+// roomOwner hears that there may be room; others who waited may have taken it again.
+type roomOwner interface{ roomMade(w *roomWaiter) }
+
+type roomWaiters struct{ head, tail *roomWaiter }
+
+// await lets w's owner hear when a commit has ended.
+func (c *pageCache) await(w *roomWaiter) {
+	invariant.Check(!w.waits, "volume: waits for room twice")
+	w.waits, w.next = true, nil
+	if c.crowd.tail == nil {
+		c.crowd.head = w
+	} else {
+		c.crowd.tail.next = w
+	}
+	c.crowd.tail = w
+}
+
+// madeRoom tells those who waited until now, in order.
+func (c *pageCache) madeRoom() {
+	w := c.crowd.head
+	for c.crowd = (roomWaiters{}); w != nil; {
+		next := w.next
+		w.waits, w.next = false, nil
+		w.owner.roomMade(w)
+		w = next
 	}
 }

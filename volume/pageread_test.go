@@ -2,6 +2,7 @@ package volume
 
 import (
 	"errors"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"testing"
@@ -82,6 +83,20 @@ func TestMapPageThatIsNotWhatItShouldBe(t *testing.T) {
 				t.Error("the leaf beside it cannot be read")
 			}
 		})
+	}
+}
+
+// What lies past the end of the pool's device is no place, until the device has grown.
+func TestMapPlacePastTheEndOfThePool(t *testing.T) {
+	w := twoLevels(t, 2)
+	w.c.growSource(w.source, uint64(w.top)+1) // the clusters are far above
+	w.fault = func(*pageRead) bdev.Status { return bdev.StatusOK }
+	if f := w.find(w.head, &w.image, 6, false); !w.readOne() || !w.readOne() || f.status != bdev.StatusCorrupt {
+		t.Errorf("a place past the end: %v", f.status)
+	}
+	w.c.growSource(w.source, worldPages)
+	if f := w.find(w.head, &w.image, 6, false); !w.readOne() || f.status != bdev.StatusOK {
+		t.Errorf("after growing: %v", f.status)
 	}
 }
 
@@ -280,11 +295,18 @@ func TestMapChangesStopAtTheLimit(t *testing.T) {
 	if changed == 0 || w.c.dirty+changePages <= w.c.max {
 		t.Fatalf("no room after %d changes and %d dirty pages of %d", changed, w.c.dirty, w.c.max)
 	}
+	first, second := &crowded{t: t, w: w}, &crowded{t: t, w: w}
+	first.wait.owner, second.wait.owner = first, second
+	w.c.await(&first.wait)
+	w.c.await(&second.wait)
 	w.freeze(false)
-	if w.head.room() {
+	if w.head.room() || first.heard > 0 {
 		t.Error("room before the commit ended")
 	}
 	w.done(nil)
+	if first.heard != 1 || second.heard != 1 {
+		t.Errorf("those who waited heard %d and %d times", first.heard, second.heard)
+	}
 	if !w.head.room() || w.head.dirtyN != 0 || w.c.dirty != 0 {
 		t.Error("no room after the commit")
 	}
@@ -294,6 +316,50 @@ func TestMapChangesStopAtTheLimit(t *testing.T) {
 		t.Error("a closed map left dirty pages")
 	}
 	w.c.verify(t)
+}
+
+// crowded waits for room, and goes on waiting when it hears of it.
+type crowded struct {
+	t     *testing.T
+	w     *mapWorld
+	wait  roomWaiter
+	heard int
+}
+
+func (k *crowded) roomMade(w *roomWaiter) {
+	if k.heard++; !k.w.head.room() {
+		k.t.Error("heard of room, and there is none")
+	}
+	k.w.c.await(w)
+}
+
+func TestMapIsHighEnoughForAnyVolume(t *testing.T) {
+	for shift := uint32(ClusterShiftMin); shift <= ClusterShiftMax; shift++ {
+		s := ShapeOf(shift)
+		clusters := s.Clusters(1 << 63)
+		levels := s.Levels(clusters)
+		if levels > mapLevels {
+			t.Errorf("clusters of 2^%d pages: %d levels", shift, levels)
+		}
+		tree := mapTree{mapOwner: mapOwner{shape: s}, root: mapRoot{levels: uint8(levels)}}
+		if tree.clusters() < clusters {
+			t.Errorf("clusters of 2^%d pages: room for %d of %d", shift, tree.clusters(), clusters)
+		}
+	}
+}
+
+func TestMapEntryOfNothingIsNotWrittenTo(t *testing.T) {
+	w := newMapWorld(t, 1, ClusterShiftMax, 1, 40, 2, 30)
+	f := &worldFind{w: w}
+	f.wait.init(f)
+	e, _, _ := w.head.find(3, &f.wait)
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if recover() == nil {
+			t.Error("the entry of a cluster that was never written took a change")
+		}
+	}()
+	e.SetChange(1)
 }
 
 // A change looks for its leaf while commits come and go: the pages above are frozen, and then clean and taken for others.
