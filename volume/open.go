@@ -8,7 +8,6 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/pollux-storage/pollux/bdev"
-	"github.com/pollux-storage/pollux/reactor"
 	"github.com/pollux-storage/pollux/wal"
 )
 
@@ -251,7 +250,7 @@ func (v *Volume) make() error {
 	frames := len(memory) / PageBytes
 	readsMax := min(64, frames/8)
 	cache := newPageCache(pageCacheConfig{memory: memory, readsMax: readsMax, dirtyMax: frames/2 - readsMax})
-	v.pages = newMapPager(v, cache, readsMax)
+	v.pages = newDevicePager(cache, v.data)
 	source := cache.addSource(v.pages, p.id, p.pages)
 	v.tree = newMapTree(cache, mapOwner{source: source, volume: v.page.Number, shape: v.shape}, mapRoot{v.page.Map, uint8(v.page.Levels)}, false)
 	logPages := 0
@@ -335,39 +334,3 @@ func (v *Volume) alias(pool string) string { return pool + "/" + v.name.String()
 
 // Device is the volume's.
 func (v *Volume) Device() *bdev.Device { return v.device }
-
-// mapPager reads pages of the map for the cache.
-type mapPager struct {
-	v     *Volume
-	cache *pageCache
-	reads []pagerRead
-}
-
-type pagerRead struct {
-	m   *mapPager
-	req bdev.Request
-	r   *pageRead
-}
-
-func newMapPager(v *Volume, c *pageCache, n int) *mapPager {
-	m := &mapPager{v: v, cache: c, reads: make([]pagerRead, n)}
-	for i := range m.reads {
-		m.reads[i].m = m
-		m.reads[i].req.Kind, m.reads[i].req.Done = bdev.Read, &m.reads[i]
-	}
-	return m
-}
-
-func (m *mapPager) readPage(r *pageRead) {
-	q := &m.reads[r.slot]
-	q.r = r
-	shift := m.v.data.Geometry().Shift()
-	q.req.LBA, q.req.Blocks = r.place.Byte()>>shift, PageBytes>>shift
-	q.req.SetData(r.data)
-	m.v.data.Submit(&q.req)
-}
-
-// RequestDone brings a page.
-func (q *pagerRead) RequestDone(b *bdev.Request) { q.m.cache.readDone(q.r, b.Status) }
-
-var _ reactor.Runner = (*event)(nil)

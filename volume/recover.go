@@ -289,9 +289,8 @@ func (v *Volume) settled() error {
 		for p := v.parts; p != nil; p = p.next {
 			p.req.Release()
 		}
-		for i := range v.pages.reads {
-			v.pages.reads[i].req.Release()
-		}
+		v.tree.close()
+		v.pages.close()
 	})
 	if err == nil {
 		err = v.pool.r.Call(func() {

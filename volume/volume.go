@@ -60,7 +60,7 @@ type Volume struct {
 	log   *wal.Log
 	dirty *dirtyMap
 	tree  *mapTree
-	pages *mapPager
+	pages *devicePager
 	grace grace
 
 	ops            *op
