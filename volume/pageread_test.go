@@ -91,7 +91,9 @@ func TestMapPlacePastTheEndOfThePool(t *testing.T) {
 	w := twoLevels(t, 2)
 	w.c.growSource(w.source, uint64(w.top)+1) // the clusters are far above
 	w.fault = func(*pageRead) bdev.Status { return bdev.StatusOK }
-	if f := w.find(w.head, &w.image, 6, false); !w.readOne() || !w.readOne() || f.status != bdev.StatusCorrupt {
+	f := w.find(w.head, &w.image, 6, false)
+	index, leaf := w.readOne(), w.readOne()
+	if !index || !leaf || f.status != bdev.StatusCorrupt {
 		t.Errorf("a place past the end: %v", f.status)
 	}
 	w.c.growSource(w.source, worldPages)

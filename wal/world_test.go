@@ -183,12 +183,6 @@ func (o *opening) close() {
 	o.m.on(func() { o.log.Close() })
 }
 
-// state is where recovery would begin if all that is durable were home.
-func (o *opening) state() State {
-	_, _, d := o.log.Marks()
-	return State{Tail: o.log.Tail(), Offset: o.log.DurableEnd(), Life: o.log.Life(), Epoch: o.log.Epoch(), LSN: d}
-}
-
 // add appends one record and hears of it.
 type add struct {
 	o       *opening
