@@ -42,14 +42,14 @@ func (d *Device) SetLimits(l Limits) error {
 			return fmt.Errorf("limiting %s to %d: %w: the most is 2^53", d.name, n, ErrInvalid)
 		}
 	}
+	t := d.treasurer // set here alone, under control
+	if t == nil && l != (Limits{}) {
+		t = newTreasurer(d) // asks the reactors, one of which may be waiting for the registry: its lock is not held
+	}
 	d.registry.mu.Lock()
-	t := d.treasurer
-	d.limits = l
+	d.limits, d.treasurer = l, t
 	if l == (Limits{}) {
 		d.treasurer = nil
-	} else if t == nil {
-		t = newTreasurer(d)
-		d.treasurer = t
 	}
 	d.registry.mu.Unlock()
 	if t == nil {

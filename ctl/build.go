@@ -9,11 +9,14 @@ import (
 	"sync"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/pollux-storage/pollux/bdev"
 	"github.com/pollux-storage/pollux/ctl/api"
 	"github.com/pollux-storage/pollux/nvmf"
 	"github.com/pollux-storage/pollux/nvmf/initiator"
 	"github.com/pollux-storage/pollux/reactor"
+	"github.com/pollux-storage/pollux/volume"
 )
 
 // This file puts an engine together. No other place knows which part stands on which.
@@ -21,7 +24,8 @@ import (
 // EngineConfig says how an engine is made.
 type EngineConfig struct {
 	Reactors    reactor.Config
-	MemoryLimit int64 // of the Go heap, in bytes; 0 is 256 MiB
+	MemoryLimit int64     // of the Go heap, in bytes; 0 is 256 MiB
+	Server      uuid.UUID // of this server, in its pools: ServerID; without one there are none
 }
 
 // Engine is everything that serves volumes in one process.
@@ -43,6 +47,7 @@ type Engine struct {
 	notes            *Notifications
 	devices          deviceCalls
 	arrivals         arrivals
+	pools            pools
 	cryptoKeys       cryptoKeys
 	initiatorOptions initiatorOptions
 	targetOptions    targetOptions
@@ -77,6 +82,9 @@ func NewEngine(cfg EngineConfig, log *Log) (*Engine, error) {
 	e.kept.addParts(e.Frame)
 	e.Initiator = initiator.New(e.Bdevs, log.For("initiator"))
 	e.registerFramework()
+	e.registerPools(log.For("volume"), cfg.Server)
+	e.registerVolumes()
+	e.registerLvols()
 	e.registerCrypto()
 	e.registerDevices()
 	e.registerLayers()
@@ -118,12 +126,15 @@ func (e *Engine) Metrics() *Metrics {
 	return m
 }
 
-// Close ends the engine: long work is cancelled, no connection is accepted any more, what is in flight ends, then the devices are closed and the
-// reactors stop. It says what it had to leave behind if ctx ends first.
+// Close ends the engine: long work is cancelled, no connection is accepted any more, what is in flight ends, then the devices are closed,
+// volumes before the pools that they stand on and pools before their devices, and the reactors stop. It says what it had to leave behind if ctx ends first.
 func (e *Engine) Close(ctx context.Context) error {
 	err := e.Jobs.Close(ctx)
 	if err == nil {
 		err = e.Target.Stop(ctx)
+	}
+	if err == nil {
+		err = e.pools.stop(ctx)
 	}
 	if err == nil {
 		err = e.closeDevices(ctx)
@@ -148,6 +159,11 @@ func (e *Engine) closeDevices(ctx context.Context) error {
 		for _, d := range devices {
 			if d.Layers() > top.Layers() {
 				top = d
+			}
+		}
+		if p := e.pools.on(top.Name()); p != nil { // its volumes, which stand on this device, are closed
+			if err := e.pools.export(ctx, p); err != nil {
+				return err
 			}
 		}
 		var err error
@@ -179,7 +195,11 @@ func codeOf(err error) error {
 	}
 	for _, m := range errorCodes {
 		if errors.Is(err, m.is) {
-			return &api.Error{Code: m.code, Message: err.Error()}
+			e := &api.Error{Code: m.code, Message: err.Error()}
+			if m.reason != "" {
+				e.Data = &api.Data{Reason: m.reason}
+			}
+			return e
 		}
 	}
 	return err
@@ -187,10 +207,15 @@ func codeOf(err error) error {
 
 // errorCodes: of a device a negative errno, of the NVMe-oF target invalid parameters, as SPDK answers.
 var errorCodes = []struct {
-	is   error
-	code int
+	is     error
+	code   int
+	reason string
 }{
-	{bdev.ErrNotFound, -19}, {bdev.ErrExists, -17}, {bdev.ErrClaimed, -16}, {bdev.ErrBusy, -16}, {bdev.ErrInvalid, -22},
-	{nvmf.ErrNotFound, api.CodeInvalidParams}, {nvmf.ErrExists, api.CodeInvalidParams}, {nvmf.ErrInvalid, api.CodeInvalidParams},
-	{nvmf.ErrInUse, -16}, {os.ErrNotExist, -2}, {os.ErrPermission, -13},
+	{volume.ErrPoolForeign, -13, "ErrPoolForeign"}, {volume.ErrPoolInUse, -16, "ErrPoolInUse"}, {volume.ErrPoolCorrupt, -117, "ErrPoolCorrupt"},
+	{volume.ErrVersion, -95, "ErrVersion"}, {volume.ErrPoolGone, -19, ""}, {volume.ErrNotFound, -19, ""}, {volume.ErrExists, -17, ""},
+	{volume.ErrInvalid, -22, ""}, {volume.ErrName, -22, ""}, {volume.ErrNoSpace, -28, ""}, {volume.ErrLimit, -28, ""}, {volume.ErrShrink, -22, ""},
+	{volume.ErrBusy, -16, ""},
+	{bdev.ErrNotFound, -19, ""}, {bdev.ErrExists, -17, ""}, {bdev.ErrClaimed, -16, ""}, {bdev.ErrBusy, -16, ""}, {bdev.ErrInvalid, -22, ""},
+	{nvmf.ErrNotFound, api.CodeInvalidParams, ""}, {nvmf.ErrExists, api.CodeInvalidParams, ""}, {nvmf.ErrInvalid, api.CodeInvalidParams, ""},
+	{nvmf.ErrInUse, -16, ""}, {os.ErrNotExist, -2, ""}, {os.ErrPermission, -13, ""},
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/pollux-storage/pollux/bdev"
 	"github.com/pollux-storage/pollux/ctl/api"
+	"github.com/pollux-storage/pollux/volume"
 )
 
 // This file is the methods about devices.
@@ -51,14 +52,10 @@ func (d *deviceCalls) gone(device string) {
 	d.calls = slices.DeleteFunc(d.calls, func(c deviceCall) bool { return c.device == device })
 }
 
-func (d *deviceCalls) list() []api.ConfigCall {
+func (d *deviceCalls) list() []deviceCall {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	var out []api.ConfigCall
-	for _, c := range d.calls {
-		out = append(out, c.call)
-	}
-	return out
+	return slices.Clone(d.calls)
 }
 
 // registerDevices registers the methods of this file.
@@ -85,11 +82,6 @@ func (e *Engine) registerDevices() {
 	Register(r, api.ThreadGetIOChannels, e.getChannels)
 	Register(r, api.EngineGetLatency, e.getLatency)
 	e.registerHistograms()
-	RegisterDo(r, api.BdevWaitForExamine, func(context.Context, *api.None) error { return nil })
-	RegisterDo(r, api.BdevExamine, func(_ context.Context, p *api.BdevNameParams) error {
-		_, err := e.Bdevs.Lookup(p.Name)
-		return codeOf(err)
-	})
 
 	makes(e, api.BdevMallocCreate, func(p *api.BdevMallocCreateParams) (*bdev.Device, error) {
 		if p.Name == "" {
@@ -135,7 +127,7 @@ func (e *Engine) registerDevices() {
 	e.Frame.Add(Subsystem{Name: "bdev", DependsOn: []string{"accel", "keyring", "sock"}, Config: func(context.Context) ([]api.ConfigCall, error) {
 		return slices.Concat(
 			e.kept.list(api.BdevSetOptions.Spec, api.BdevRaidSetOptions.Spec, api.BdevISCSISetOptions.Spec), e.initiatorOptions.config(),
-			e.kept.list(api.BdevNVMeSetHotplug.Spec), e.devices.list(), e.limitsConfig(), e.depths.config(),
+			e.kept.list(api.BdevNVMeSetHotplug.Spec), e.pools.configOf(e.devices.list()), e.limitsConfig(), e.depths.config(),
 			[]api.ConfigCall{api.BdevWaitForExamine.Config(api.None{})},
 		), nil
 	}})
@@ -308,7 +300,9 @@ func describe(d *bdev.Device) api.Bdev {
 	if b.Claimed {
 		b.ClaimType = "exclusive_write"
 	}
-	if m, ok := d.Driver().Describe().(map[string]any); ok {
+	if v, ok := d.Driver().(*volume.Volume); ok {
+		b.DriverSpecific = describeLvol(v)
+	} else if m, ok := d.Driver().Describe().(map[string]any); ok {
 		b.DriverSpecific = m
 	}
 	return b

@@ -36,6 +36,7 @@ type job struct {
 
 	mu  sync.Mutex
 	now api.Job
+	err error // once it has ended
 }
 
 // The states of a job.
@@ -121,6 +122,7 @@ func (j *job) end(err error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.now.Ended = time.Now().Format(time.RFC3339)
+	j.err = err
 	switch {
 	case err == nil:
 		j.now.State = JobDone

@@ -71,7 +71,6 @@ func (k *keptCalls) subsystem(name string, methods ...*api.Spec) Subsystem {
 // registerWithoutEffect adds the option calls that every configuration saved by SPDK holds and that set nothing here.
 func registerWithoutEffect(r *Registry, k *keptCalls) {
 	keep(r, k, api.AccelSetOptions, nil)
-	keep(r, k, api.BdevSetOptions, nil)
 	keep(r, k, api.BdevISCSISetOptions, nil)
 	keep(r, k, api.BdevRaidSetOptions, nil)
 	keep(r, k, api.BdevNVMeSetHotplug, nil)

@@ -48,6 +48,12 @@ func (p *Pool) Info() (PoolInfo, error) {
 	return i, err
 }
 
+// ClusterBytes is the unit of its space.
+func (p *Pool) ClusterBytes() uint64 { return p.shape.ClusterBytes() }
+
+// DeviceName is the name of the device that it stands on.
+func (p *Pool) DeviceName() string { return p.handle.Device().Name() }
+
 // VolumeInfo is a volume as it is now.
 type VolumeInfo struct {
 	Name       string

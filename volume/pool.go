@@ -194,6 +194,9 @@ func deviceProblem(g bdev.Geometry) error {
 // PoolBytesMin is the smallest pool.
 const PoolBytesMin = 16 << 20
 
+// PoolBytesMax is the largest that the format has numbers for.
+const PoolBytesMax = pagesMax * PageBytes
+
 // CreatePool makes a pool on a device. Whatever was there is lost.
 func CreatePool(g *bdev.Registry, device string, cfg PoolConfig) (*Pool, error) {
 	p, err := openDevice(g, device, cfg)

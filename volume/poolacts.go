@@ -159,6 +159,13 @@ func (p *Pool) destroy(ctx context.Context) error {
 
 // FindPool says whether there is a pool on a device, or was: it looks for what a slot begins with.
 func FindPool(g *bdev.Registry, device string) (found bool, err error) {
+	dev, err := g.Lookup(device)
+	if err != nil {
+		return false, err
+	}
+	if geometry := dev.Geometry(); geometry.Bytes() < PoolBytesMin {
+		return false, nil
+	}
 	h, err := g.Open(device, bdev.OpenOptions{Who: "examine"})
 	if err != nil {
 		return false, err
@@ -170,9 +177,6 @@ func FindPool(g *bdev.Registry, device string) (found bool, err error) {
 		return false, errors.Join(e, err)
 	}
 	defer func() { _ = r.Call(c.Close) }()
-	if geometry := h.Device().Geometry(); geometry.Bytes() < PoolBytesMin {
-		return false, nil
-	}
 	d := disk{r: r, channel: c}
 	buf := pageMemory(1)
 	for _, at := range SlotPlace {

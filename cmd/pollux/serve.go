@@ -26,6 +26,7 @@ type serveCmd struct {
 	Idle       string `enum:"poll,adaptive,interrupt" default:"adaptive" help:"What reactors do without work: poll never sleeps, adaptive sleeps after a while, interrupt at once."`
 	Memory     int    `placeholder:"MIB" default:"256" help:"Most memory for I/O buffers, for each reactor (${default} MiB)."`
 	Config     string `placeholder:"FILE" help:"Configuration to load, YAML or JSON: the calls that pollux config save or rpc.py save_config wrote."`
+	State      string `placeholder:"DIR" help:"Directory of this server's id, which its pools have; without it the id is made from /etc/machine-id."`
 	Metrics    string `placeholder:"HOST:PORT" help:"Serve metrics to Prometheus there, such as 127.0.0.1:9420; off without it."`
 	WaitForRPC bool   `name:"wait-for-rpc" help:"Take options by RPC first; framework_start_init goes on."`
 	LogLevel   string `name:"log-level" enum:"error,warning,warn,notice,info,debug" default:"info" help:"Least important messages to print (${default})."`
@@ -62,7 +63,14 @@ func (c *serveCmd) Run() error {
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 
-	e, err := ctl.NewEngine(ctl.EngineConfig{Reactors: reactor.Config{Cores: cores, Idle: idle, MemoryBytes: c.Memory << 20}}, log)
+	id, err := ctl.ServerID(c.State)
+	if err != nil {
+		if c.State != "" {
+			return err
+		}
+		log.For("volume").Warn("no pools can be opened", "error", err)
+	}
+	e, err := ctl.NewEngine(ctl.EngineConfig{Reactors: reactor.Config{Cores: cores, Idle: idle, MemoryBytes: c.Memory << 20}, Server: id}, log)
 	if err != nil {
 		return err
 	}

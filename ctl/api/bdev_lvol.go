@@ -1,0 +1,89 @@
+package api
+
+// This file holds SPDK's methods about pools and volumes: an lvstore is a pool, an lvol a volume, with its UUID as the name of
+// its block device and pool/volume as its alias. Facts of module/bdev/lvol/vbdev_lvol_rpc.c. Snapshots are not offered yet.
+
+// LvolStoreParams name a pool by one of the two.
+type LvolStoreParams struct {
+	UUID    string `json:"uuid,omitempty" format:"uuid" doc:"of the pool"`
+	LvsName string `json:"lvs_name,omitempty" doc:"name of the pool, instead"`
+}
+
+// LvolCreateStoreParams describe a new pool.
+type LvolCreateStoreParams struct {
+	BdevName    string `json:"bdev_name" rpc:"required" doc:"block device that it takes"`
+	LvsName     string `json:"lvs_name" rpc:"required" doc:"name of the pool"`
+	ClusterSz   uint64 `json:"cluster_sz,omitempty" default:"65536" doc:"bytes, a power of two; from 1048576 on it is that, the largest"`
+	ClearMethod string `json:"clear_method,omitempty" default:"unmap" enum:"none,unmap,write_zeroes" doc:"no effect: what was never written reads as zeros"`
+	MDRatio     uint32 `json:"num_md_pages_per_cluster_ratio,omitempty" doc:"ignored"`
+	MDPageSize  uint32 `json:"md_page_size,omitempty" doc:"ignored"`
+}
+
+// LvolRenameParams give a pool or volume another name.
+type LvolRenameParams struct {
+	OldName string `json:"old_name" rpc:"required"`
+	NewName string `json:"new_name" rpc:"required"`
+}
+
+// LvolStore is a pool.
+type LvolStore struct {
+	UUID              string `json:"uuid"`
+	Name              string `json:"name"`
+	BaseBdev          string `json:"base_bdev"`
+	TotalDataClusters uint64 `json:"total_data_clusters"`
+	FreeClusters      uint64 `json:"free_clusters"`
+	BlockSize         uint32 `json:"block_size"`
+	ClusterSize       uint64 `json:"cluster_size"`
+	MaxGrowableSize   uint64 `json:"max_growable_size" doc:"bytes that a pool may have"`
+}
+
+// LvolCreateParams describe a new volume.
+type LvolCreateParams struct {
+	LvolName      string `json:"lvol_name" rpc:"required"`
+	SizeInMiB     uint64 `json:"size_in_mib" rpc:"required"`
+	ThinProvision bool   `json:"thin_provision,omitempty" default:"false" doc:"without it the pool has to have so much space free; it is not set aside, and the volume is thin"`
+	LvolStoreParams
+	ClearMethod string `json:"clear_method,omitempty" default:"unmap" enum:"none,unmap,write_zeroes" doc:"no effect"`
+}
+
+// LvolGetParams select volumes.
+type LvolGetParams struct {
+	LvsUUID string `json:"lvs_uuid,omitempty" format:"uuid" doc:"of their pool"`
+	LvsName string `json:"lvs_name,omitempty" doc:"name of their pool, instead"`
+}
+
+// Lvol is a volume.
+type Lvol struct {
+	Alias                string  `json:"alias"`
+	UUID                 string  `json:"uuid"`
+	Name                 string  `json:"name"`
+	IsThinProvisioned    bool    `json:"is_thin_provisioned"`
+	IsSnapshot           bool    `json:"is_snapshot"`
+	IsClone              bool    `json:"is_clone"`
+	IsEsnapClone         bool    `json:"is_esnap_clone"`
+	IsDegraded           bool    `json:"is_degraded"`
+	NumAllocatedClusters uint64  `json:"num_allocated_clusters"`
+	Lvs                  LvolLvs `json:"lvs"`
+}
+
+// LvolLvs is the pool of a volume.
+type LvolLvs struct {
+	Name string `json:"name"`
+	UUID string `json:"uuid"`
+}
+
+var (
+	BdevLvolCreateLvstore = changes[LvolCreateStoreParams, string]("bdev_lvol_create_lvstore", Runtime,
+		"Make a pool on a block device.")
+	BdevLvolDeleteLvstore = changes[LvolStoreParams, bool]("bdev_lvol_delete_lvstore", Runtime,
+		"Delete a pool and all its volumes.")
+	BdevLvolRenameLvstore = changes[LvolRenameParams, bool]("bdev_lvol_rename_lvstore", Runtime, "Give a pool another name.")
+	BdevLvolGrowLvstore   = changes[LvolStoreParams, bool]("bdev_lvol_grow_lvstore", Runtime,
+		"Let a pool take all of its block device, which has grown.")
+	BdevLvolGetLvstores = reads[LvolStoreParams, []LvolStore]("bdev_lvol_get_lvstores", Runtime, "List the pools.")
+	BdevLvolCreate      = changes[LvolCreateParams, string]("bdev_lvol_create", Runtime, "Make a volume.")
+	BdevLvolGetLvols    = reads[LvolGetParams, []Lvol]("bdev_lvol_get_lvols", Runtime, "List the volumes.")
+	BdevLvolDelete      = changes[BdevNameParams, bool]("bdev_lvol_delete", Runtime, "Delete a volume and what is on it.")
+	BdevLvolRename      = changes[LvolRenameParams, bool]("bdev_lvol_rename", Runtime, "Give a volume another name in its pool.")
+	BdevLvolSetReadOnly = changes[BdevNameParams, bool]("bdev_lvol_set_read_only", Runtime, "Let a volume refuse writes.")
+)

@@ -1,0 +1,152 @@
+package api
+
+// This file holds Pollux's own methods about pools and volumes. Those of SPDK, which act on the same objects, are in bdev_lvol.go.
+
+// PoolCreateParams describe a new pool.
+type PoolCreateParams struct {
+	Name         string `json:"name" rpc:"required" doc:"of the pool"`
+	Device       string `json:"device" rpc:"required" doc:"block device that it takes, and all that was on it"`
+	ClusterBytes uint64 `json:"cluster_bytes,omitempty" default:"65536" doc:"unit of space: a power of two from 65536 to 1048576"`
+	Force        bool   `json:"force,omitempty" default:"false" doc:"even if another pool is there, which is lost"`
+}
+
+// PoolParams name a pool.
+type PoolParams struct {
+	Name string `json:"name" rpc:"required" doc:"name or UUID of the pool"`
+}
+
+// PoolListParams select pools.
+type PoolListParams struct {
+	Name string `json:"name,omitempty" doc:"name or UUID of one; all without it"`
+}
+
+// PoolImportParams say where a pool is.
+type PoolImportParams struct {
+	Device   string `json:"device" rpc:"required" doc:"block device with the pool"`
+	TakeOver bool   `json:"take_over,omitempty" default:"false" doc:"make another server's pool this one's own: only if that server is gone for good"`
+}
+
+// PoolRenameParams give a pool another name.
+type PoolRenameParams struct {
+	Name    string `json:"name" rpc:"required" doc:"name or UUID of the pool"`
+	NewName string `json:"new_name" rpc:"required"`
+}
+
+// Pool is a pool as it is now.
+type Pool struct {
+	Name          string   `json:"name"`
+	UUID          string   `json:"uuid"`
+	Device        string   `json:"device"`
+	Bytes         uint64   `json:"bytes"`
+	FreeBytes     uint64   `json:"free_bytes" doc:"nobody has or was promised them"`
+	RestingBytes  uint64   `json:"resting_bytes" doc:"free two commits later"`
+	ClusterBytes  uint64   `json:"cluster_bytes" doc:"unit of space"`
+	Clusters      uint64   `json:"clusters"`
+	FreeClusters  uint64   `json:"free_clusters"`
+	GrowableBytes uint64   `json:"growable_bytes" doc:"what pool_grow would add: the device has grown"`
+	Fill          string   `json:"fill" doc:"normal, high, critical or full"`
+	Volumes       uint32   `json:"volumes"`
+	Commits       uint64   `json:"commits" doc:"since it was opened"`
+	Problems      []string `json:"problems,omitempty"`
+}
+
+// VolumeCreateParams describe a new volume.
+type VolumeCreateParams struct {
+	Pool       string `json:"pool" rpc:"required" doc:"name or UUID of the pool"`
+	Name       string `json:"name" rpc:"required" doc:"of the volume, in its pool"`
+	Bytes      uint64 `json:"bytes" rpc:"required" doc:"size; space is taken as it is written"`
+	BlockSize  uint32 `json:"block_size,omitempty" default:"4096" doc:"bytes"`
+	WriteCache string `json:"write_cache,omitempty" default:"none" enum:"none,volatile" doc:"none: a write is durable when it is acknowledged; volatile: when it is flushed"`
+	Verify     bool   `json:"verify,omitempty" default:"false" doc:"verify checksums on every read"`
+	LogBytes   uint64 `json:"log_bytes,omitempty" default:"0" doc:"size of its log; 0 is the engine's choice"`
+	UUID       string `json:"uuid,omitempty" format:"uuid" doc:"a new one without it"`
+}
+
+// VolumeParams name a volume.
+type VolumeParams struct {
+	Name string `json:"name" rpc:"required" doc:"UUID of the volume, or POOL/VOLUME"`
+}
+
+// VolumeListParams select volumes.
+type VolumeListParams struct {
+	Pool string `json:"pool,omitempty" doc:"name or UUID of their pool; all without it"`
+	Name string `json:"name,omitempty" doc:"UUID of one, or POOL/VOLUME"`
+}
+
+// VolumeSetWriteCacheParams change what an acknowledged write means.
+type VolumeSetWriteCacheParams struct {
+	Name       string `json:"name" rpc:"required" doc:"UUID of the volume, or POOL/VOLUME"`
+	WriteCache string `json:"write_cache" rpc:"required" enum:"none,volatile"`
+}
+
+// VolumeSetReadOnlyParams protect a volume, or end that.
+type VolumeSetReadOnlyParams struct {
+	Name     string `json:"name" rpc:"required" doc:"UUID of the volume, or POOL/VOLUME"`
+	ReadOnly *bool  `json:"read_only,omitempty" default:"true"`
+}
+
+// Volume is a volume as it is now.
+type Volume struct {
+	Name           string `json:"name" doc:"in its pool"`
+	Pool           string `json:"pool"`
+	UUID           string `json:"uuid" doc:"name of its block device"`
+	Bytes          uint64 `json:"bytes"`
+	BlockSize      uint32 `json:"block_size"`
+	AllocatedBytes uint64 `json:"allocated_bytes" doc:"clusters that it has; what stands in the log alone is not counted"`
+	WriteCache     string `json:"write_cache" doc:"none or volatile"`
+	ReadOnly       bool   `json:"read_only"`
+	Verify         bool   `json:"verify" doc:"checksums are verified on every read"`
+	Role           string `json:"role"`
+	State          string `json:"state" doc:"ok, degraded or failed; volume_status says why"`
+	Created        string `json:"created" doc:"RFC 3339"`
+}
+
+// VolumeStatus is what a volume is fit for, with every reason.
+type VolumeStatus struct {
+	Name    string   `json:"name"`
+	UUID    string   `json:"uuid"`
+	State   string   `json:"state" doc:"ok, degraded or failed"`
+	Reasons []string `json:"reasons"`
+}
+
+// VolumeStats are a volume's marks and counters.
+type VolumeStats struct {
+	Name        string `json:"name"`
+	UUID        string `json:"uuid"`
+	Epoch       uint64 `json:"epoch"`
+	AppendedLSN uint64 `json:"appended_lsn"`
+	WrittenLSN  uint64 `json:"written_lsn"`
+	DurableLSN  uint64 `json:"durable_lsn" doc:"a power cut takes nothing up to here"`
+	HomeLSN     uint64 `json:"home_lsn" doc:"up to here nothing of the log is needed"`
+	LogBytes    uint64 `json:"log_bytes"`
+	LogUsed     uint64 `json:"log_used_bytes"`
+	Checkpoints uint64 `json:"checkpoints" doc:"since it was opened"`
+	HomeErrors  uint64 `json:"home_errors" doc:"writes that failed behind the log"`
+}
+
+var (
+	PoolCreate = changes[PoolCreateParams, Pool]("pool_create", Runtime,
+		"Make a pool on a block device; asking again for one that is there gives that one.")
+	PoolDelete = changes[PoolParams, JobStarted]("pool_delete", Runtime,
+		"Delete a pool and all its volumes.")
+	PoolList   = reads[PoolListParams, []Pool]("pool_list", Runtime, "List the pools that are open.")
+	PoolImport = changes[PoolImportParams, JobStarted]("pool_import", Runtime,
+		"Open the pool on a block device, with its volumes.")
+	PoolExport = changes[PoolParams, JobStarted]("pool_export", Runtime,
+		"Close a pool and its volumes in order; its device may go elsewhere.")
+	PoolRename = changes[PoolRenameParams, bool]("pool_rename", Runtime, "Give a pool another name.")
+	PoolGrow   = changes[PoolParams, Pool]("pool_grow", Runtime,
+		"Let a pool take all of its block device, which has grown.")
+
+	VolumeCreate = changes[VolumeCreateParams, Volume]("volume_create", Runtime,
+		"Make a thin volume; asking again for one that is there gives that one.")
+	VolumeDelete = changes[VolumeParams, JobStarted]("volume_delete", Runtime, "Delete a volume and what is on it.")
+	VolumeList   = reads[VolumeListParams, []Volume]("volume_list", Runtime, "List volumes.")
+
+	VolumeSetWriteCache = changes[VolumeSetWriteCacheParams, bool]("volume_set_write_cache", Runtime,
+		"Change what an acknowledged write means, of a volume that nobody uses.")
+	VolumeSetReadOnly = changes[VolumeSetReadOnlyParams, bool]("volume_set_read_only", Runtime,
+		"Let a volume refuse writes, or take them again.")
+	VolumeStatusOf = reads[VolumeParams, VolumeStatus]("volume_status", Runtime, "Say what a volume is fit for, with every reason.")
+	VolumeStatsOf  = reads[VolumeParams, VolumeStats]("volume_stats", Runtime, "Give a volume's marks and counters.")
+)

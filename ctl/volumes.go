@@ -1,0 +1,188 @@
+package ctl
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/pollux-storage/pollux/bdev"
+	"github.com/pollux-storage/pollux/ctl/api"
+	"github.com/pollux-storage/pollux/volume"
+)
+
+// This file is the methods about volumes.
+
+func (e *Engine) registerVolumes() {
+	r := e.Methods
+	Register(r, api.VolumeCreate, func(_ context.Context, p *api.VolumeCreateParams) (api.Volume, error) {
+		v, err := e.createVolume(p)
+		if err != nil {
+			return api.Volume{}, codeOf(err)
+		}
+		return describeVolume(v)
+	})
+	Register(r, api.VolumeList, e.listVolumes)
+	Register(r, api.VolumeDelete, func(_ context.Context, p *api.VolumeParams) (api.JobStarted, error) {
+		v, err := e.volume(p.Name)
+		if err != nil {
+			return api.JobStarted{}, err
+		}
+		return e.deleteVolume(v)
+	})
+	RegisterDo(r, api.VolumeSetWriteCache, func(_ context.Context, p *api.VolumeSetWriteCacheParams) error {
+		v, err := e.volume(p.Name)
+		if err != nil {
+			return err
+		}
+		cache, err := volume.ParseWriteCache(p.WriteCache)
+		if err != nil {
+			return api.Invalid("%v", err)
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), deleteTimeout)
+		defer cancel()
+		_, err = v.Pool().SetWriteCache(ctx, v, cache)
+		return codeOf(err)
+	})
+	RegisterDo(r, api.VolumeSetReadOnly, func(_ context.Context, p *api.VolumeSetReadOnlyParams) error {
+		v, err := e.volume(p.Name)
+		if err != nil {
+			return err
+		}
+		return codeOf(v.SetReadOnly(p.ReadOnly == nil || *p.ReadOnly))
+	})
+	Register(r, api.VolumeStatusOf, func(_ context.Context, p *api.VolumeParams) (api.VolumeStatus, error) {
+		v, err := e.volume(p.Name)
+		if err != nil {
+			return api.VolumeStatus{}, err
+		}
+		i, err := v.Info()
+		if err != nil {
+			return api.VolumeStatus{}, err
+		}
+		out := api.VolumeStatus{Name: i.Name, UUID: i.UUID.String(), Reasons: []string{}}
+		out.State, out.Reasons = volumeState(v, &i)
+		return out, nil
+	})
+	Register(r, api.VolumeStatsOf, func(_ context.Context, p *api.VolumeParams) (api.VolumeStats, error) {
+		v, err := e.volume(p.Name)
+		if err != nil {
+			return api.VolumeStats{}, err
+		}
+		i, err := v.Info()
+		return api.VolumeStats{
+			Name: i.Name, UUID: i.UUID.String(), Epoch: uint64(i.Epoch), AppendedLSN: uint64(i.Appended), WrittenLSN: uint64(i.Written),
+			DurableLSN: uint64(i.Durable), HomeLSN: uint64(i.Home), LogBytes: i.LogBytes, LogUsed: i.LogUsed, Checkpoints: i.Checkpoints,
+			HomeErrors: i.HomeErrors,
+		}, err
+	})
+}
+
+// volume finds one by UUID or pool/volume.
+func (e *Engine) volume(name string) (*volume.Volume, error) {
+	d, err := e.Bdevs.Lookup(name)
+	if err != nil {
+		return nil, api.Errno(19, "there is no volume %q; volume_list lists them by UUID, and POOL/VOLUME names one too", name)
+	}
+	v, ok := d.Driver().(*volume.Volume)
+	if !ok {
+		return nil, api.Errno(22, "device %s is a %s, not a volume", name, d.Product())
+	}
+	return v, nil
+}
+
+// createVolume makes a volume, or gives the one that was asked for before.
+func (e *Engine) createVolume(p *api.VolumeCreateParams) (*volume.Volume, error) {
+	pool, err := e.pools.find(p.Pool)
+	if err != nil {
+		return nil, err
+	}
+	cache, err := volume.ParseWriteCache(p.WriteCache)
+	if err != nil {
+		return nil, api.Invalid("%v", err)
+	}
+	for _, v := range pool.Volumes() {
+		if v.Name() != p.Name {
+			continue
+		}
+		i, err := v.Info()
+		if err != nil {
+			return nil, err
+		}
+		if i.Bytes != p.Bytes || i.BlockBytes != p.BlockSize || i.Cache != cache || p.UUID != "" && i.UUID != parseUUID(p.UUID) {
+			return nil, fmt.Errorf("creating volume %s in pool %s: %w by a volume of %d bytes in blocks of %d, write cache %s, %s",
+				p.Name, pool.Name(), volume.ErrExists, i.Bytes, i.BlockBytes, i.Cache, i.UUID)
+		}
+		return v, nil
+	}
+	return pool.CreateVolume(volume.VolumeConfig{
+		Name: p.Name, Bytes: p.Bytes, BlockBytes: p.BlockSize, LogBytes: p.LogBytes, Cache: cache, Verify: p.Verify, UUID: parseUUID(p.UUID),
+	})
+}
+
+// deleteVolume begins the deletion. It goes on until those who use the volume have let it go.
+func (e *Engine) deleteVolume(v *volume.Volume) (api.JobStarted, error) {
+	about := api.Job{Method: api.VolumeDelete.Name, Object: v.Pool().Name() + "/" + v.Name(), Unit: "clusters"}
+	return e.Jobs.Start(about, func(ctx context.Context, progress Progress) error {
+		return v.Pool().DeleteVolume(ctx, v, progress.Set)
+	})
+}
+
+func (e *Engine) listVolumes(_ context.Context, p *api.VolumeListParams) ([]api.Volume, error) {
+	var list []*volume.Volume
+	switch {
+	case p.Name != "":
+		v, err := e.volume(p.Name)
+		if err != nil {
+			return nil, err
+		}
+		list = []*volume.Volume{v}
+	case p.Pool != "":
+		pool, err := e.pools.find(p.Pool)
+		if err != nil {
+			return nil, err
+		}
+		list = pool.Volumes()
+	default:
+		for _, pool := range e.pools.list() {
+			list = append(list, pool.Volumes()...)
+		}
+	}
+	out := []api.Volume{}
+	for _, v := range list {
+		a, err := describeVolume(v)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, a)
+	}
+	return out, nil
+}
+
+func describeVolume(v *volume.Volume) (api.Volume, error) {
+	i, err := v.Info()
+	state, _ := volumeState(v, &i)
+	return api.Volume{
+		Name: i.Name, Pool: v.Pool().Name(), UUID: i.UUID.String(), Bytes: i.Bytes, BlockSize: i.BlockBytes, AllocatedBytes: i.Clusters * v.Pool().ClusterBytes(),
+		WriteCache: i.Cache.String(), ReadOnly: i.ReadOnly, Verify: i.Verify, Role: i.Role.String(), State: state, Created: i.Created.UTC().Format(time.RFC3339),
+	}, err
+}
+
+// volumeState says what a volume is fit for, and why it is not fit for more.
+func volumeState(v *volume.Volume, i *volume.VolumeInfo) (state string, reasons []string) {
+	state, reasons = "ok", []string{}
+	worse := func(to, format string, args ...any) {
+		if state != "failed" {
+			state = to
+		}
+		reasons = append(reasons, fmt.Sprintf(format, args...))
+	}
+	if i.Wounded {
+		worse("failed", "its log lost a record that was durable: it is served as it was before that, and takes no changes")
+	} else if i.Failed != bdev.StatusOK {
+		worse("failed", "it takes no changes any more: %v; what was acknowledged is in its log, and the next import of pool %s reads it", i.Failed, v.Pool().Name())
+	}
+	if i.HomeErrors > 0 {
+		worse("degraded", "%d writes behind the log failed and went to another place", i.HomeErrors)
+	}
+	return state, reasons
+}
