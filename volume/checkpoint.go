@@ -20,6 +20,7 @@ import (
 type mark struct {
 	lsn    wal.LSN
 	offset wal.Offset
+	passed dirtyRoom // as flusher.passed was then
 }
 
 // checkpoint is the one that is being made.
@@ -27,6 +28,7 @@ type checkpoint struct {
 	v      *Volume
 	step   checkpointStep
 	at     wal.Follow
+	passed dirtyRoom
 	page   VolumePage // as it will be
 	buf    []byte
 	places []Place // of the map's pages, and the last of the volume page
@@ -66,7 +68,7 @@ func (f *flusher) checkpoint() {
 	f.state = flushCheckpoint
 	c := &f.v.ckpt
 	invariant.Check(c.step == checkpointNone, "volume: a checkpoint inside another")
-	c.at, c.status = f.home, bdev.StatusOK
+	c.at, c.passed, c.status = f.home, f.passed, bdev.StatusOK
 	c.step = checkpointGrace
 	if !f.v.grace.wait(c) {
 		c.Run()
@@ -192,7 +194,7 @@ func (c *checkpoint) committed(s bdev.Status) {
 	c.commit.reset()
 	v.tree.commitDone()
 	v.page, v.ref = c.page, c.commit.ref
-	v.older, v.newer = v.newer, mark{c.at.LSN, c.at.Offset}
+	v.older, v.newer = v.newer, mark{c.at.LSN, c.at.Offset, c.passed}
 	v.log.Reclaim(v.older.offset)
 	v.checkpoints++
 	c.tell(bdev.StatusOK)

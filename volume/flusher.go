@@ -67,6 +67,7 @@ type flusher struct {
 	timer reactor.Timer
 
 	home    wal.Follow // everything before it is home
+	passed  dirtyRoom  // that the records before the next one took, since the volume was opened
 	limit   wal.Offset // of this pass: what was durable when it began
 	durable wal.LSN    // the same as an LSN
 	asked   bool       // a pass was asked for during this one
@@ -239,6 +240,7 @@ func (f *flusher) round() {
 		if room -= f.v.tree.pagesAbove(r.Block>>f.v.shape.shift, (r.Block+r.Blocks-1)>>f.v.shape.shift); room < 0 || !f.take(r) {
 			break
 		}
+		f.passed = f.passed.plus(f.v.recordNeeds(r).dirty)
 		f.record++
 	}
 	if f.record == first && first < len(records) && !records[first].Kind.Event() {

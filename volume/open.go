@@ -201,6 +201,8 @@ func (p *Pool) openAll(all []*Volume, marks map[uint64]mark) error {
 		if err := v.recover(); err != nil {
 			return fmt.Errorf("opening volume %s: recovering it: %w", v.page.Name, err)
 		}
+	}
+	for _, v := range all { // no host takes the space that another's log needs
 		if err := v.register(); err != nil {
 			return fmt.Errorf("opening volume %s: %w", v.page.Name, err)
 		}
@@ -227,7 +229,7 @@ func (v *Volume) prepare(marks map[uint64]mark) error {
 	}
 	v.verify = v.page.Flags.Has(VolumeVerify)
 	v.alone = v.page.ClustersAlone
-	v.newer = mark{v.page.Checkpoint, v.page.LogOffset}
+	v.newer = mark{lsn: v.page.Checkpoint, offset: v.page.LogOffset}
 	v.older = v.newer
 	if m, ok := marks[v.page.Position]; ok && m.offset < v.older.offset {
 		v.older = m
@@ -257,7 +259,9 @@ func (v *Volume) make() error {
 	for _, e := range v.page.Log {
 		logPages += int(e.Pages)
 	}
-	v.dirty = newDirtyMap(uint(v.shape.shift), dirtyRoom{clusters: max(logPages, 1024), blocks: max(logPages+logPages/4, 4096), placed: max(logPages/4, 256)})
+	room := dirtyRoom{clusters: max(logPages, 1024), blocks: max(logPages+logPages/4, 4096), placed: max(logPages/4, 256)}
+	v.dirty = newDirtyMap(uint(v.shape.shift), room)
+	v.retained = dirtyRoom{4 * room.clusters, 4 * room.blocks, 4 * room.placed}
 
 	ops := make([]op, opsMax)
 	for i := range ops {

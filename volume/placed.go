@@ -37,8 +37,9 @@ type placedCheck struct {
 	per     uint64
 	places  []placedPlace
 	missing []missingBlock
-	durable wal.LSN // the highest mark that is known
-	cut     wal.LSN // the log ends before it
+	durable wal.LSN   // the highest mark that is known
+	cut     wal.LSN   // the log ends before it
+	room    dirtyRoom // that all records take in the dirty map, if none of them is of the same cluster
 }
 
 // supersede notes that a record has blocks of those before it.

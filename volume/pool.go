@@ -331,7 +331,7 @@ func (p *Pool) load() error {
 		old.p = p
 		if err := p.readDirectory(older, &old); err == nil {
 			for at, v := range p.readVolumes(&old, older.Pages) {
-				marks[at] = mark{v.page.Checkpoint, v.page.LogOffset}
+				marks[at] = mark{lsn: v.page.Checkpoint, offset: v.page.LogOffset}
 			}
 		}
 	}

@@ -118,7 +118,9 @@ func (v *Volume) askPool(o *op, n credits, places int, class Class) {
 	if !v.have.covers(n) {
 		a.least = n.minus(v.have)
 		a.least.clusters, a.least.pages = max(a.least.clusters, 0), max(a.least.pages, 0)
-		a.credits = a.least.plus(v.creditsFor(ahead, true))
+		if a.credits = a.least; o != nil {
+			a.credits = a.least.plus(v.creditsFor(ahead, true))
+		}
 	}
 	if places > len(v.places) {
 		a.places = places - len(v.places) + placedClustersMax

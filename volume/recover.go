@@ -75,6 +75,7 @@ func (v *Volume) claimPlaced() error {
 		for i := range rd.Records() {
 			r := &rd.Records()[i]
 			k.supersede(r)
+			k.room = k.room.plus(v.recordNeeds(r).dirty)
 			if r.Kind != wal.KindPlaced {
 				continue
 			}
@@ -98,6 +99,8 @@ func (v *Volume) claimPlaced() error {
 	if k.decide(); k.cut != maxLSN {
 		v.cutBefore = k.cut
 	}
+	v.admitted = k.room
+	v.enlarge(k.room)
 	var failed error
 	if err := v.pool.r.Call(func() {
 		for _, p := range k.places {
@@ -111,10 +114,21 @@ func (v *Volume) claimPlaced() error {
 	return v.r.Call(log.Close)
 }
 
+// enlarge makes a larger dirty map, if the log has records of more than the usual one holds: what was home already, but not behind the
+// slot's checkpoint, is dirty again. The door keeps it within bounds.
+func (v *Volume) enlarge(n dirtyRoom) {
+	clusters := int(v.shape.Clusters(v.page.Bytes))
+	n = dirtyRoom{min(n.clusters, clusters), min(n.blocks, clusters<<v.shape.shift), min(n.placed, clusters)}
+	if d := v.dirty.limit; !n.within(d) {
+		v.dirty = newDirtyMap(uint(v.shape.shift), dirtyRoom{max(n.clusters, d.clusters), max(n.blocks, d.blocks), max(n.placed, d.placed)})
+	}
+}
+
 // recover reads the log into the dirty map and begins a life.
 func (v *Volume) recover() error {
 	v.flusher.home = wal.Follow{Offset: v.page.LogOffset, Life: v.page.Life, Epoch: v.page.Epoch, LSN: v.page.Checkpoint}
 	scratch := make([]uint32, v.shape.Blocks())
+	var short error // there is no room to bring it home
 	log, c, err := v.readLog(func(rd *wal.Reader) error {
 		for i := range rd.Records() {
 			r := &rd.Records()[i]
@@ -122,24 +136,14 @@ func (v *Volume) recover() error {
 				rd.Cut(i, fmt.Errorf("%w: the data of LSN %d is not there", wal.ErrEnd, r.LSN))
 				return nil
 			}
-			n := v.recordNeeds(r)
-			if err := v.haveCredits(n.credits); err != nil {
-				return err
-			}
 			var err error
-			if e := v.r.Call(func() {
-				if !v.dirty.reserve(n.dirty) {
-					err = fmt.Errorf("%w: its log has more than can be kept in memory", ErrNoSpace)
-					return
-				}
-				v.dirty.unreserve(n.dirty)
-				v.insert(r, rd.CRCs(r), rd.Payload(r), scratch)
-				if n.credits != (credits{}) {
-					v.have = v.have.minus(n.credits)
-					v.credit(r, n.credits)
-				}
-			}); e != nil || err != nil {
-				return fmt.Errorf("%w%w", e, err)
+			if e := v.r.Call(func() { v.insert(r, rd.CRCs(r), rd.Payload(r), scratch) }); e != nil {
+				return e
+			}
+			if err = v.recoverCredits(r); errors.Is(err, ErrNoSpace) {
+				short = err
+			} else if err != nil {
+				return err
 			}
 		}
 		return nil
@@ -153,6 +157,12 @@ func (v *Volume) recover() error {
 	if err := v.r.Call(func() {
 		v.log = log
 		if v.flusher.rd, failed = log.NewReader(); failed != nil {
+			return
+		}
+		if short != nil && wound == nil {
+			v.failed, v.flusher.state, v.flusher.ending = bdev.StatusReadOnly, flushEnded, true
+			log.Fail(bdev.StatusReadOnly)
+			e.say(bdev.StatusOK)
 			return
 		}
 		if wound != nil {
@@ -172,12 +182,13 @@ func (v *Volume) recover() error {
 	if s := v.pool.disk.wait(e); s != bdev.StatusOK {
 		return fmt.Errorf("beginning a life in its log: %v", s)
 	}
-	if err := v.haveCredits(credits{pages: checkpointReserve}); err != nil {
+	if err := v.haveCredits(credits{pages: checkpointReserve}); err != nil && !errors.Is(err, ErrNoSpace) {
 		return err
 	}
 	return v.r.Call(func() {
-		v.have.pages -= checkpointReserve
-		v.mapPages += checkpointReserve
+		n := min(v.have.pages, checkpointReserve)
+		v.have.pages -= n
+		v.mapPages += n
 		v.open = true
 		v.due()
 	})
@@ -208,6 +219,77 @@ func (v *Volume) recordNeeds(r *wal.Record) need {
 		n.credits = v.creditsFor(clusters, false)
 	}
 	return n
+}
+
+// recoverCredits reserves what a record needs that came out of the log, and only that: before the power cut it was there, but not what
+// the door asks for to be on the safe side. A cluster needs a place if it has none of its own and no record gives it one; and one set of
+// pages of the map.
+func (v *Volume) recoverCredits(r *wal.Record) error {
+	if r.Blocks == 0 || r.Kind.Event() {
+		return nil
+	}
+	shift := v.shape.shift
+	for c := r.Block >> shift; c <= (r.Block+r.Blocks-1)>>shift; c++ {
+		var have credits
+		var whole dirtySource
+		if err := v.r.Call(func() { have, whole = unpack(v.dirty.creditsAt(c)), v.dirty.wholeOf(c).from }); err != nil {
+			return err
+		}
+		want := v.creditsFor(1, r.Kind == wal.KindWrite && have.clusters == 0 && whole != dirtyPlaced)
+		if want.clusters > 0 && whole == dirtyHome {
+			own, err := v.ownsPlace(c)
+			if err != nil {
+				return err
+			}
+			if own {
+				want.clusters = 0
+			}
+		}
+		want.pages -= min(want.pages, have.pages)
+		if want.isNone() {
+			continue
+		}
+		if err := v.haveCredits(want); err != nil {
+			return err
+		}
+		if err := v.r.Call(func() {
+			v.have = v.have.minus(want)
+			v.dirty.addCredits(c, want.pack())
+		}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// entryWait is control work that waits for an entry of the map.
+type entryWait struct {
+	v    *Volume
+	node mapWaiter
+	e    *event
+	own  bool
+}
+
+func (w *entryWait) mapFound(_ *mapWaiter, e Entry, s bdev.Status) {
+	w.own = s == bdev.StatusOK && e.Place() != 0 && e.Birth() > w.v.shared
+	w.e.say(s)
+}
+
+// ownsPlace says whether a cluster has a place that is the head's alone. It is control work.
+func (v *Volume) ownsPlace(cluster uint64) (bool, error) {
+	w := &entryWait{v: v, e: newEvent()}
+	w.node.init(w)
+	if err := v.r.Call(func() {
+		if e, s, now := v.tree.find(cluster, &w.node); now {
+			w.mapFound(&w.node, e, s)
+		}
+	}); err != nil {
+		return false, err
+	}
+	if s := v.pool.disk.wait(w.e); s != bdev.StatusOK {
+		return false, fmt.Errorf("its map at cluster %d: %v", cluster, s)
+	}
+	return w.own, nil
 }
 
 // haveCredits waits until the volume has so many credits.

@@ -9,7 +9,8 @@ import (
 // This file is the door of changes. A segment passes it with all that it will need on its way home:
 //
 //	room in the log        or it waits for the flusher to move the tail
-//	room in the dirty map  or it waits for the flusher to empty it
+//	room in the dirty map  or it waits for the flusher to empty it. What the log keeps for recovery, be it home or not, is bounded too:
+//	                       recovery from the older slot must have room for all of it
 //	pages of the pool      credits: for each cluster that it touches a place, and pages for the map; or it waits for the pool,
 //	                       which may answer that it is full
 //	places                 for clusters that are written there first
@@ -61,13 +62,14 @@ func (v *Volume) reserve(o *op, n *need) bool {
 		if !v.stalled {
 			v.askPool(o, n.credits, n.places, class)
 		}
-	case !v.dirty.reserve(n.dirty):
+	case !v.admitted.plus(n.dirty).minus(v.older.passed).within(v.retained) || !v.dirty.reserve(n.dirty):
 		v.hurry()
 	case !v.log.Reserve(n.log):
 		v.dirty.unreserve(n.dirty)
 		v.hurry()
 	default:
 		v.have = v.have.minus(n.credits)
+		v.admitted = v.admitted.plus(n.dirty)
 		return true
 	}
 	v.waitAtDoor(o)
@@ -78,6 +80,7 @@ func (v *Volume) reserve(o *op, n *need) bool {
 func (v *Volume) unreserve(n *need) {
 	v.log.Unreserve(n.log)
 	v.dirty.unreserve(n.dirty)
+	v.admitted = v.admitted.minus(n.dirty)
 	v.have = v.have.plus(n.credits)
 }
 

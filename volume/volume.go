@@ -89,7 +89,9 @@ type Volume struct {
 	sync       wal.Waiter
 	syncing    bool
 	ckpt       checkpoint
-	older      mark // what the slots have
+	admitted   dirtyRoom // that all records took since it was opened, and those before that recovery found
+	retained   dirtyRoom // so much of it may be behind the older slot's checkpoint
+	older      mark      // what the slots have
 	newer      mark
 	forces     []reactor.Runner // wait until everything is home and the tail has moved
 
