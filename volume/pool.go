@@ -338,7 +338,21 @@ func (p *Pool) load() error {
 	if err := p.readDirectory(newest, &p.directory); err != nil {
 		return err
 	}
+	if older == nil {
+		if err := p.blankSlot(SlotPlace[1-newest.Number]); err != nil {
+			return err
+		}
+	}
 	return p.openVolumes(marks)
+}
+
+// blankSlot wipes a slot that is not valid. If its damage is a part of it, and the next commit's slot got no further than that part when the
+// power fails, it would be whole again: a slot of the generation that it had, over bitmap sides that have been written anew.
+func (p *Pool) blankSlot(at Place) error {
+	if err := p.disk.write(at, pageMemory(1)); err != nil {
+		return err
+	}
+	return p.disk.flush()
 }
 
 // readSlots gives the newest slot, and the older one if it is valid and of the same pool.
