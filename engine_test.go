@@ -13,9 +13,11 @@ import (
 	"testing"
 )
 
-// engine is the engine as a process of its own, serving one file.
+// engine is the engine as a process of its own, serving one file, or with a cache a volume from a pool on it.
 type engine struct {
 	t                     *testing.T
+	cache, served         string // write cache of the volume; the device that is served
+	made                  bool   // the pool and the volume
 	bin, sock, disk, port string
 	cmd                   *exec.Cmd
 }
@@ -25,14 +27,14 @@ const engineNQN = "nqn.2026-01.io.pollux:engine-test"
 func newEngine(t *testing.T) *engine {
 	t.Helper()
 	dir := t.TempDir()
-	e := &engine{t: t, bin: filepath.Join(dir, "pollux"), sock: filepath.Join(dir, "sock"), disk: filepath.Join(dir, "disk")}
+	e := &engine{t: t, bin: filepath.Join(dir, "pollux"), sock: filepath.Join(dir, "sock"), disk: filepath.Join(dir, "disk"), served: "disk"}
 	if out, err := exec.Command("go", "build", "-o", e.bin, "./cmd/pollux").CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, out)
 	}
 	if err := os.WriteFile(e.disk, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Truncate(e.disk, 64<<20); err != nil {
+	if err := os.Truncate(e.disk, 512<<20); err != nil {
 		t.Fatal(err)
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -53,7 +55,7 @@ func newEngine(t *testing.T) *engine {
 // start starts it and waits for its ready line, then serves the file.
 func (e *engine) start() {
 	e.t.Helper()
-	e.cmd = exec.Command(e.bin, "serve", "--rpc-socket", e.sock, "--log-level", "warn")
+	e.cmd = exec.Command(e.bin, "serve", "--rpc-socket", e.sock, "--log-level", "warn", "--state", filepath.Dir(e.sock))
 	e.cmd.Stderr = os.Stderr
 	out, err := e.cmd.StdoutPipe()
 	if err != nil {
@@ -66,13 +68,20 @@ func (e *engine) start() {
 	if err != nil || !strings.HasPrefix(line, "pollux: ready") {
 		e.t.Fatalf("the engine's first line: %q, %v", line, err)
 	}
-	for _, call := range [][2]string{
-		{"bdev_uring_create", fmt.Sprintf(`{"name": "disk", "filename": %q}`, e.disk)},
+	calls := [][2]string{{"bdev_uring_create", fmt.Sprintf(`{"name": "disk", "filename": %q}`, e.disk)}, {"bdev_wait_for_examine", "{}"}}
+	if e.cache != "" && !e.made {
+		e.made, e.served = true, "pool/volume"
+		calls = append(calls, [][2]string{
+			{"pool_create", `{"name": "pool", "device": "disk"}`},
+			{"volume_create", fmt.Sprintf(`{"pool": "pool", "name": "volume", "bytes": 67108864, "log_bytes": 16777216, "write_cache": %q}`, e.cache)},
+		}...)
+	}
+	for _, call := range append(calls, [][2]string{
 		{"nvmf_create_transport", `{"trtype": "TCP"}`},
 		{"nvmf_create_subsystem", fmt.Sprintf(`{"nqn": %q, "allow_any_host": true}`, engineNQN)},
-		{"nvmf_subsystem_add_ns", fmt.Sprintf(`{"nqn": %q, "namespace": {"bdev_name": "disk"}}`, engineNQN)},
+		{"nvmf_subsystem_add_ns", fmt.Sprintf(`{"nqn": %q, "namespace": {"bdev_name": %q}}`, engineNQN, e.served)},
 		{"nvmf_subsystem_add_listener", fmt.Sprintf(`{"nqn": %q, "listen_address": {"trtype": "TCP", "traddr": "127.0.0.1", "trsvcid": %q}}`, engineNQN, e.port)},
-	} {
+	}...) {
 		if out, err := e.rpc(call[0], call[1]); err != nil {
 			e.t.Fatalf("%s: %v\n%s", call[0], err, out)
 		}
@@ -105,7 +114,7 @@ func (e *engine) stop(sig syscall.Signal) int {
 // writes is the number of writes that the device has completed.
 func (e *engine) writes() int {
 	e.t.Helper()
-	out, err := e.rpc("bdev_get_iostat", `{"name": "disk"}`)
+	out, err := e.rpc("bdev_get_iostat", fmt.Sprintf(`{"name": %q}`, e.served))
 	if err != nil {
 		e.t.Fatalf("bdev_get_iostat: %v\n%s", err, out)
 	}
@@ -118,9 +127,18 @@ func (e *engine) writes() int {
 }
 
 // TestAnEngineThatEndsUnderLoadLosesNothing ends the engine by SIGTERM and by SIGKILL while a host writes. The host comes back by
-// itself each time, and every block that it was told is written has what it wrote.
+// itself each time, and every block that it was told is written has what it wrote: on a file, and on a volume with either write cache.
 func TestAnEngineThatEndsUnderLoadLosesNothing(t *testing.T) {
-	e := newEngine(t)
+	for _, cache := range []string{"", "none", "volatile"} {
+		t.Run("cache "+cache, func(t *testing.T) {
+			e := newEngine(t)
+			e.cache = cache
+			endUnderLoad(t, e)
+		})
+	}
+}
+
+func endUnderLoad(t *testing.T, e *engine) {
 	e.start()
 	host := exec.Command(e.bin, "bench", "--connect", "tcp://127.0.0.1:"+e.port+"/"+engineNQN, "--rw", "randwrite", "--bs", "4k", "--iodepth", "16",
 		"--size", "32M", "--number-ios", "6000", "--rate-iops", "1500", "--verify", "--cores", "0", "--idle", "adaptive", "--quiet")
