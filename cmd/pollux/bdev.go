@@ -168,6 +168,9 @@ func (c *bdevDeleteCmd) Run() error {
 	if err != nil {
 		return err
 	}
+	if bdevs[0].ProductName == "Logical Volume" {
+		return fmt.Errorf("delete %s: it is a volume, and goes with what is on it; pollux volume delete does that", c.Name)
+	}
 	del, ok := deleters[bdevs[0].ProductName]
 	if !ok {
 		return fmt.Errorf("delete %s: this command does not know devices of the kind %q; pollux rpc calls the method that deletes them", c.Name, bdevs[0].ProductName)

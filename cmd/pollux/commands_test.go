@@ -13,6 +13,7 @@ import (
 
 	"github.com/alecthomas/kong"
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
 
 	"github.com/pollux-storage/pollux/ctl"
 	"github.com/pollux-storage/pollux/ctl/api"
@@ -28,7 +29,7 @@ type shell struct {
 func newShell(t *testing.T) *shell {
 	t.Helper()
 	log := ctl.NewLog(io.Discard, slog.LevelError)
-	e, err := ctl.NewEngine(ctl.EngineConfig{Reactors: reactor.Config{Cores: []int{-1}, MemoryBytes: 16 << 20}}, log)
+	e, err := ctl.NewEngine(ctl.EngineConfig{Reactors: reactor.Config{Cores: []int{-1}, MemoryBytes: 64 << 20}, Server: uuid.New()}, log)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,6 +15,8 @@ type cli struct {
 	Serve      serveCmd      `cmd:"" help:"Start the engine and serve until SIGTERM or SIGINT."`
 	RPC        rpcCmd        `cmd:"" name:"rpc" help:"Call one method of a running engine and print its result as JSON."`
 	Bdev       bdevCmd       `cmd:"" help:"List, make and delete block devices."`
+	Pool       poolCmd       `cmd:"" help:"Make, find and delete pools, on which volumes live."`
+	Volume     volumeCmd     `cmd:"" help:"List, make, change and delete volumes."`
 	NVMF       nvmfCmd       `cmd:"" name:"nvmf" help:"Show block devices to hosts over NVMe/TCP."`
 	Iostat     iostatCmd     `cmd:"" help:"Watch what block devices do."`
 	Top        topCmd        `cmd:"" help:"Watch reactors, block devices and hosts on one screen."`

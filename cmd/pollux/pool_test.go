@@ -1,0 +1,59 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"regexp"
+	"testing"
+
+	"github.com/pollux-storage/pollux/ctl/api"
+)
+
+func TestPoolAndVolumeCommands(t *testing.T) {
+	sh := newShell(t)
+	file := filepath.Join(t.TempDir(), "disk")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(file, 256<<20); err != nil {
+		t.Fatal(err)
+	}
+	sh.must("bdev create file disk " + file)
+	if out := sh.must("pool create p disk"); out != "p\n" {
+		t.Errorf("pool create printed %q", out)
+	}
+	looks := func(line, want string) {
+		t.Helper()
+		if out := sh.must(line); !regexp.MustCompile("^(?s:" + want + ")$").MatchString(out) {
+			t.Errorf("%s prints\n%s", line, out)
+		}
+	}
+	const id = `[0-9a-f-]{36}`
+	looks("pool list", `NAME  DEVICE  SIZE +FREE +FILL +CLUSTER +VOLUMES  UUID\np +disk +256 MiB +2\d\d\.?\d? MiB +normal +64 KiB +0 +`+id+`\n`)
+	looks("volume create p v 64M --log 16M", id+`\n`)
+	sh.fails("volume create p v 32M", "the name is taken")
+	looks("volume list p", `POOL +NAME +SIZE +ALLOCATED +CACHE +READ ONLY +STATE +UUID\np +v +64 MiB +0 B +none +- +ok +`+id+`\n`)
+	sh.fails("volume set p/v", "nothing is to be changed")
+	sh.must("volume set p/v --cache volatile --read-only")
+	looks("volume list", `.* volatile +yes +ok .*`)
+	sh.must("volume set p/v --no-read-only")
+	sh.must("volume rename p/v w")
+	sh.must("pool rename p q")
+	looks("volume status q/w", `NAME  STATE  REASON\nw +ok +-\n`)
+	var volumes []api.Volume
+	if err := json.Unmarshal([]byte(sh.must("volume list -o json")), &volumes); err != nil || len(volumes) != 1 || volumes[0].Name != "w" || volumes[0].ReadOnly {
+		t.Errorf("%+v, %v", volumes, err)
+	}
+	sh.fails("bdev delete q/w", "pollux volume delete")
+	if err := os.Truncate(file, 512<<20); err != nil {
+		t.Fatal(err)
+	}
+	sh.must("bdev rescan disk")
+	looks("pool grow q", "512 MiB\n")
+	looks("pool export q", `job \d+: done\n`)
+	sh.fails("volume delete q/w", "no volume")
+	looks("pool import disk", `job \d+: done\n`)
+	looks("volume delete q/w", `job \d+: done\n`)
+	looks("pool delete q --no-wait", `\d+\n`)
+}

@@ -1,0 +1,154 @@
+package main
+
+import (
+	"context"
+	"errors"
+
+	"github.com/pollux-storage/pollux/ctl/api"
+)
+
+// volumeCmd is about volumes.
+type volumeCmd struct {
+	List   volumeListCmd   `cmd:"" help:"List volumes."`
+	Create volumeCreateCmd `cmd:"" help:"Make a thin volume in a pool, and print its UUID. pollux nvmf shows it to hosts."`
+	Status volumeStatusCmd `cmd:"" help:"Say what a volume is fit for, and why it is not fit for more."`
+	Rename volumeRenameCmd `cmd:"" help:"Give a volume another name in its pool."`
+	Set    volumeSetCmd    `cmd:"" help:"Change a volume's write cache or protection."`
+	Delete volumeDeleteCmd `cmd:"" help:"Delete a volume and what is on it."`
+}
+
+// volumeArg names a volume.
+type volumeArg struct {
+	Volume string `arg:"" placeholder:"POOL/VOLUME" help:"The volume, as POOL/VOLUME or by its UUID."`
+}
+
+type volumeListCmd struct {
+	engineFlags
+	outputFlags
+	Pool string `arg:"" optional:"" help:"Only those of this pool."`
+}
+
+// Run lists.
+func (c *volumeListCmd) Run() error {
+	engine, err := c.dial()
+	if err != nil {
+		return err
+	}
+	defer engine.Close()
+	volumes, err := api.VolumeList.Call(context.Background(), engine, api.VolumeListParams{Pool: c.Pool})
+	if err != nil {
+		return err
+	}
+	return c.print(volumes, func(t *table) {
+		t.columns("POOL", "NAME", "SIZE", "ALLOCATED", "CACHE", "READ ONLY", "STATE", "UUID")
+		for _, v := range volumes {
+			t.row(v.Pool, v.Name, size(v.Bytes), size(v.AllocatedBytes), v.WriteCache, v.ReadOnly, v.State, v.UUID)
+		}
+	})
+}
+
+type volumeCreateCmd struct {
+	engineFlags
+	Pool   string    `arg:"" help:"Pool that it lives in."`
+	Name   string    `arg:"" help:"Name of the new volume."`
+	Size   byteCount `arg:"" help:"Size, such as 10G. Space is taken as it is written."`
+	Cache  string    `enum:"none,volatile" default:"none" help:"Write cache. none: a write is durable when it is acknowledged; volatile: when the host flushes it (${default})."`
+	Log    byteCount `placeholder:"BYTES" help:"Size of its log; the engine's choice without it."`
+	Verify bool      `help:"Verify checksums on every read."`
+}
+
+// Run makes the volume.
+func (c *volumeCreateCmd) Run() error {
+	return create(&c.engineFlags, func(ctx context.Context, engine api.Caller) (string, error) {
+		v, err := api.VolumeCreate.Call(ctx, engine, api.VolumeCreateParams{
+			Pool: c.Pool, Name: c.Name, Bytes: uint64(c.Size), BlockSize: 4096, WriteCache: c.Cache, LogBytes: uint64(c.Log), Verify: c.Verify,
+		})
+		return v.UUID, err
+	})
+}
+
+type volumeStatusCmd struct {
+	engineFlags
+	outputFlags
+	volumeArg
+}
+
+// Run shows state and reasons.
+func (c *volumeStatusCmd) Run() error {
+	engine, err := c.dial()
+	if err != nil {
+		return err
+	}
+	defer engine.Close()
+	status, err := api.VolumeStatusOf.Call(context.Background(), engine, api.VolumeParams{Name: c.Volume})
+	if err != nil {
+		return err
+	}
+	return c.print(status, func(t *table) {
+		t.columns("NAME", "STATE", "REASON")
+		if len(status.Reasons) == 0 {
+			t.row(status.Name, status.State, "")
+		}
+		for _, why := range status.Reasons {
+			t.row(status.Name, status.State, why)
+		}
+	})
+}
+
+type volumeRenameCmd struct {
+	engineFlags
+	volumeArg
+	NewName string `arg:"" name:"new-name" help:"Its new name, without that of the pool."`
+}
+
+// Run renames.
+func (c *volumeRenameCmd) Run() error {
+	engine, err := c.dial()
+	if err != nil {
+		return err
+	}
+	defer engine.Close()
+	_, err = api.BdevLvolRename.Call(context.Background(), engine, api.LvolRenameParams{OldName: c.Volume, NewName: c.NewName})
+	return err
+}
+
+type volumeSetCmd struct {
+	engineFlags
+	volumeArg
+	Cache    string `enum:"none,volatile," default:"" help:"Write cache: none or volatile. Nobody may use the volume then: hosts learn of a cache when they attach."`
+	ReadOnly *bool  `name:"read-only" negatable:"" help:"Refuse writes; --no-read-only takes them again."`
+}
+
+// Run changes what is named.
+func (c *volumeSetCmd) Run() error {
+	if c.Cache == "" && c.ReadOnly == nil {
+		return errors.New("volume set: nothing is to be changed; give --cache, --read-only or --no-read-only")
+	}
+	engine, err := c.dial()
+	if err != nil {
+		return err
+	}
+	defer engine.Close()
+	ctx := context.Background()
+	if c.Cache != "" {
+		if _, err := api.VolumeSetWriteCache.Call(ctx, engine, api.VolumeSetWriteCacheParams{Name: c.Volume, WriteCache: c.Cache}); err != nil {
+			return err
+		}
+	}
+	if c.ReadOnly != nil {
+		_, err = api.VolumeSetReadOnly.Call(ctx, engine, api.VolumeSetReadOnlyParams{Name: c.Volume, ReadOnly: c.ReadOnly})
+	}
+	return err
+}
+
+type volumeDeleteCmd struct {
+	jobFlags
+	volumeArg
+}
+
+// Run deletes.
+func (c *volumeDeleteCmd) Run() error {
+	return c.run(func(ctx context.Context, engine api.Caller) (api.JobStarted, error) {
+		return api.VolumeDelete.Call(ctx, engine, api.VolumeParams{Name: c.Volume})
+	})
+}
