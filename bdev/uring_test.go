@@ -244,7 +244,10 @@ func TestAFileThatALivingProcessHoldsIsRefusedAtOnce(t *testing.T) {
 	if _, err := io.ReadFull(out, make([]byte, 1)); err != nil { // cat runs: the file is locked
 		t.Fatal(err)
 	}
-	if _, err := bdev.NewUring(g, "Uring0", path, bdev.UringOptions{Waits: func(why error) { t.Errorf("waits: %v", why) }}); !errors.Is(err, bdev.ErrBusy) ||
+	if _, err := bdev.NewUring(g, "Uring0", path, bdev.UringOptions{Waits: func(why error) {
+		t.Errorf("waits: %v", why)
+		_ = in.Close() // or it would wait on
+	}}); !errors.Is(err, bdev.ErrBusy) ||
 		!strings.Contains(err.Error(), fmt.Sprintf("(process %d)", c.Process.Pid)) {
 		t.Errorf("%v", err)
 	}
