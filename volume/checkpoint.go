@@ -214,4 +214,5 @@ func (c *checkpoint) fail() {
 	v.tree.commitFailed()
 	c.commit.reset()
 	v.unsafe(c.status)
+	v.flusher.over()
 }

@@ -141,6 +141,8 @@ type crashHarness struct {
 	v     [2]*Volume
 	cache [2]WriteCache
 	cfg   PoolConfig
+
+	faulty bool // requests may fail
 }
 
 func (k *crashHarness) names() [2]string { return [2]string{"v0", "v1"} }
@@ -226,6 +228,9 @@ func (c *crashClient) RequestDone(q *bdev.Request) {
 	m.tick++
 	switch {
 	case q.Kind == bdev.Read:
+		if q.Status != bdev.StatusOK && k.faulty {
+			return
+		}
 		if q.Status != bdev.StatusOK {
 			k.t.Errorf("reading %d blocks at %d of volume %d: %v", q.Blocks, q.LBA, c.vol, q.Status)
 			return
@@ -240,7 +245,7 @@ func (c *crashClient) RequestDone(q *bdev.Request) {
 		if c.op.ok && (q.FUA || k.cache[c.vol] == CacheNone) {
 			c.op.durable = m.tick
 		}
-		if s := q.Status; s != bdev.StatusOK && s != bdev.StatusNoSpace && s != bdev.StatusBusy {
+		if s := q.Status; s != bdev.StatusOK && s != bdev.StatusNoSpace && s != bdev.StatusBusy && !k.faulty {
 			k.t.Errorf("%v of %d blocks at %d of volume %d: %v", q.Kind, q.Blocks, q.LBA, c.vol, s)
 		}
 	}
@@ -434,9 +439,14 @@ func (k *crashHarness) prove(i crashImage, image *sim.Image) {
 			}
 		}
 	}
+	k.writeAgain(what, got)
+}
 
-	// Write again: with a model that begins with what was found.
+// writeAgain writes to what was found, with a model that begins with that, crashes, and looks again.
+func (k *crashHarness) writeAgain(what string, got [2][]byte) {
+	k.t.Helper()
 	before := k.m
+	k.faulty = false
 	k.m = newCrashModel()
 	k.m.seq = before.seq + 1<<20
 	for vol := range got {

@@ -196,6 +196,7 @@ func (f *flusher) read() {
 	if ends, why := f.rd.Ends(); ends || f.rd.Follow().Offset >= f.limit {
 		if why != nil {
 			f.v.wound(why)
+			f.over()
 			return
 		}
 		f.checkpoint()
@@ -212,10 +213,12 @@ func (f *flusher) WindowRead(rd *wal.Reader, s bdev.Status) {
 	}
 	if s != bdev.StatusOK {
 		f.v.unsafe(s)
+		f.over()
 		return
 	}
 	if ends, why := rd.Ends(); ends && why != nil && rd.Follow().Offset < f.limit {
 		f.v.wound(why)
+		f.over()
 		return
 	}
 	f.record = 0
@@ -313,6 +316,7 @@ func (f *flusher) goOn() {
 	}
 	if f.failed != bdev.StatusOK {
 		v.unsafe(f.failed)
+		f.over()
 		return
 	}
 	if f.record == len(f.rd.Records()) {
