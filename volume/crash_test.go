@@ -129,7 +129,8 @@ func crashValue(page []byte, vol int, block uint64) (uint32, bool) {
 // crashVolume sizes.
 const (
 	crashPoolBytes = 48 << 20
-	crashBlocks    = 2000 // 7.8 MiB: the last cluster is not whole, of any size
+	crashFullBytes = 23 << 20 // the volumes do not fit
+	crashBlocks    = 2000     // 7.8 MiB: the last cluster is not whole, of any size
 	crashLogBytes  = 6 << 20
 )
 
@@ -153,16 +154,16 @@ func (k *crashHarness) poolConfig() PoolConfig {
 	return cfg
 }
 
-func newCrashHarness(t *testing.T, seed uint64) *crashHarness {
+func newCrashHarness(t *testing.T, seed, bytes uint64) *crashHarness {
 	t.Helper()
 	k := &crashHarness{house: &house{t: t, w: bdevsim.NewWorld(t, seed, 2)}, r: sim.Stream(seed, "script"), m: newCrashModel()}
-	k.disk = k.w.Disk("Disk0", crashPoolBytes)
+	k.disk = k.w.Disk("Disk0", bytes)
 	medium := bdevsim.DiskOf(k.disk).Medium()
 	old := make([]byte, 1<<20) // bytes of an older pool
 	for i := range old {
 		old[i] = 0xa5
 	}
-	for at := uint64(0); at < crashPoolBytes; at += 1 << 20 {
+	for at := uint64(0); at < bytes; at += 1 << 20 {
 		medium.Spoil(at, old)
 	}
 	k.cfg = PoolConfig{Name: "pool0", Server: houseServer, CacheBytes: 1 << 20 << k.r.Uint32N(3), ClusterBytes: 64 << 10 << k.r.Uint32N(3)}
@@ -512,7 +513,11 @@ func differs(a, b []byte) int {
 // TestPowerCutsLoseNothing is the harness.
 func TestPowerCutsLoseNothing(t *testing.T) {
 	sim.Each(t, 6, []uint64{3481032901068461576, 16604954724336950806, 10773554448651899522}, func(t *testing.T, seed uint64) {
-		k := newCrashHarness(t, seed)
+		bytes := uint64(crashPoolBytes)
+		if seed%3 == 0 {
+			bytes = crashFullBytes
+		}
+		k := newCrashHarness(t, seed, bytes)
 		clients := k.clients(4)
 		k.work(clients, 100)
 		images := k.watch(60, 8)
@@ -575,4 +580,75 @@ func TestALogWithMoreThanTheDirtyMapHolds(t *testing.T) {
 	if r, err := h.pool.Check(); err != nil || !r.OK() {
 		t.Fatal(err, r)
 	}
+}
+
+// TestAFullPoolGoesOn: writes fail for want of space, and only those that need some; nothing else stops; a power cut leaves a pool that opens;
+// what is trimmed makes room again (V-27).
+func TestAFullPoolGoesOn(t *testing.T) {
+	sim.Each(t, 3, nil, func(t *testing.T, seed uint64) {
+		k := newCrashHarness(t, seed, crashFullBytes)
+		all := k.clients(2)
+		per := uint64(k.v[0].shape.Blocks())
+		var full [2]bool
+		do := func(c *crashClient, kind bdev.Kind, at, n uint64) bdev.Status {
+			c.begin(kind, at, n, false)
+			k.rest(all)
+			return c.q.Status
+		}
+		fill := func() {
+			full = [2]bool{}
+			for i := uint64(0); !full[0] || !full[1]; i++ {
+				c := all[i%2]
+				at := i / 2 * per
+				if at+per > crashBlocks {
+					break
+				}
+				n := per
+				if i/2%3 == 0 {
+					n = 1 + k.r.Uint64N(per)
+				}
+				if s := do(c, bdev.Write, at, n); s == bdev.StatusNoSpace {
+					full[c.vol] = true
+				} else if s != bdev.StatusOK {
+					t.Fatalf("filling the pool: %v", s)
+				}
+			}
+			if !full[0] || !full[1] {
+				t.Fatal("the pool is not full")
+			}
+		}
+		fill()
+		for round := range 3 {
+			for _, c := range all {
+				if s := do(c, bdev.Read, 0, 64); s != bdev.StatusOK {
+					t.Fatalf("reading from a full pool: %v", s)
+				}
+				if s := do(c, bdev.Flush, 0, 0); s != bdev.StatusOK {
+					t.Fatalf("flushing a full pool: %v", s)
+				}
+			}
+			tick := k.m.tick
+			k.open(bdevsim.DiskOf(k.disk).Medium().Snapshot().Crash(sim.Random(k.r, k.r.Float64())))
+			k.importPool()
+			for vol, b := range k.all() {
+				k.compare("a full pool", vol, 0, b, tick, tick, true)
+			}
+			k.checked()
+			all = k.clients(2)
+			if round == 2 {
+				break
+			}
+			for _, c := range all {
+				if s := do(c, bdev.Unmap, 0, 16*per); s != bdev.StatusOK {
+					t.Fatalf("trimming in a full pool: %v", s)
+				}
+			}
+			for i, c := range all {
+				if s := do(c, bdev.Write, uint64(i)*per, 2*per); s != bdev.StatusOK {
+					t.Fatalf("writing where room was made: %v; %+v", s, k.pool.alloc.Space())
+				}
+			}
+			fill()
+		}
+	})
 }

@@ -41,7 +41,7 @@ func TestFaultsLoseNothing(t *testing.T) {
 	for _, place := range faultPlaces {
 		t.Run(place.name, func(t *testing.T) {
 			sim.Each(t, 3, nil, func(t *testing.T, seed uint64) {
-				k := newCrashHarness(t, seed)
+				k := newCrashHarness(t, seed, crashPoolBytes)
 				k.faulty = true
 				clients := k.clients(4)
 				k.work(clients, 60)

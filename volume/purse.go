@@ -41,12 +41,13 @@ type purse struct {
 	mapPages int     // reserved for the next checkpoint
 	places   []Place // for placed writes
 
-	ask     askMessage
-	asking  bool
-	askDone *event // control work that waits for the answer
-	asker   *op    // for which the pool is asked
-	refused *op    // for which it has no more
-	stalled bool   // the pool has no more, but what is on its way home will give some back
+	ask        askMessage
+	asking     bool
+	askDone    *event // control work that waits for the answer
+	asker      *op    // for which the pool is asked
+	refused    *op    // for which it has no more
+	stalled    bool   // the pool has no more, but what is on its way home will give some back
+	stallTimer reactor.Timer
 
 	ckptWaits int // pages that a checkpoint waits for
 	ckptExtra int // and those of them that were not reserved
@@ -68,6 +69,7 @@ type askMessage struct {
 	extra   int     // pages that are not
 	giveUp  credits // no longer needed
 	unused  []Place // pages that were not used
+	spare   []Place // clusters that were not used
 
 	gotCredits credits
 	gotPlaces  []Place
@@ -152,6 +154,9 @@ func (p *Pool) answer(a *askMessage) {
 	for _, x := range a.unused {
 		al.GiveBack(x, 1)
 	}
+	for _, x := range a.spare {
+		al.GiveBack(x, uint64(p.shape.Blocks()))
+	}
 	if al.Reserve(credits{pages: a.refill}.need(), Freeing) {
 		a.gotCredits.pages = a.refill
 	}
@@ -186,7 +191,7 @@ func (v *Volume) answered() {
 	v.places = append(v.places, a.gotPlaces...)
 	homes, single := a.gotHomes, a.gotSingle
 	a.credits, a.least, a.giveUp, a.gotCredits, a.places, a.refill, a.full = credits{}, credits{}, credits{}, credits{}, 0, 0, false
-	a.unused, a.gotPlaces = a.unused[:0], a.gotPlaces[:0]
+	a.unused, a.spare, a.gotPlaces = a.unused[:0], a.spare[:0], a.gotPlaces[:0]
 
 	waits := v.homeWaits[:len(homes)]
 	for i, h := range waits {
@@ -230,6 +235,14 @@ func (v *Volume) answered() {
 			v.force((*stall)(v))
 		}
 	}
+	// Others have such places as well. They go home by themselves in a while.
+	if o := v.asker; full && o != nil && v.flusher.state != flushEnded && v.r.Now()-o.since < fullTimeout {
+		full = false
+		if !v.stalled {
+			v.stalled = true
+			v.r.SetTimer(&v.stallTimer, v.r.Now()+flushPeriod, (*stall)(v))
+		}
+	}
 	if full {
 		v.refused = v.asker
 	}
@@ -239,7 +252,10 @@ func (v *Volume) answered() {
 	v.checkIdle()
 }
 
-// stall ends when everything is home.
+// fullTimeout is how long a change waits for others to give back what they do not need, before the pool is full.
+const fullTimeout = 3 * flushPeriod
+
+// stall ends when everything is home, or when others have had their time.
 type stall Volume
 
 // Run lets those at the door ask again.
@@ -315,7 +331,11 @@ func (v *Volume) settlePages() {
 		v.have.pages += over
 	}
 	keep := v.creditsFor(4*ahead, true)
-	if over := (credits{max(v.have.clusters-keep.clusters, 0), max(v.have.pages-keep.pages, 0)}); over != (credits{}) && !v.asking {
+	if v.dirty.used.clusters == 0 && v.doorList.n == 0 && !v.asking { // it rests: others may need them
+		keep = credits{}
+		v.ask.spare, v.places = append(v.ask.spare, v.places...), v.places[:0]
+	}
+	if over := (credits{max(v.have.clusters-keep.clusters, 0), max(v.have.pages-keep.pages, 0)}); (over != (credits{}) || len(v.ask.spare) > 0) && !v.asking {
 		v.have = v.have.minus(over)
 		v.ask.giveUp = v.ask.giveUp.plus(over)
 		v.sendAsk()
@@ -326,5 +346,10 @@ func (v *Volume) settlePages() {
 // reservations.
 const checkpointReserve = 48
 
-// givePages gives back places of pages that nothing refers to.
-func (v *Volume) givePages(p []Place) { v.ask.unused = append(v.ask.unused, p...) }
+// givePages gives back places of pages that nothing refers to. While the pool has the message they cannot: since only a checkpoint that failed
+// has any, and with it the volume ends, they are free when the pool is opened again.
+func (v *Volume) givePages(p []Place) {
+	if !v.asking {
+		v.ask.unused = append(v.ask.unused, p...)
+	}
+}

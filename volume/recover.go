@@ -355,6 +355,7 @@ func (v *Volume) settled() error {
 		v.flusher.close()
 		v.ckpt.tell(bdev.StatusClosed)
 		v.r.StopTimer(&v.doorTimer)
+		v.r.StopTimer(&v.stallTimer)
 		v.idle = e
 		v.checkIdle()
 	}); err != nil {
@@ -378,6 +379,9 @@ func (v *Volume) settled() error {
 		err = v.pool.r.Call(func() {
 			al := v.pool.alloc
 			for _, x := range v.places {
+				al.GiveBack(x, uint64(v.shape.Blocks()))
+			}
+			for _, x := range v.ask.spare {
 				al.GiveBack(x, uint64(v.shape.Blocks()))
 			}
 			for _, x := range v.ask.unused {
