@@ -342,6 +342,7 @@ func TestTargets(t *testing.T) {
 		"mem:1G":                {Kind: "mem", Bytes: 1 << 30, BlockSize: 4096},
 		"null:64M?block=512":    {Kind: "null", Bytes: 64 << 20, BlockSize: 512},
 		"uring:/a:b?c":          {Kind: "uring", Path: "/a:b?c"},
+		"volatile:/dev/x":       {Kind: "volatile", Path: "/dev/x"},
 		"raw:/dev/x?block=4096": {Kind: "raw", Path: "/dev/x", BlockSize: 4096},
 	} {
 		got, err := ParseTarget(s)
@@ -360,6 +361,44 @@ func TestTargets(t *testing.T) {
 	} {
 		if got, err := ParseTarget(s); err == nil {
 			t.Errorf("%q was taken for %+v", s, got)
+		}
+	}
+}
+
+func TestRigOnAVolume(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "disk")
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := OpenRig(TargetSpec{Kind: "volume", Path: path}, RigConfig{Cores: []int{-1}}); err == nil {
+		t.Error("a volume on an empty file")
+	}
+	if err := os.Truncate(path, 64<<20); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := OpenRig(TargetSpec{Kind: "volume", Path: path}, RigConfig{Cores: []int{-1}}); err == nil || !strings.Contains(err.Error(), "needs 128 MiB") {
+		t.Errorf("a volume on a file that is too small: %v", err)
+	}
+	if err := os.Truncate(path, 256<<20); err != nil {
+		t.Fatal(err)
+	}
+	for kind, cache := range map[string]string{"volume": "none", "volatile": "volatile"} {
+		w := Workload{RW: "randrw", ReadPercent: 30, TrimPercent: 10, BlockBytes: 16384, Depth: 16, Jobs: 2, Number: 500, Verify: true, FsyncEvery: 50}
+		rig, err := OpenRig(TargetSpec{Kind: kind, Path: path}, RigConfig{Cores: []int{-1}, MemoryBytes: MemoryFor(&w, 1)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		run, err := rig.Run(t.Context(), w, Options{})
+		if err != nil {
+			t.Error(err)
+		} else if run.Verify.Blocks == 0 || run.Kinds["flush"].Ops == 0 {
+			t.Errorf("%s: %+v", kind, run)
+		}
+		if d := rig.Describe(); d.WriteCache != cache || d.Target != kind {
+			t.Errorf("%+v", d)
+		}
+		if err := rig.Close(); err != nil {
+			t.Error(err)
 		}
 	}
 }

@@ -78,11 +78,11 @@ func (r *Report) Markdown(plots []string) []byte {
 			"latencies are those of the rest. The processor time of a request is the figure to look at there.\n", n, len(r.Rows))
 	}
 	for _, g := range []struct{ title, text string }{
-		{"Disk", "`raw` is fio on the file, `uring` the engine's bdev on it in one process, `tcp+uring` the same in an engine over NVMe/TCP."},
+		{"Disk", "`raw` is fio on the file, `uring` the engine's bdev on it in one process, `tcp+uring` the same in an engine over NVMe/TCP, `volume` and `volatile` a volume on it without and with a write cache."},
 		{"Nothing behind it", "`null` forgets what it is given: what is left is the way there."},
 		{"Memory", "`mem` keeps it in memory."},
 	} {
-		kinds := map[string][]string{"Disk": {"raw", "uring", "tcp+uring"}, "Nothing behind it": {"null", "tcp+null"}, "Memory": {"mem", "tcp+mem"}}[g.title]
+		kinds := map[string][]string{"Disk": {"raw", "uring", "tcp+uring", "volume", "volatile"}, "Nothing behind it": {"null", "tcp+null"}, "Memory": {"mem", "tcp+mem"}}[g.title]
 		rows := r.rowsOf(func(x *Row) bool { return slices.Contains(kinds, x.Device.Target) })
 		if len(rows) == 0 {
 			continue

@@ -2,6 +2,7 @@ package bench
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -13,6 +14,8 @@ import (
 	"github.com/pollux-storage/pollux/bdev"
 	"github.com/pollux-storage/pollux/nvmf/initiator"
 	"github.com/pollux-storage/pollux/reactor"
+	"github.com/pollux-storage/pollux/volume"
+	"github.com/pollux-storage/pollux/wal"
 )
 
 // Target is something that workloads can be run on.
@@ -30,6 +33,8 @@ type Target interface {
 //	mem:1G              a device in memory
 //	null:1G             a device that forgets
 //	uring:PATH          a file or block device through the engine's own bdev
+//	volume:PATH         a volume of a new pool on a file or block device, all of which it takes; without a write cache
+//	volatile:PATH       such a volume with a volatile write cache
 //	raw:PATH            a file or block device by fio
 //	tcp://HOST:PORT/NQN a namespace of an NVMe/TCP target, through the engine's own initiator
 //
@@ -37,7 +42,7 @@ type Target interface {
 // remote one.
 type TargetSpec struct {
 	Kind      string
-	Path      string // uring, raw
+	Path      string // uring, raw, volume, volatile
 	Bytes     uint64 // mem, null
 	BlockSize uint32 // 0: the kind's default
 
@@ -48,7 +53,7 @@ type TargetSpec struct {
 // ParseTarget reads a target.
 func ParseTarget(s string) (TargetSpec, error) {
 	bad := func(why string) (TargetSpec, error) {
-		return TargetSpec{}, fmt.Errorf("target %q: %s; write mem:1G, null:1G, uring:PATH, raw:PATH or tcp://127.0.0.1:4420/NQN", s, why)
+		return TargetSpec{}, fmt.Errorf("target %q: %s; write mem:1G, null:1G, uring:PATH, volume:PATH, volatile:PATH, raw:PATH or tcp://127.0.0.1:4420/NQN", s, why)
 	}
 	if strings.HasPrefix(s, "tcp:") {
 		t, err := parseRemote(s)
@@ -78,7 +83,7 @@ func ParseTarget(s string) (TargetSpec, error) {
 		if t.BlockSize == 0 {
 			t.BlockSize = 4096
 		}
-	case "uring", "raw":
+	case "uring", "volume", "volatile", "raw":
 		t.Path = rest
 	default:
 		return bad("there is no kind " + kind)
@@ -101,6 +106,8 @@ type Rig struct {
 	group *reactor.Group
 	reg   *bdev.Registry
 	hosts *initiator.Initiator // tcp
+	pool  *volume.Pool         // volume, volatile
+	below string               // the device that it stands on
 
 	// As names the target in reports; the kind without it.
 	As string
@@ -153,14 +160,43 @@ func (r *Rig) create() (name string, err error) {
 	case "null":
 		name = "Null0"
 		_, err = bdev.NewNull(r.reg, name, uuid.New(), t.BlockSize, t.Bytes/uint64(t.BlockSize))
-	case "uring":
+	case "uring", "volume", "volatile":
 		name = "Uring0"
 		if _, serr := os.Stat(t.Path); os.IsNotExist(serr) {
-			return "", fmt.Errorf("target uring:%s: there is no such file: make one, for example truncate -s 1G %s", t.Path, t.Path)
+			return "", fmt.Errorf("target %s:%s: there is no such file: make one, for example truncate -s 1G %s", t.Kind, t.Path, t.Path)
 		}
 		_, err = bdev.NewUring(r.reg, name, t.Path, bdev.UringOptions{BlockSize: t.BlockSize, UUID: uuid.New()})
+		if err == nil && t.Kind != "uring" {
+			return r.createVolume(name)
+		}
 	}
 	return name, err
+}
+
+// createVolume makes a pool of the whole device and a volume in it, with room for all of its blocks.
+func (r *Rig) createVolume(device string) (name string, err error) {
+	r.below = device
+	d, err := r.reg.Lookup(device)
+	if err != nil {
+		return "", err
+	}
+	g := d.Geometry()
+	bytes := g.Bytes() - g.Bytes()/16 // maps, and what rests until it is free again
+	if bytes < 2*wal.DefaultBytes {
+		return "", errors.Join(fmt.Errorf("target %s:%s: a volume with its log needs %d MiB", r.spec.Kind, r.spec.Path, 2*wal.DefaultBytes>>20), r.remove(device))
+	}
+	cfg := volume.VolumeConfig{Name: "bench", Bytes: (bytes - wal.DefaultBytes) >> 20 << 20}
+	if r.spec.Kind == "volatile" {
+		cfg.Cache = volume.CacheVolatile
+	}
+	if r.pool, err = volume.CreatePool(r.reg, device, volume.PoolConfig{Name: "bench", Server: uuid.New()}); err != nil {
+		return "", errors.Join(err, r.remove(device))
+	}
+	v, err := r.pool.CreateVolume(cfg)
+	if err != nil {
+		return "", errors.Join(err, r.remove(device))
+	}
+	return v.Device().Name(), nil
 }
 
 // Name is the kind, unless As says otherwise.
@@ -220,6 +256,14 @@ func (r *Rig) remove(name string) error {
 	defer cancel()
 	if r.hosts != nil {
 		return r.hosts.Detach(ctx, controllerName)
+	}
+	if r.pool != nil {
+		if err := r.pool.Export(ctx); err != nil {
+			return err
+		}
+	}
+	if r.below != "" {
+		name = r.below
 	}
 	return r.reg.Unregister(ctx, name)
 }

@@ -133,6 +133,9 @@ func (e *Engine) registerTarget() {
 		if err != nil {
 			return 0, err
 		}
+		if d, err := e.Bdevs.Lookup(o.BdevName); err == nil {
+			o.BdevName = d.Name() // an alias may change
+		}
 		id, err := t.AddNamespace(p.NQN, o)
 		return uint32(id), codeOf(err)
 	})
