@@ -183,6 +183,12 @@ func (c *checkpoint) send() {
 	v.pool.commit(v.r, &c.commit)
 }
 
+// checkpointed takes over what a checkpoint has changed. The rest is as it was, and may be read by control work meanwhile.
+func (p *VolumePage) checkpointed(n *VolumePage) {
+	p.Map, p.Levels, p.ClustersAlone = n.Map, n.Levels, n.ClustersAlone
+	p.Checkpoint, p.LogOffset, p.Life, p.Epoch, p.Durable = n.Checkpoint, n.LogOffset, n.Life, n.Epoch, n.Durable
+}
+
 // committed hears that the pool's slot shows the checkpoint.
 func (c *checkpoint) committed(s bdev.Status) {
 	v := c.v
@@ -193,7 +199,8 @@ func (c *checkpoint) committed(s bdev.Status) {
 	}
 	c.commit.reset()
 	v.tree.commitDone()
-	v.page, v.ref = c.page, c.commit.ref
+	v.page.checkpointed(&c.page)
+	v.ref = c.commit.ref
 	v.older, v.newer = v.newer, mark{c.at.LSN, c.at.Offset, c.passed}
 	v.log.Reclaim(v.older.offset)
 	v.checkpoints++
