@@ -23,8 +23,8 @@ import (
 const eraseStep = 4096
 
 // DeleteVolume deletes a volume for good. It tells how many clusters of how many it has gone through. When ctx ends while somebody still
-// uses the device, the volume is closed later and stays; once the deletion has begun, nothing stops it but the end of the process, and then
-// the next import goes on with it.
+// uses the device, the volume is closed later and stays; when it ends after the deletion has begun, that stops after its step, and the next
+// import of the pool goes on with it: the volume does not come back.
 func (p *Pool) DeleteVolume(ctx context.Context, v *Volume, progress func(done, total uint64)) error {
 	name := v.Name()
 	if err := p.deleteVolume(ctx, v, progress); err != nil {
@@ -49,7 +49,7 @@ func (p *Pool) deleteVolume(ctx context.Context, v *Volume, progress func(done, 
 	if p.gone {
 		return ErrPoolGone
 	}
-	return (&eraser{p: p, v: v, page: v.page, progress: progress, step: eraseStep, yields: true}).run()
+	return (&eraser{p: p, v: v, page: v.page, progress: progress, step: eraseStep, ctx: ctx}).run()
 }
 
 // eraser is a deletion under way.
@@ -61,8 +61,8 @@ type eraser struct {
 	pages    []Place
 	progress func(done, total uint64)
 	step     int
-	yields   bool // others may change the pool between two steps
-	most     int  // steps; for tests that interrupt it, 0 is no limit
+	ctx      context.Context // where others may change the pool between two steps: it may end there
+	most     int             // steps; for tests that interrupt it, 0 is no limit
 }
 
 // errInterrupted is how a test ends a deletion in its midst.
@@ -102,7 +102,13 @@ func (x *eraser) commit() error {
 	if x.progress != nil {
 		x.progress(x.page.DeletingCluster, x.p.shape.Clusters(x.page.Bytes))
 	}
-	if x.yields {
+	if x.ctx != nil {
+		if err := x.ctx.Err(); err != nil {
+			x.p.mu.Lock()
+			x.p.problems = append(x.p.problems, fmt.Sprintf("volume %s is deleted in part; the next import goes on", x.v.name))
+			x.p.mu.Unlock()
+			return fmt.Errorf("%w: it is deleted in part, and gone; the next import of the pool frees the rest", err)
+		}
 		x.p.acts.Unlock()
 		x.p.acts.Lock()
 		if x.p.gone {

@@ -268,6 +268,31 @@ func TestDeletionGivesBackWhatAVolumeHad(t *testing.T) {
 	}
 }
 
+func TestADeletionThatIsCancelledGoesOnAtTheNextImport(t *testing.T) {
+	r := newRig(t)
+	v := r.volume("goes", 64<<20)
+	if s := r.io("pool0/goes", bdev.Write, 7, pageMemory(32)); s != bdev.StatusOK {
+		t.Fatal(s)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	err := r.pool.DeleteVolume(ctx, v, func(uint64, uint64) { cancel() })
+	if !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	i, err := r.pool.Info()
+	r.must(err)
+	if len(i.Problems) != 1 || i.Volumes != 0 {
+		t.Errorf("%+v", i)
+	}
+	used := i.Space.Root
+	r.again()
+	i, err = r.pool.Info()
+	r.must(err)
+	if len(i.Problems) != 0 || i.Volumes != 0 || i.Space.Root+8<<20/PageBytes > used {
+		t.Errorf("after the import, of %d pages before: %+v", used, i)
+	}
+}
+
 func TestAPoolGrowsWithItsDevice(t *testing.T) {
 	r := newRig(t)
 	r.volume("a", 64<<20)
