@@ -8,6 +8,7 @@ import (
 	"github.com/pollux-storage/pollux/bdev/bdevsim"
 	"github.com/pollux-storage/pollux/internal/sim"
 	"github.com/pollux-storage/pollux/reactor"
+	"github.com/pollux-storage/pollux/wal"
 )
 
 // This file is faults of the pool's disk under load. Whatever fails: no acknowledged byte is lost, what reads find is right, the pool can be
@@ -40,7 +41,7 @@ var faultPlaces = []struct {
 func TestFaultsLoseNothing(t *testing.T) {
 	for _, place := range faultPlaces {
 		t.Run(place.name, func(t *testing.T) {
-			sim.Each(t, 3, nil, func(t *testing.T, seed uint64) {
+			sim.Each(t, 1, nil, func(t *testing.T, seed uint64) {
 				k := newCrashHarness(t, seed, crashPoolBytes)
 				k.faulty = true
 				clients := k.clients(4)
@@ -100,5 +101,109 @@ func (k *crashHarness) closed() {
 		if err := v.Close(); err != nil {
 			k.t.Fatal(err)
 		}
+	}
+}
+
+// TestAFlippedBitIsNotRead: at home where checksums are verified (V-32), and in the log while the block is dirty, home being whole (V-20).
+func TestAFlippedBitIsNotRead(t *testing.T) {
+	k := newCrashHarness(t, 1, crashPoolBytes)
+	v := k.v[0]
+	c := k.client(v, 0)
+	data := pageMemory(2)
+	crashFill(data, 0, 1, 100)
+	c.must(bdev.Write, 100, 2, data)
+	k.forced(v)
+	medium := bdevsim.DiskOf(k.disk).Medium()
+	flip := func(at uint64) {
+		b := make([]byte, PageBytes)
+		medium.ReadAt(b, at)
+		b[77] ^= 4
+		medium.Spoil(at, b)
+	}
+	place := func() Place {
+		var p Place
+		k.w.On(v.r.Index(), func(*reactor.Reactor) {
+			w := &entryWait{v: v, e: newEvent()}
+			w.node.init(w)
+			e, s, now := v.tree.find(100>>v.shape.shift, &w.node)
+			if !now || s != bdev.StatusOK || e.Place() == 0 {
+				t.Fatal("the entry of what is home is not there")
+			}
+			p = e.Place()
+		})
+		return p + Place(100&(1<<v.shape.shift-1))
+	}
+	home := place().Byte()
+	flip(home)
+	got := pageMemory(2)
+	if s := c.do(bdev.Read, 100, 2, got); s != bdev.StatusCorrupt {
+		t.Fatalf("a flipped bit at home: %v", s)
+	}
+	if s := c.do(bdev.Read, 101, 1, got[:PageBytes]); s != bdev.StatusOK {
+		t.Fatalf("the block beside it: %v", s)
+	}
+	flip(home) // whole again
+	c.must(bdev.Read, 100, 2, got)
+
+	crashFill(data, 0, 2, 100)
+	c.must(bdev.Write, 100, 2, data)
+	hit := v.dirty.lookup(100)
+	if hit.from != dirtyLog {
+		t.Fatalf("what was written is %v, not in the log", hit.from)
+	}
+	flip(v.log.Position(hit.offset))
+	if s := c.do(bdev.Read, 100, 1, got[:PageBytes]); s != bdev.StatusCorrupt {
+		t.Fatalf("a flipped bit in the log, under a dirty block: %v", s)
+	}
+
+	// The flusher meets it too: the log is wounded, nothing more is taken, and what is whole is read on.
+	k.w.On(v.r.Index(), func(*reactor.Reactor) { v.hurry() })
+	k.w.RunFor(reactor.Second)
+	if s := c.do(bdev.Write, 0, 1, pageMemory(1)); s != bdev.StatusReadOnly {
+		t.Fatalf("a write over a wounded log: %v", s)
+	}
+	c.must(bdev.Read, 101, 1, got[:PageBytes])
+	if s := c.do(bdev.Read, 100, 1, got[:PageBytes]); s != bdev.StatusCorrupt {
+		t.Fatalf("it is read now: %v", s)
+	}
+}
+
+// TestNothingIsAcknowledgedBeforeItsFlush: stages of the log and of the checkpoint, held.
+func TestNothingIsAcknowledgedBeforeItsFlush(t *testing.T) {
+	for _, cache := range []WriteCache{CacheNone, CacheVolatile} {
+		t.Run(cache.String(), func(t *testing.T) {
+			h := &house{t: t, w: bdevsim.NewWorld(t, 1, 1)}
+			h.disk = h.w.Disk("Disk0", crashPoolBytes)
+			cfg := h.config()
+			cfg.Stages = new(wal.Stages)
+			var err error
+			if h.pool, err = CreatePool(h.w.Registry, "Disk0", cfg); err != nil {
+				t.Fatal(err)
+			}
+			v, err := h.pool.CreateVolume(VolumeConfig{Name: "v0", Bytes: 8 << 20, LogBytes: crashLogBytes, Cache: cache})
+			if err != nil {
+				t.Fatal(err)
+			}
+			k, flush := h.client(v, 0), h.client(v, 0)
+			cfg.Stages.Shut(wal.StageFlush)
+			k.begin(bdev.Write, 0, 1, pageMemory(1))
+			h.w.RunFor(reactor.Second)
+			if k.e != (cache == CacheVolatile) {
+				t.Fatalf("the flush is held, and the write has ended: %v", k.e)
+			}
+			flush.begin(bdev.Flush, 0, 0, nil)
+			h.w.RunFor(reactor.Second)
+			if flush.e && cache == CacheVolatile {
+				t.Fatal("a flush has ended, and the log's is held")
+			}
+			if v.flusher.home.Offset != v.newer.offset || v.dirty.used.blocks != 1 {
+				t.Fatal("something went home that is not durable (V-16)")
+			}
+			cfg.Stages.Open(wal.StageFlush)
+			h.w.Run("all have ended", func() bool { return k.e && flush.e })
+			if k.q.Status != bdev.StatusOK || flush.q.Status != bdev.StatusOK {
+				t.Fatalf("%v, %v", k.q.Status, flush.q.Status)
+			}
+		})
 	}
 }
