@@ -15,7 +15,7 @@ import (
 //
 //	make: log and number from the pool ─▶ volume page ─▶ commit ─▶ open
 //	open: 1. the logs of all volumes are read, and the places that placed records name are taken out of the allocator
-//	      2. each log is read again, into the dirty map; what does not fit there goes home first
+//	      2. each log is read again, into the dirty map, which is made large enough for it
 //	      3. a life begins: durable before its first record
 //	      4. the device is registered: requests are taken
 
