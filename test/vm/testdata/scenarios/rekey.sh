@@ -1,5 +1,6 @@
 # DH-HMAC-CHAP: keys change under I/O, which goes on; a host that then cannot prove its name loses its connection.
 # target: host
+# nvmet: no, it closes the connection at once when an authentication fails, and then the host may never end its error recovery
 
 key=$(nvme gen-dhchap-key -n $HOSTNQN)
 next=$(nvme gen-dhchap-key -n $HOSTNQN --hmac=2)
