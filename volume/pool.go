@@ -230,7 +230,10 @@ func (p *Pool) format() error {
 	}
 	pages := geometry.Bytes() / PageBytes
 	p.id, p.shape, p.name, p.pages = uuid.New(), ShapeOf(shift), name, pages
-	areas := []Area{{First: Place(headPages(shift)), Covered: pages}}
+	areas, err := FirstArea(pages, shift)
+	if err != nil {
+		return err
+	}
 	blank := pageMemory(1)
 	for _, at := range SlotPlace { // an older pool's slots are gone before anything of this one is there
 		if err := p.disk.write(at, blank); err != nil {
@@ -355,39 +358,22 @@ func (p *Pool) blankSlot(at Place) error {
 	return p.disk.flush()
 }
 
-// readSlots gives the newest slot, and the older one if it is valid and of the same pool.
+// readSlots reads both slots and gives the newest, and the older one if the pool can be opened by that too. One that cannot be read
+// is as one that is not valid.
 func (p *Pool) readSlots() (newest, older *Slot, err error) {
-	var found [2]*Slot
-	var faults [2]error
-	buf := pageMemory(1)
+	var pages [2][]byte
+	var unread error
 	for i, at := range SlotPlace {
-		if err := p.disk.read(at, buf); err != nil {
-			faults[i] = err
-			continue
-		}
-		var s Slot
-		if faults[i] = s.Decode(buf, uint32(i)); faults[i] == nil {
-			found[i] = &s
-		} else if errors.Is(faults[i], ErrVersion) {
-			return nil, nil, faults[i]
+		pages[i] = pageMemory(1)
+		if err := p.disk.read(at, pages[i]); err != nil {
+			clear(pages[i])
+			unread = errors.Join(unread, err)
 		}
 	}
-	switch {
-	case found[0] == nil && found[1] == nil:
-		return nil, nil, fmt.Errorf("%w: %w; %w", ErrPoolCorrupt, faults[0], faults[1])
-	case found[1] == nil:
-		return found[0], nil, nil
-	case found[0] == nil:
-		return found[1], nil, nil
+	if newest, older, err = ReadSlots(pages, new([2]Slot)); err != nil && unread != nil {
+		err = fmt.Errorf("%w (%w)", err, unread)
 	}
-	newest, older = found[0], found[1]
-	if older.Generation > newest.Generation {
-		newest, older = older, newest
-	}
-	if older.Pool != newest.Pool {
-		older = nil
-	}
-	return newest, older, nil
+	return newest, older, err
 }
 
 // readDirectory reads the directory of a slot.
