@@ -135,7 +135,7 @@ func (c *checkpoint) write(place Place, data []byte) {
 }
 
 // partEnd takes the end of a page's write.
-func (c *checkpoint) partEnd(p *piece, s bdev.Status) {
+func (c *checkpoint) partEnd(p *part, s bdev.Status) {
 	c.v.givePart(p)
 	c.parts--
 	if c.status == bdev.StatusOK {

@@ -30,7 +30,7 @@ func TestAnInterruptedDeletionIsFinished(t *testing.T) {
 			v := h.volume("goes", 64<<20)
 			k := h.client(v, 0)
 			data := pageMemory(int(v.shape.Blocks()) + 1)
-			for at := uint64(0); at < v.blocks; at += uint64(10 * v.shape.Blocks()) {
+			for at := uint64(0); at < v.page.Bytes/PageBytes; at += uint64(10 * v.shape.Blocks()) {
 				k.must(bdev.Write, at, uint64(len(data)/PageBytes), data)
 			}
 			if err := v.Close(); err != nil {
@@ -309,14 +309,14 @@ func TestAPoolGrowsWithItsDevice(t *testing.T) {
 	}
 	data := pattern(rand.New(rand.NewPCG(1, 2)), 64)
 	big := r.volume("b", 800<<20)
-	for at := uint64(0); at+64 <= big.blocks; at += 400 {
+	for at := uint64(0); at+64 <= big.page.Bytes/PageBytes; at += 400 {
 		if s := r.io("pool0/b", bdev.Write, at, data); s != bdev.StatusOK {
 			t.Fatal(s)
 		}
 	}
 	r.again()
 	got := pageMemory(64)
-	for at := uint64(0); at+64 <= big.blocks; at += 400 {
+	for at := uint64(0); at+64 <= big.page.Bytes/PageBytes; at += 400 {
 		if s := r.io("pool0/b", bdev.Read, at, got); s != bdev.StatusOK || !bytes.Equal(got, data) {
 			t.Fatalf("block %d: %v", at, s)
 		}

@@ -243,7 +243,7 @@ func (f *flusher) round() {
 		if room -= f.v.tree.pagesAbove(r.Block>>f.v.shape.shift, (r.Block+r.Blocks-1)>>f.v.shape.shift); room < 0 || !f.take(r) {
 			break
 		}
-		f.passed = f.passed.plus(f.v.recordNeeds(r).dirty)
+		f.passed = f.passed.plus(f.v.dirtyRoomOf(r.Kind, r.Block, r.Blocks))
 		f.record++
 	}
 	if f.record == first && first < len(records) && !records[first].Kind.Event() {
@@ -283,13 +283,13 @@ func (f *flusher) take(r *wal.Record) bool {
 	case wal.KindTrim, wal.KindZeroes:
 		end := r.Block + r.Blocks
 		for b := r.Block; b < end; {
-			if b&(per-1) == 0 && end-b >= per {
-				f.items = append(f.items, homeItem{cluster: b >> shift, lsn: r.LSN, kind: itemClear})
-				b += per
-				continue
+			n := f.v.shape.step(b, end)
+			it := homeItem{cluster: b >> shift, lsn: r.LSN, kind: itemZero, block: uint16(b & (per - 1))}
+			if n == per {
+				it.kind = itemClear
 			}
-			f.items = append(f.items, homeItem{cluster: b >> shift, lsn: r.LSN, kind: itemZero, block: uint16(b & (per - 1))})
-			b++
+			f.items = append(f.items, it)
+			b += n
 		}
 	}
 	return true

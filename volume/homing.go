@@ -31,7 +31,6 @@ type homing struct {
 	whole   bool
 	page    [clusterBlocksMax]int32 // in the window, for each block: homeNone, homeZero, or a page
 	blocks  int                     // that are written
-	zeroed  int
 	newest  wal.LSN
 
 	place  Place // where the blocks go
@@ -146,13 +145,9 @@ func (h *homing) mapFound(_ *mapWaiter, e Entry, s bdev.Status) {
 // plan decides where the blocks go, and what has to be copied there.
 func (h *homing) plan(e Entry) {
 	v := h.f.v
-	h.blocks, h.zeroed = 0, 0
+	h.blocks = 0
 	for b := range v.shape.Blocks() {
-		switch h.page[b] {
-		case homeNone:
-		case homeZero:
-			h.zeroed++
-		default:
+		if h.page[b] >= 0 {
 			h.blocks++
 		}
 	}
@@ -285,7 +280,7 @@ func appendPage(vec [][]byte, page []byte) [][]byte {
 }
 
 // partEnd takes the end of a transfer.
-func (h *homing) partEnd(p *piece, s bdev.Status) {
+func (h *homing) partEnd(p *part, s bdev.Status) {
 	h.f.v.givePart(p)
 	h.partDone(s)
 }

@@ -52,6 +52,14 @@ func ShapeOf(shift uint32) Shape {
 // Blocks of a cluster, which are its pages.
 func (s Shape) Blocks() int { return 1 << s.shift }
 
+// step says how many of the blocks from b to end are cleared at once: a whole cluster, or one block of one that is not whole.
+func (s Shape) step(b, end uint64) uint64 {
+	if per := uint64(s.Blocks()); b&(per-1) == 0 && end-b >= per {
+		return per
+	}
+	return 1
+}
+
 // ClusterBytes of data.
 func (s Shape) ClusterBytes() uint64 { return PageBytes << s.shift }
 

@@ -83,14 +83,13 @@ func (l *opList) pop() *op {
 	return o
 }
 
-// piece is one transfer between a request's memory and the pool's device.
-type piece struct {
+// part is one transfer between a request's memory and the pool's device.
+type part struct {
 	req   bdev.Request
 	v     *Volume
 	done  partDone
-	op    *op
 	own   bool // the volume's, not an op's
-	next  *piece
+	next  *part
 	vec   [][]byte
 	n     int                // blocks
 	check bool               // compare with crcs
@@ -99,39 +98,35 @@ type piece struct {
 
 // partDone hears that a part has ended.
 type partDone interface {
-	partEnd(p *piece, s bdev.Status)
+	partEnd(p *part, s bdev.Status)
 }
 
 // takePart gives a part, nil if all are taken.
-func (v *Volume) takePart() *piece {
+func (v *Volume) takePart() *part {
 	p := v.parts
 	if p == nil {
 		return nil
 	}
 	v.parts = p.next
-	v.partsOut++
 	p.next, p.vec, p.n, p.check = nil, p.vec[:0], 0, false
 	return p
 }
 
-func (v *Volume) givePart(p *piece) {
+func (v *Volume) givePart(p *part) {
 	clear(p.vec)
 	list := &v.parts
 	if p.own {
 		list = &v.ownParts
-	} else {
-		v.partsOut--
 	}
-	p.op, p.done = nil, nil
-	p.next = *list
+	p.done, p.next = nil, *list
 	*list = p
 }
 
 // newPart gives a part for what the volume does by itself. They are made as often as were ever under way at once.
-func (v *Volume) newPart() *piece {
+func (v *Volume) newPart() *part {
 	p := v.ownParts
 	if p == nil {
-		p = &piece{v: v, own: true}
+		p = &part{v: v, own: true}
 		p.req.Done = p
 	} else {
 		v.ownParts = p.next
@@ -141,7 +136,7 @@ func (v *Volume) newPart() *piece {
 }
 
 // transfer starts a part: p.n blocks from a byte of a device on.
-func (v *Volume) transfer(p *piece, c *bdev.Channel, kind bdev.Kind, byteAt uint64) {
+func (v *Volume) transfer(p *part, c *bdev.Channel, kind bdev.Kind, byteAt uint64) {
 	shift := c.Geometry().Shift()
 	p.req.Kind, p.req.LBA = kind, byteAt>>shift
 	p.req.Blocks = uint64(p.n) * PageBytes >> shift
@@ -150,7 +145,7 @@ func (v *Volume) transfer(p *piece, c *bdev.Channel, kind bdev.Kind, byteAt uint
 }
 
 // RequestDone takes the end of a part's transfer, and checks what was read.
-func (p *piece) RequestDone(q *bdev.Request) {
+func (p *part) RequestDone(q *bdev.Request) {
 	s := q.Status
 	if s == bdev.StatusOK && p.check && !p.matches() {
 		s = bdev.StatusCorrupt
@@ -159,7 +154,7 @@ func (p *piece) RequestDone(q *bdev.Request) {
 }
 
 // matches compares what was read with the CRCs.
-func (p *piece) matches() bool {
+func (p *part) matches() bool {
 	i := 0
 	for _, b := range p.vec {
 		for ; len(b) > 0; b = b[PageBytes:] {
@@ -239,7 +234,7 @@ func (r *requestRing) pop() queuedRequest {
 // begin starts an op for a request.
 func (v *Volume) begin(o *op, q *bdev.Request, x *crossing) {
 	o.q, o.x, o.status, o.next = q, x, bdev.StatusOK, nil
-	o.block, o.end = v.inside(q.LBA), v.inside(q.LBA+q.Blocks)
+	o.block, o.end = q.LBA, q.LBA+q.Blocks
 	o.at, o.out, o.last, o.ready = o.block, 1, 0, 0
 	o.since = v.r.Now()
 	v.opsOut++
@@ -260,9 +255,6 @@ func (v *Volume) begin(o *op, q *bdev.Request, x *crossing) {
 	}
 	o.issued()
 }
-
-// inside turns a host's block into an internal one.
-func (v *Volume) inside(lba uint64) uint64 { return lba >> v.sub }
 
 // issued is the end of issuing an op: if nothing of it is under way, it ends in this tick, but not inside the call that brought it.
 func (o *op) issued() {

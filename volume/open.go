@@ -222,7 +222,6 @@ func (v *Volume) prepare(marks map[uint64]mark) error {
 	v.data = p.channels[v.r.Index()]
 	v.logData = v.data
 	v.shape, v.stages = p.shape, p.cfg.Stages
-	v.blocks = (v.page.Bytes + PageBytes - 1) / PageBytes
 	v.role = v.page.Role
 	if v.page.Flags.Has(VolumeCacheVolatile) {
 		v.cache = CacheVolatile
@@ -271,7 +270,7 @@ func (v *Volume) make() error {
 		o.node.init(o)
 		v.ops = o
 	}
-	parts := make([]piece, partsMax)
+	parts := make([]part, partsMax)
 	for i := range parts {
 		q := &parts[i]
 		q.v, q.next = v, v.parts

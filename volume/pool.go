@@ -22,11 +22,9 @@ var (
 	ErrPoolGone    = errors.New("the pool is not open any more")
 	ErrPoolForeign = errors.New("the pool belongs to another server")
 	ErrPoolInUse   = errors.New("the pool is in use")
-	ErrNotFound    = errors.New("no such volume")
 	ErrExists      = errors.New("the name is taken")
 	ErrInvalid     = errors.New("invalid")
 	ErrNoSpace     = errors.New("not enough space in the pool")
-	ErrShrink      = errors.New("a volume does not become smaller")
 	ErrBusy        = errors.New("in use")
 )
 

@@ -12,7 +12,7 @@ import (
 // This file is what a volume has of its pool's space, and how it asks for more. The pool's allocator lives on the pool's reactor;
 // one message goes there and back at a time, with all that is wanted then.
 //
-//	credits   pages that are reserved: a promise that a place will be there
+//	credits   clusters and pages that are reserved: a promise that a place will be there
 //	places    clusters that are the volume's to use, or to give back
 //
 // A dirty cluster has credits for a place of its own and for the pages of the map above it; what it does not need comes back when it is
@@ -193,19 +193,16 @@ func (v *Volume) answered() {
 	a.credits, a.least, a.giveUp, a.gotCredits, a.places, a.refill, a.full = credits{}, credits{}, credits{}, credits{}, 0, 0, false
 	a.unused, a.spare, a.gotPlaces = a.unused[:0], a.spare[:0], a.gotPlaces[:0]
 
-	waits := v.homeWaits[:len(homes)]
-	for i, h := range waits {
-		h.place = homes[i]
+	for i, place := range homes {
+		v.homeWaits[i].place = place
 	}
 	if len(single) > 0 {
 		v.ckpt.places = append(v.ckpt.places, single...)
 		v.ckptWaits, v.ckptExtra = 0, 0
 	}
-	for len(waits) > 0 { // those may ask for more
-		h := waits[0]
-		waits = waits[1:]
+	for range len(homes) { // those may ask for more
+		h := v.homeWaits[0]
 		v.homeWaits = v.homeWaits[:copy(v.homeWaits, v.homeWaits[1:])]
-		waits = v.homeWaits[:len(waits)]
 		h.placed()
 	}
 	switch {
@@ -220,11 +217,11 @@ func (v *Volume) answered() {
 	}
 	if e := v.askDone; e != nil {
 		v.askDone = nil
-		if s := bdev.StatusOK; full {
-			e.say(bdev.StatusNoSpace)
-		} else {
-			e.say(s)
+		s := bdev.StatusOK
+		if full {
+			s = bdev.StatusNoSpace
 		}
+		e.say(s)
 	}
 	// A dirty cluster has a place reserved that most do not need, and what was given up rests for two commits: only a volume that has
 	// nothing on its way may say that the pool is full.

@@ -1,8 +1,6 @@
 package volume
 
-import (
-	"github.com/pollux-storage/pollux/bdev"
-)
+import "github.com/pollux-storage/pollux/bdev"
 
 // This file is a read: block by block from the dirty map, else from the map, in runs that one transfer can serve.
 //
@@ -144,12 +142,12 @@ func (o *op) find(cluster uint64) (Entry, mapState) {
 // mapFound goes on with an entry.
 func (o *op) mapFound(w *mapWaiter, e Entry, s bdev.Status) {
 	o.entry = foundEntry{e, w.cluster, s, true}
-	o.v.goOn(o)
+	o.v.read(o)
 	o.entry = foundEntry{}
 }
 
 // part takes a part for the op, or lets the op wait for one.
-func (o *op) part() *piece {
+func (o *op) part() *part {
 	p := o.v.takePart()
 	if p == nil {
 		o.v.partWaiters.push(o)
@@ -158,8 +156,8 @@ func (o *op) part() *piece {
 }
 
 // transfer reads p.n blocks from a byte of the device c into the request's memory.
-func (o *op) transfer(p *piece, c *bdev.Channel, byteAt uint64) {
-	p.op, p.done = o, o
+func (o *op) transfer(p *part, c *bdev.Channel, byteAt uint64) {
+	p.done = o
 	p.vec = slice(p.vec, o.q.Data, o.memory(), p.n*PageBytes)
 	o.at += uint64(p.n)
 	o.out++
@@ -167,7 +165,7 @@ func (o *op) transfer(p *piece, c *bdev.Channel, byteAt uint64) {
 }
 
 // partEnd takes the end of one of the op's transfers.
-func (o *op) partEnd(p *piece, s bdev.Status) {
+func (o *op) partEnd(p *part, s bdev.Status) {
 	v := o.v
 	v.givePart(p)
 	o.ended(s)
@@ -177,17 +175,6 @@ func (o *op) partEnd(p *piece, s bdev.Status) {
 // partFree lets those go on who wait for a part.
 func (v *Volume) partFree() {
 	for n := v.partWaiters.n; n > 0 && v.parts != nil; n-- {
-		o := v.partWaiters.pop()
-		v.goOn(o)
-	}
-}
-
-// goOn goes on with issuing an op that had to wait.
-func (v *Volume) goOn(o *op) {
-	switch o.q.Kind {
-	case bdev.Read:
-		v.read(o)
-	default:
-		v.change(o)
+		v.read(v.partWaiters.pop())
 	}
 }

@@ -75,7 +75,7 @@ func (v *Volume) claimPlaced() error {
 		for i := range rd.Records() {
 			r := &rd.Records()[i]
 			k.supersede(r)
-			k.room = k.room.plus(v.recordNeeds(r).dirty)
+			k.room = k.room.plus(v.dirtyRoomOf(r.Kind, r.Block, r.Blocks))
 			if r.Kind != wal.KindPlaced {
 				continue
 			}
@@ -196,30 +196,6 @@ func (v *Volume) recover() error {
 
 // LogBegun hears that the life is durable.
 func (v *Volume) LogBegun(_ *wal.Log, s bdev.Status) { v.begun.say(s) }
-
-// recordNeeds is what a record needs that stands in the log already.
-func (v *Volume) recordNeeds(r *wal.Record) need {
-	var n need
-	if r.Blocks == 0 || r.Kind.Event() {
-		return n
-	}
-	shift, per := v.shape.shift, uint64(v.shape.Blocks())
-	clusters := int((r.Block+r.Blocks-1)>>shift-r.Block>>shift) + 1
-	n.dirty.clusters = clusters
-	switch r.Kind {
-	case wal.KindWrite:
-		n.dirty.blocks = int(r.Blocks)
-		n.credits = v.creditsFor(clusters, true)
-	case wal.KindPlaced:
-		n.dirty.placed = clusters
-		n.credits = v.creditsFor(clusters, false)
-	default:
-		head := min(-r.Block&(per-1), r.Blocks)
-		n.dirty.blocks = int(head + (r.Blocks-head)&(per-1))
-		n.credits = v.creditsFor(clusters, false)
-	}
-	return n
-}
 
 // recoverCredits reserves what a record needs that came out of the log, and only that: before the power cut it was there, but not what
 // the door asks for to be on the safe side. A cluster needs a place if it has none of its own and no record gives it one; and one set of

@@ -19,26 +19,41 @@ import (
 
 // need is what a segment needs.
 type need struct {
-	log     int // pages of payload; -1: nothing reserved
+	log     int // pages of payload
 	dirty   dirtyRoom
 	credits credits
 	places  int
 }
 
-// needs says what a segment of the next blocks of an op needs.
-func (v *Volume) needs(o *op, blocks uint64, placed bool) need {
+// needs says what a record of blocks needs.
+func (v *Volume) needs(k wal.Kind, block, blocks uint64) need {
+	n := need{dirty: v.dirtyRoomOf(k, block, blocks)}
+	n.credits = v.creditsFor(n.dirty.clusters, k == wal.KindWrite)
+	switch k {
+	case wal.KindPlaced:
+		n.log, n.places = 1, n.dirty.placed
+	case wal.KindWrite:
+		n.log = int(blocks)
+	}
+	return n
+}
+
+// dirtyRoomOf is what a record of blocks takes in the dirty map, 0 if it is of no blocks.
+func (v *Volume) dirtyRoomOf(k wal.Kind, block, blocks uint64) dirtyRoom {
+	if blocks == 0 || k.Event() {
+		return dirtyRoom{}
+	}
 	shift := v.shape.shift
-	clusters := int((o.at+blocks-1)>>shift-o.at>>shift) + 1
-	n := need{dirty: dirtyRoom{clusters: clusters}, credits: v.creditsFor(clusters, !placed && o.q.Kind == bdev.Write)}
-	switch {
-	case placed:
-		n.log, n.dirty.placed, n.places = 1, clusters, clusters
-	case o.q.Kind == bdev.Write:
-		n.log, n.dirty.blocks = int(blocks), int(blocks)
+	n := dirtyRoom{clusters: int((block+blocks-1)>>shift-block>>shift) + 1}
+	switch k {
+	case wal.KindPlaced:
+		n.placed = n.clusters
+	case wal.KindWrite:
+		n.blocks = int(blocks)
 	default:
 		per := uint64(v.shape.Blocks())
-		head := min(-o.at&(per-1), blocks)
-		n.dirty.blocks = int(head + (blocks-head)&(per-1))
+		head := min(-block&(per-1), blocks)
+		n.blocks = int(head + (blocks-head)&(per-1))
 	}
 	return n
 }
@@ -93,7 +108,7 @@ func (v *Volume) admit(o *op) {
 	if pressure >= wal.PressureUrgent {
 		v.hurry()
 	}
-	if v.shut || v.doorList.n > 0 || delay > 0 {
+	if v.doorList.n > 0 || delay > 0 {
 		o.ready = v.r.Now() + delay
 		v.waitAtDoor(o)
 		return
@@ -144,7 +159,7 @@ func (v *Volume) letPass() {
 	now := v.r.Now()
 	for o := v.doorList.head; o != nil; o = v.doorList.head {
 		late := now-o.since >= admitTimeout
-		if !late && (v.shut || o.ready > now) {
+		if !late && o.ready > now {
 			break
 		}
 		if p, _ := wal.Admission(v.log.Used(), v.log.Size()); p != wal.PressureWait || o.at != o.block {

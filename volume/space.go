@@ -65,16 +65,16 @@ func (a *Allocator) Fill(w Watermarks) Fill {
 	switch {
 	case !a.fits(a.reserved.Clusters+1, a.reserved.Pages, Ordinary):
 		return FillFull
-	case taken >= part(s.Total, w.Critical):
+	case taken >= share(s.Total, w.Critical):
 		return FillCritical
-	case taken >= part(s.Total, w.High):
+	case taken >= share(s.Total, w.High):
 		return FillHigh
 	}
 	return FillNormal
 }
 
-// part is so many thousandths of the whole; what numbers of pages there are leaves room for the product.
-func part(whole, thousandths uint64) uint64 { return whole * thousandths / 1000 }
+// share is so many thousandths of the whole; what numbers of pages there are leaves room for the product.
+func share(whole, thousandths uint64) uint64 { return whole * thousandths / 1000 }
 
 const _ = uint(1<<63/pagesMax - 1000) // does not compile if part could wrap around
 

@@ -46,8 +46,6 @@ type Volume struct {
 	page   VolumePage // as the pool has it
 	ref    Ref        // where
 	shape  Shape
-	blocks uint64 // internal blocks
-	sub    uint   // log2 of host blocks in an internal block
 	cache  WriteCache
 	verify bool
 	shared wal.LSN // births up to here are not the head's alone
@@ -68,14 +66,12 @@ type Volume struct {
 	waiting        requestRing // requests that wait for an op
 	ending         opList
 	endLater       reactor.Deferred
-	parts          *piece
-	partsOut       int
+	parts          *part
 	partWaiters    opList
-	ownParts       *piece
+	ownParts       *part
 	segments       *segment
 	segmentWaiters opList
 
-	shut      bool // an exclusive act is under way
 	doorList  opList
 	letIn     *op
 	doorTimer reactor.Timer

@@ -24,7 +24,6 @@ type segment struct {
 	need   need
 	parts  int         // of a placed write: transfers under way, and one while they are issued
 	status bdev.Status // of them
-	first  uint64      // cluster of a placed write
 	places []Place     // for each of its clusters
 	crcs   []uint32    // of its blocks; of a logged write those of the payload are in e.CRCs
 	page   []byte      // payload of a placed write
@@ -54,31 +53,40 @@ func (v *Volume) changeNext(o *op) bool {
 		v.segmentWaiters.push(o)
 		return false
 	}
-	s.need = v.needs(o, blocks, placed)
+	kind := recordKind(o.q.Kind, placed)
+	s.need = v.needs(kind, o.at, blocks)
 	if !v.reserve(o, &s.need) {
 		return o.status != bdev.StatusOK
 	}
 	v.segments = s.next
 	s.next, s.op, s.status = nil, o, bdev.StatusOK
-	s.e.Flags, s.e.Place, s.e.Block, s.e.Blocks = 0, 0, o.at, blocks
+	s.e.Kind, s.e.Flags, s.e.Place, s.e.Block, s.e.Blocks = kind, 0, 0, o.at, blocks
 	s.e.Payload = s.e.Payload[:0]
 	o.out++
-	switch {
-	case placed:
+	switch kind {
+	case wal.KindPlaced:
 		v.place(o, s)
-	case o.q.Kind == bdev.Write:
-		s.e.Kind = wal.KindWrite
+	case wal.KindWrite:
 		s.e.Payload = slice(s.e.Payload, o.q.Data, o.memory(), int(blocks)*PageBytes)
-		v.log.Append(&s.e)
-	case o.q.Kind == bdev.Unmap:
-		s.e.Kind = wal.KindTrim
-		v.log.Append(&s.e)
+		fallthrough
 	default:
-		s.e.Kind = wal.KindZeroes
 		v.log.Append(&s.e)
 	}
 	o.at += blocks
 	return true
+}
+
+// recordKind is what a change becomes in the log.
+func recordKind(k bdev.Kind, placed bool) wal.Kind {
+	switch {
+	case placed:
+		return wal.KindPlaced
+	case k == bdev.Write:
+		return wal.KindWrite
+	case k == bdev.Unmap:
+		return wal.KindTrim
+	}
+	return wal.KindZeroes
 }
 
 // cut says how many blocks the next segment has, and whether they are whole clusters that are placed.
@@ -102,9 +110,7 @@ func (v *Volume) cut(o *op) (blocks uint64, placed bool) {
 func (v *Volume) place(o *op, s *segment) {
 	per := v.shape.Blocks()
 	n := int(s.e.Blocks) / per
-	s.first = o.at >> v.shape.shift
 	s.places = v.takePlaces(s.places[:0], n)
-	s.e.Kind = wal.KindPlaced
 	s.crcs = s.crcs[:0]
 	s.parts = 1
 	at := o.memory()
@@ -130,7 +136,7 @@ func (v *Volume) place(o *op, s *segment) {
 }
 
 // partEnd takes the end of a transfer of a placed write.
-func (s *segment) partEnd(p *piece, st bdev.Status) {
+func (s *segment) partEnd(p *part, st bdev.Status) {
 	s.v.givePart(p)
 	s.partDone(st)
 }
@@ -221,13 +227,13 @@ func (v *Volume) insert(r *wal.Record, crcs []uint32, payload []byte, scratch []
 	case wal.KindTrim, wal.KindZeroes:
 		end := r.Block + r.Blocks
 		for b := r.Block; b < end; {
-			if b&(per-1) == 0 && end-b >= per {
+			n := v.shape.step(b, end)
+			if n == per {
 				v.dirty.clear(b>>v.shape.shift, r.LSN)
-				b += per
-				continue
+			} else {
+				v.dirty.zero(b, r.LSN)
 			}
-			v.dirty.zero(b, r.LSN)
-			b++
+			b += n
 		}
 	}
 }

@@ -7,17 +7,10 @@ type Stage uint8
 
 // The stages of the log and of what stands on it.
 const (
-	StageReserve Stage = iota // before room is reserved
-	StageWrite                // a batch is about to be written
-	StageInsert               // a record is written and about to enter the dirty map
-	StageFlush                // the log is about to join a flush
-	StageAck                  // the flush is over, the host has not heard
-	StageReadIO               // a read has looked up where to read
-	StageHome                 // a block is about to be written home
-	StageMap                  // map pages are about to be written
-	StageSlot                 // the pool's slot is about to be written
-	StageDrain                // an exclusive act has shut the door
-	StagePromote              // an epoch is durable, the gate not open
+	StageWrite Stage = iota // a batch is about to be written
+	StageFlush              // the log is about to join a flush
+	StageAck                // the flush is over, the host has not heard
+	StageMap                // map pages are about to be written
 	stageEnd
 )
 
