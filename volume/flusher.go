@@ -18,10 +18,10 @@ import (
 //	  └────────────────────────────────────────────────────────────────────────── checkpoint
 //
 // What a window holds is sorted by cluster, and each cluster is brought home by one homing. A block version is left out if a newer one is
-// durable too and will come home by itself before the next event; it is not left out for one that a power cut could still take.
+// durable too and will come home by itself; it is not left out for one that a power cut could still take.
 //
-// An event (a snapshot, a restore) is a boundary: everything before it is home, a checkpoint is made exactly there, and it is
-// applied; then the flusher goes on behind it.
+// An event is a boundary: everything before it is home when the flusher goes on behind it. The only one so far is the start of an epoch,
+// which changes nothing at home.
 
 // homingsMax is the number of clusters that are brought home at once.
 const homingsMax = 16
@@ -93,7 +93,6 @@ func (f *flusher) make(v *Volume) {
 		h := &f.homings[i]
 		h.f, h.next = f, f.spare
 		h.node.init(h)
-		h.copied = pageMemory(v.shape.Blocks())
 		f.spare = h
 	}
 }
@@ -325,16 +324,9 @@ func (f *flusher) goOn() {
 		return
 	}
 	f.home = f.rd.Before(f.record)
-	if r := &f.rd.Records()[f.record]; r.Kind.Event() {
-		f.event(r)
-		return
+	if f.rd.Records()[f.record].Kind.Event() {
+		f.record++
 	}
-	f.round()
-}
-
-// event applies an event. All before it is home.
-func (f *flusher) event(r *wal.Record) {
-	f.record++ // the start of an epoch changes nothing at home
 	f.round()
 }
 
@@ -369,11 +361,5 @@ func (f *flusher) checkpointed() {
 	}
 }
 
-// superseded says that a version of a block or cluster need not go home: a newer one is durable, and goes home before the next event.
-func (f *flusher) superseded(lsn, newest wal.LSN) bool {
-	if newest <= lsn || newest > f.durable {
-		return false
-	}
-	b := f.v.boundary()
-	return b == 0 || newest < b
-}
+// superseded says that a version of a block or cluster need not go home: a newer one is durable, and goes home in this pass.
+func (f *flusher) superseded(lsn, newest wal.LSN) bool { return newest > lsn && newest <= f.durable }

@@ -8,12 +8,12 @@ import (
 
 // This file is how the changes of one cluster come home.
 //
-//	find the entry ─▶ plan ─▶ (a new place) ─▶ (read what is kept of a shared cluster) ─▶ write the blocks ─▶ change the entry ─▶ leave
+//	find the entry ─▶ plan ─▶ (a new place) ─▶ write the blocks ─▶ change the entry ─▶ leave
 //
-//	the entry's place is the head's own                → blocks are written in place: the log has them until no root needs the old ones
-//	it is a snapshot's as well, or there is none       → a new place, to which the blocks that are kept are copied
-//	a placed record                                    → its place is the new one
-//	everything zeroed or trimmed                       → no place
+//	the entry has a place            → blocks are written in place: the log has them until no root needs the old ones
+//	it has none                      → a new one
+//	a placed record                  → its place is the new one
+//	everything zeroed or trimmed     → no place
 //
 // The order of the last two steps is that of what a read sees: until the entry leaves the dirty map, the block is read from the log.
 
@@ -33,14 +33,10 @@ type homing struct {
 	blocks  int                     // that are written
 	newest  wal.LSN
 
-	place  Place // where the blocks go
-	fresh  bool  // it is a new place
-	was    Place // given up by it, 0 if nothing is
-	from   Place // the shared one that is copied from
-	keeps  int
-	copied []byte                        // what is kept of a shared cluster
-	keep   [clusterBlocksMax / 64]uint64 // those of its blocks
-	crcs   [clusterBlocksMax]uint32
+	place  Place                    // where the blocks go
+	fresh  bool                     // it is a new place
+	was    Place                    // given up by it, 0 if nothing is
+	crcs   [clusterBlocksMax]uint32 // of a placed record's blocks
 	parts  int
 	status bdev.Status
 	tries  int
@@ -50,7 +46,6 @@ type homingState uint8
 
 const (
 	homingFind homingState = iota
-	homingCopy
 	homingWrite
 	homingChange
 )
@@ -142,7 +137,7 @@ func (h *homing) mapFound(_ *mapWaiter, e Entry, s bdev.Status) {
 	}
 }
 
-// plan decides where the blocks go, and what has to be copied there.
+// plan decides where the blocks go.
 func (h *homing) plan(e Entry) {
 	v := h.f.v
 	h.blocks = 0
@@ -151,121 +146,42 @@ func (h *homing) plan(e Entry) {
 			h.blocks++
 		}
 	}
-	own := e.Place() != 0 && e.Birth() > v.shared
-	clear(h.keep[:])
 	switch {
 	case h.whole && h.base.kind == itemPlaced:
 		list := h.f.rd.Page(h.base.page)
 		h.place, h.fresh = placedAt(list, int(h.base.index), v.shape.Blocks(), h.crcs[:v.shape.Blocks()]), true
-		if own {
-			h.was = e.Place()
-		}
-	case h.blocks == 0:
-		h.place = e.Place()
-		if h.whole && !(own && v.dirty.newestOf(h.cluster) > h.newest) { // what comes next would need a place again
-			h.place = 0
-		}
-		if own && h.place == 0 {
-			h.was = e.Place()
-		}
-	case own:
+		h.was = e.Place()
+	case h.blocks == 0 && h.whole && v.dirty.newestOf(h.cluster) <= h.newest: // else what comes next would need a place again
+		h.was = e.Place()
+	case h.blocks == 0 || e.Place() != 0:
 		h.place = e.Place()
 	default:
 		h.fresh = true
-		h.from, h.keeps = e.Place(), 0
-		if !h.whole {
-			h.kept(e)
-		}
 		v.takeHome(h)
 		return
 	}
 	h.write()
 }
 
-// placed goes on with a new place.
-func (h *homing) placed() {
-	if h.keeps > 0 && h.state == homingFind {
-		h.copy()
-		return
-	}
-	h.write()
-}
-
-// kept notes what is kept of a shared cluster.
-func (h *homing) kept(e Entry) {
-	if e.Place() == 0 {
-		return
-	}
-	for b := range h.f.v.shape.Blocks() {
-		if h.page[b] == homeNone && e.Written(b) {
-			h.keep[b/64] |= 1 << (b % 64)
-			h.crcs[b] = e.CRC(b)
-			h.keeps++
-		}
-	}
-}
-
-// copy reads it.
-func (h *homing) copy() {
-	v := h.f.v
-	h.state, h.parts = homingCopy, 1
-	for b := 0; b < v.shape.Blocks(); {
-		if !h.keptBlock(b) {
-			b++
-			continue
-		}
-		p := v.newPart()
-		p.done = h
-		for b+p.n < v.shape.Blocks() && p.n < partBlocks && h.keptBlock(b+p.n) {
-			p.crcs[p.n] = h.crcs[b+p.n]
-			p.n++
-		}
-		p.check = true // a new CRC would hide a fault
-		p.vec = append(p.vec, h.copied[b*PageBytes:(b+p.n)*PageBytes])
-		h.parts++
-		v.transfer(p, v.data, bdev.Read, (h.from + Place(b)).Byte())
-		b += p.n
-	}
-	h.partDone(bdev.StatusOK)
-}
-
-func (h *homing) keptBlock(b int) bool { return h.keep[b/64]>>(b%64)&1 == 1 }
-
 // write writes what goes to the place: runs of blocks that follow each other.
 func (h *homing) write() {
 	v := h.f.v
 	h.state, h.parts = homingWrite, 1
 	for b := 0; b < v.shape.Blocks(); {
-		if h.source(b) == nil {
+		if h.page[b] < 0 {
 			b++
 			continue
 		}
 		p := v.newPart()
 		p.done = h
-		for b+p.n < v.shape.Blocks() {
-			src := h.source(b + p.n)
-			if src == nil {
-				break
-			}
-			p.vec = appendPage(p.vec, src)
-			p.n++
+		for ; b+p.n < v.shape.Blocks() && h.page[b+p.n] >= 0; p.n++ {
+			p.vec = appendPage(p.vec, h.f.rd.Page(h.page[b+p.n]))
 		}
 		h.parts++
 		v.transfer(p, v.data, bdev.Write, (h.place + Place(b)).Byte())
 		b += p.n
 	}
 	h.partDone(bdev.StatusOK)
-}
-
-// source is where a block that is written comes from: the window, or the copy; nil if it is not written.
-func (h *homing) source(b int) []byte {
-	if p := h.page[b]; p >= 0 {
-		return h.f.rd.Page(p)
-	}
-	if h.keptBlock(b) {
-		return h.copied[b*PageBytes:][:PageBytes]
-	}
-	return nil
 }
 
 // appendPage adds a page to the pieces of a transfer, to the last one if it follows that in memory.
@@ -293,11 +209,9 @@ func (h *homing) partDone(s bdev.Status) {
 		return
 	}
 	switch {
-	case h.state == homingCopy && h.status == bdev.StatusOK:
-		h.write()
 	case h.status == bdev.StatusOK:
 		h.find(homingChange)
-	case h.state == homingWrite && h.tries == 0:
+	case h.tries == 0:
 		h.remap()
 	default:
 		h.end(h.status)
@@ -319,26 +233,24 @@ func (h *homing) remap() {
 // change takes it over into the map, and out of the dirty map.
 func (h *homing) change(e Entry) {
 	v := h.f.v
+	birth := e.Birth()
+	if h.whole {
+		e.Trim(h.newest)
+	}
 	switch {
 	case h.whole && h.base.kind == itemPlaced:
-		e.Trim(h.newest)
-		e.SetPlace(h.place, h.base.lsn)
+		birth = h.base.lsn
 		for b := range v.shape.Blocks() {
 			e.SetBlock(b, h.crcs[b])
 		}
+	case h.fresh:
+		birth = h.newest
+	}
+	if h.place != 0 {
+		e.SetPlace(h.place, birth)
+	}
+	if h.fresh {
 		v.refer(h.place)
-	case h.whole || h.fresh && h.place != 0:
-		if h.whole {
-			birth := e.Birth()
-			e.Trim(h.newest)
-			if h.place != 0 && !h.fresh {
-				e.SetPlace(h.place, birth)
-			}
-		}
-		if h.fresh && h.place != 0 {
-			e.SetPlace(h.place, h.newest)
-			v.refer(h.place)
-		}
 	}
 	for b := range v.shape.Blocks() {
 		switch p := h.page[b]; {

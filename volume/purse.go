@@ -203,7 +203,7 @@ func (v *Volume) answered() {
 	for range len(homes) { // those may ask for more
 		h := v.homeWaits[0]
 		v.homeWaits = v.homeWaits[:copy(v.homeWaits, v.homeWaits[1:])]
-		h.placed()
+		h.write()
 	}
 	switch {
 	case lacking:
@@ -273,7 +273,7 @@ func (v *Volume) takePlaces(to []Place, n int) []Place {
 // givePlaces takes back what was not used.
 func (v *Volume) givePlaces(p []Place) { v.places = append(v.places, p...) }
 
-// takeHome lets a homing have a place against its cluster's credits; it hears of it by placed.
+// takeHome lets a homing have a place against its cluster's credits; it goes on with write.
 func (v *Volume) takeHome(h *homing) {
 	have := unpack(v.dirty.takeCredits(h.cluster))
 	invariant.Check(have.clusters > 0, "volume: a dirty cluster without credits for its place")

@@ -74,6 +74,9 @@ func (v *Volume) claimPlaced() error {
 	log, _, err := v.readLog(func(rd *wal.Reader) error {
 		for i := range rd.Records() {
 			r := &rd.Records()[i]
+			if r.Kind.Event() && r.Kind != wal.KindEpoch {
+				return fmt.Errorf("%w: LSN %d is a %v, and this program does not apply those", ErrVersion, r.LSN, r.Kind)
+			}
 			k.supersede(r)
 			k.room = k.room.plus(v.dirtyRoomOf(r.Kind, r.Block, r.Blocks))
 			if r.Kind != wal.KindPlaced {
@@ -247,11 +250,11 @@ type entryWait struct {
 }
 
 func (w *entryWait) mapFound(_ *mapWaiter, e Entry, s bdev.Status) {
-	w.own = s == bdev.StatusOK && e.Place() != 0 && e.Birth() > w.v.shared
+	w.own = s == bdev.StatusOK && e.Place() != 0
 	w.e.say(s)
 }
 
-// ownsPlace says whether a cluster has a place that is the head's alone. It is control work.
+// ownsPlace says whether a cluster has a place. It is control work.
 func (v *Volume) ownsPlace(cluster uint64) (bool, error) {
 	w := &entryWait{v: v, e: newEvent()}
 	w.node.init(w)

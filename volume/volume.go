@@ -48,8 +48,7 @@ type Volume struct {
 	shape  Shape
 	cache  WriteCache
 	verify bool
-	shared wal.LSN // births up to here are not the head's alone
-	alone  uint64  // clusters that the head has alone
+	alone  uint64 // clusters that the head has alone
 
 	role   Role
 	open   bool        // requests are taken
@@ -139,9 +138,6 @@ func (v *Volume) unsafe(bdev.Status) {
 
 // wound is what remains when the log cannot be read where it was durable.
 func (v *Volume) wound(error) { v.unsafe(bdev.StatusCorrupt) }
-
-// boundary is the LSN of the next event that has not been applied, 0 if there is none.
-func (v *Volume) boundary() wal.LSN { return 0 }
 
 // awaitDurable lets the flusher go on when what is written now is durable.
 func (v *Volume) awaitDurable() {
