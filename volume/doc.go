@@ -1,4 +1,4 @@
-// Package volume is the pool and what lives in it: thin volumes, their snapshots and clones.
+// Package volume is the pool and what lives in it: thin volumes. Snapshots and clones have their place in the format and are not made yet.
 //
 // The model: a pool is a device cut into pages of 4096 bytes. Two slots at its beginning take turns to hold its root, under a
 // generation that rises by one with each commit: which pages are in use (a bitmap), and where each volume's page is (a directory). A
