@@ -253,6 +253,11 @@ func (ps *pools) load(device string, takeOver bool) (*openPool, error) {
 		return nil, errors.Join(err, pool.Export(context.Background()))
 	}
 	ps.report(device, nil)
+	if i, err := pool.Info(); err == nil {
+		for _, problem := range i.Problems {
+			ps.log.Warn("the pool was opened with a problem", "pool", i.Name, "device", device, "problem", problem)
+		}
+	}
 	return ps.add(pool, device)
 }
 

@@ -58,7 +58,8 @@ type Allocator struct {
 	rested  []Extent // left it with the last one: free after the next
 	resting uint64   // pages in both
 
-	opening struct{ slot, older *Slot } // until Loaded
+	opening    struct{ slot, older *Slot } // until Loaded
+	olderWhole bool
 }
 
 // restingAtOpen is how many extents rest without new memory.
@@ -144,9 +145,13 @@ func (a *Allocator) Loaded() error {
 		}
 	}
 	s := a.opening.slot
+	a.olderWhole = a.opening.older != nil && b.before == a.opening.older.BitmapSum
 	a.opening.slot, a.opening.older = nil, nil
 	return b.loaded(s)
 }
+
+// OlderWhole says that the older slot's sides are all there: the pool could be opened by that too.
+func (a *Allocator) OlderWhole() bool { return a.olderWhole }
 
 // Claim hands out pages that a record names which is above the checkpoint: they were granted before the pool was opened. False if they are
 // outside the pool or in use, which no intact pool can say.

@@ -43,6 +43,7 @@ type bitmap struct {
 	sum     uint64        // of the CRCs of the current sides; in a commit, of those that it writes
 	dirty   numbers       // bitmap pages that the next commit must write
 	durable Generation    // the last one that was committed
+	before  uint64        // while it is loaded: the sum of the CRCs of the older slot's sides
 	writing bool          // a commit is under way: no change of committed
 	cursor  uint64        // the bitmap page from which on it has not encoded yet
 }
@@ -272,6 +273,9 @@ func (b *bitmap) load(index uint64, side [sides][]byte, g, older Generation, res
 	}
 	s.crc = crcs[current]
 	b.sum += uint64(s.crc)
+	if before >= 0 {
+		b.before += uint64(crcs[before])
+	}
 	run := Extent{}
 	for i := range wordsPerPage {
 		w, left := bitmapWord(side[current], i), uint64(0)

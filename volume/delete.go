@@ -104,9 +104,7 @@ func (x *eraser) commit() error {
 	}
 	if x.ctx != nil {
 		if err := x.ctx.Err(); err != nil {
-			x.p.mu.Lock()
-			x.p.problems = append(x.p.problems, fmt.Sprintf("volume %s is deleted in part; the next import goes on", x.v.name))
-			x.p.mu.Unlock()
+			x.p.problem("volume %s is deleted in part; the next import goes on", x.v.name)
 			return fmt.Errorf("%w: it is deleted in part, and gone; the next import of the pool frees the rest", err)
 		}
 		x.p.acts.Unlock()

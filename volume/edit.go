@@ -15,7 +15,7 @@ import (
 // errEnded refuses to change what is said of a volume that takes no changes.
 var errEnded = errors.New("it takes no changes any more; the log tells why")
 
-// edit changes the page of an open volume and returns when that is durable. Should it fail, the page may be changed all the same.
+// edit changes the page of an open volume and returns when that is durable, in both slots. Should it fail, the page may be changed all the same.
 func (v *Volume) edit(change func(pg *VolumePage)) error {
 	for {
 		e := newEvent()
@@ -42,7 +42,7 @@ func (v *Volume) edit(change func(pg *VolumePage)) error {
 			return fmt.Errorf("writing its page: %v", s)
 		}
 		if changed {
-			return nil
+			return v.pool.twice()
 		}
 	}
 }
@@ -166,6 +166,9 @@ func (p *Pool) setWriteCache(ctx context.Context, v *Volume, cache WriteCache) (
 		pg.Flags |= VolumeCacheVolatile
 	}
 	err := p.replacePage(v, &pg, &commitMessage{})
+	if err == nil {
+		err = p.twice()
+	}
 	again := &Volume{pool: p, page: v.page, ref: v.ref, name: v.name}
 	if e := p.openAll([]*Volume{again}, nil); e != nil {
 		return nil, errors.Join(err, fmt.Errorf("opening it again, which the next import of the pool tries too: %w", e))

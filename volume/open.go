@@ -77,6 +77,9 @@ func (p *Pool) createVolume(cfg VolumeConfig) (*Volume, error) {
 	if err := p.makeRoom(v, cfg.LogBytes); err != nil {
 		return nil, err
 	}
+	if err := p.twice(); err != nil {
+		return nil, err
+	}
 	if err := p.openAll([]*Volume{v}, nil); err != nil {
 		return nil, err
 	}
@@ -160,12 +163,9 @@ func (p *Pool) makeRoom(v *Volume, logBytes uint64) error {
 }
 
 // openVolumes opens those of the directory.
-func (p *Pool) openVolumes(marks map[uint64]mark) error {
+func (p *Pool) openVolumes(r *root) error {
 	var all, deleting []*Volume
-	for at, f := range p.readVolumes(&p.directory, p.pages) {
-		if f.err != nil {
-			return fmt.Errorf("reading the page of the volume at position %d: %w", at, f.err)
-		}
+	for _, f := range r.volumes {
 		v := &Volume{pool: p, page: f.page, ref: f.ref, name: f.page.Name}
 		if f.page.Flags.Has(VolumeDeleting) {
 			deleting = append(deleting, v)
@@ -174,12 +174,12 @@ func (p *Pool) openVolumes(marks map[uint64]mark) error {
 		all = append(all, v)
 	}
 	slices.SortFunc(all, func(a, b *Volume) int { return int(a.page.Position) - int(b.page.Position) })
-	if err := p.openAll(all, marks); err != nil {
+	if err := p.openAll(all, r.marks); err != nil {
 		return err
 	}
 	for _, v := range deleting {
 		if err := p.erase(v); err != nil {
-			p.problems = append(p.problems, fmt.Sprintf("volume %s is being deleted, and cannot be: %v", v.name, err))
+			p.problem("volume %s is being deleted, and cannot be: %v", v.name, err)
 		}
 	}
 	return nil

@@ -77,7 +77,7 @@ type Pool struct {
 	volumes  map[VolumeNumber]*Volume
 	name     Name
 	pages    uint64
-	problems []string // of deletions that did not end
+	problems []string // that whoever operates it should know of
 	checking checking
 }
 
@@ -309,42 +309,21 @@ func (p *Pool) load() error {
 	if have := geometry.Bytes() / PageBytes; have < newest.Pages {
 		return fmt.Errorf("%w: it has %d pages, and the device %d", ErrPoolCorrupt, newest.Pages, have)
 	}
-	p.alloc = OpenAllocator(newest, older)
-	mem := pageMemory(sides)
-	for i := range p.alloc.BitmapPages() {
-		if err := p.disk.read(p.alloc.SidesPlace(i), mem); err != nil {
-			return err
-		}
-		side := [sides][]byte{mem[:PageBytes], mem[PageBytes : 2*PageBytes], mem[2*PageBytes:]}
-		if err := p.alloc.Load(i, side); err != nil {
-			return err
-		}
-	}
-	if err := p.alloc.Loaded(); err != nil {
+	root, err := p.openRoot(newest, older)
+	if err != nil {
 		return err
 	}
+	newest, older = root.slot, root.older
+	p.alloc, p.directory = root.alloc, root.directory
 	p.slot, p.nextVolume = *newest, newest.NextVolume
 	p.name, p.pages = newest.Name, newest.Pages
 	p.slot.Server, p.slot.Boot = p.cfg.Server, p.cfg.Boot
-	marks := map[uint64]mark{}
-	if older != nil {
-		var old rootDirectory
-		old.p = p
-		if err := p.readDirectory(older, &old); err == nil {
-			for at, v := range p.readVolumes(&old, older.Pages) {
-				marks[at] = mark{lsn: v.page.Checkpoint, offset: v.page.LogOffset}
-			}
-		}
-	}
-	if err := p.readDirectory(newest, &p.directory); err != nil {
-		return err
-	}
 	if older == nil {
 		if err := p.blankSlot(SlotPlace[1-newest.Number]); err != nil {
 			return err
 		}
 	}
-	return p.openVolumes(marks)
+	return p.openVolumes(root)
 }
 
 // blankSlot wipes a slot that is not valid. If its damage is a part of it, and the next commit's slot got no further than that part when the

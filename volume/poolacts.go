@@ -36,6 +36,9 @@ func (p *Pool) rename(to string) error {
 	if err := p.change(&commitMessage{rename: &name}); err != nil {
 		return errors.Join(err, p.setAliases(old))
 	}
+	if err := p.twice(); err != nil {
+		return err
+	}
 	p.mu.Lock()
 	p.name = name
 	p.mu.Unlock()

@@ -131,7 +131,7 @@ func (v *Volume) enlarge(n dirtyRoom) {
 func (v *Volume) recover() error {
 	v.flusher.home = wal.Follow{Offset: v.page.LogOffset, Life: v.page.Life, Epoch: v.page.Epoch, LSN: v.page.Checkpoint}
 	scratch := make([]uint32, v.shape.Blocks())
-	var short error // there is no room to bring it home
+	var short error // what is in it cannot come home: there is no room, or the map is damaged
 	log, c, err := v.readLog(func(rd *wal.Reader) error {
 		for i := range rd.Records() {
 			r := &rd.Records()[i]
@@ -143,7 +143,7 @@ func (v *Volume) recover() error {
 			if e := v.r.Call(func() { v.insert(r, rd.CRCs(r), rd.Payload(r), scratch) }); e != nil {
 				return e
 			}
-			if err = v.recoverCredits(r); errors.Is(err, ErrNoSpace) {
+			if err = v.recoverCredits(r); errors.Is(err, ErrNoSpace) || errors.Is(err, errMap) {
 				short = err
 			} else if err != nil {
 				return err
@@ -184,6 +184,12 @@ func (v *Volume) recover() error {
 	}
 	if s := v.pool.disk.wait(e); s != bdev.StatusOK {
 		return fmt.Errorf("beginning a life in its log: %v", s)
+	}
+	switch {
+	case wound != nil:
+		v.pool.problem("volume %s is read only: its log is damaged: %v", v.name, wound)
+	case short != nil:
+		v.pool.problem("volume %s is read only: what is in its log cannot come home: %v", v.name, short)
 	}
 	if err := v.haveCredits(credits{pages: checkpointReserve}); err != nil && !errors.Is(err, ErrNoSpace) {
 		return err
@@ -241,6 +247,9 @@ func (v *Volume) recoverCredits(r *wal.Record) error {
 	return nil
 }
 
+// errMap is a map of which a page cannot be had.
+var errMap = errors.New("its map")
+
 // entryWait is control work that waits for an entry of the map.
 type entryWait struct {
 	v    *Volume
@@ -266,7 +275,7 @@ func (v *Volume) ownsPlace(cluster uint64) (bool, error) {
 		return false, err
 	}
 	if s := v.pool.disk.wait(w.e); s != bdev.StatusOK {
-		return false, fmt.Errorf("its map at cluster %d: %v", cluster, s)
+		return false, fmt.Errorf("%w at cluster %d: %v", errMap, cluster, s)
 	}
 	return w.own, nil
 }
