@@ -288,6 +288,8 @@ func (v *Volume) make() error {
 	v.ask.v = v
 	v.ckpt.v, v.ckpt.commit.v, v.ckpt.buf = v, v, pageMemory(1)
 	v.flusher.make(v)
+	v.scrub.v = v
+	v.scrub.node.init(&v.scrub)
 	return nil
 }
 

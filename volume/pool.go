@@ -41,6 +41,8 @@ type PoolConfig struct {
 	CacheBytes   uint64    // of map pages, for each volume; 0: DefaultCacheBytes
 	Await        Await     // nil but in simulations
 	Stages       *wal.Stages
+	// Found hears, on a goroutine of its own, of the first error of a scrub's run; nil: nobody does.
+	Found func(v *Volume, f ScrubFinding)
 }
 
 // DefaultCacheBytes is the memory for map pages of each volume.

@@ -314,6 +314,7 @@ func (v *Volume) shutDown() error {
 	e := newEvent()
 	if err := v.r.Call(func() {
 		v.open = false
+		v.scrub.ask(scrubCloses)
 		v.drain = e
 		if v.opsOut == 0 {
 			v.drained()
@@ -353,6 +354,7 @@ func (v *Volume) settled() error {
 	err := v.r.Call(func() {
 		invariant.Check(v.log.Idle(), "volume: closed with its log at work")
 		v.flusher.release()
+		v.scrub.release()
 		v.log.Close()
 		for p := v.ownParts; p != nil; p = p.next {
 			p.req.Release()

@@ -88,6 +88,7 @@ type Volume struct {
 	retained   dirtyRoom // so much of it may be behind the older slot's checkpoint
 	older      mark      // what the slots have
 	newer      mark
+	scrub      scrubber
 	forces     []reactor.Runner // wait until everything is home and the tail has moved
 
 	referred   []Place // clusters that the next checkpoint refers to
@@ -215,7 +216,7 @@ func (v *Volume) unrefer(p Place) {
 
 // checkIdle tells who closes the volume when nothing is under way.
 func (v *Volume) checkIdle() {
-	if v.idle == nil || v.opsOut > 0 || v.asking || v.syncing || !v.log.Idle() || v.flusher.busy() || v.ckpt.step != checkpointNone {
+	if v.idle == nil || v.opsOut > 0 || v.asking || v.syncing || !v.log.Idle() || v.flusher.busy() || v.scrub.busy() || v.ckpt.step != checkpointNone {
 		return
 	}
 	e := v.idle

@@ -38,6 +38,7 @@ import (
 //	296..303  extents of the log, epochs in the table, 4 bytes each
 //	304..815  the extents, at most 32: place 8, pages 8
 //	816..1839 the last 64 epochs: epoch 8, first LSN 8
+//	1840..1863 scrub: end of the last pass, Unix seconds 8; errors of that pass 8; errors so far of the pass under way 8
 //
 // The header's volume number is the volume's, its index the position in the directory, its stamp the checkpoint LSN.
 
@@ -165,6 +166,9 @@ type VolumePage struct {
 	DeletingCluster  uint64 // the next one
 	Boot             uuid.UUID
 	ClustersReserved uint64 // thick: not yet used
+	Scrubbed         int64  // end of the last pass, Unix seconds; 0: there was none
+	ScrubErrors      uint64 // that it found
+	ScrubFound       uint64 // that the pass under way found so far
 
 	Log    []Extent     // on the pool's device or on its log device
 	Epochs []EpochStart // ascending
@@ -213,6 +217,9 @@ func (v *VolumePage) EncodeTo(page []byte, pool uuid.UUID) (crc uint32) {
 		le.PutUint64(b[816+16*i:1840], uint64(e.Epoch))
 		le.PutUint64(b[824+16*i:1840], uint64(e.First))
 	}
+	le.PutUint64(b[1840:], uint64(v.Scrubbed))
+	le.PutUint64(b[1848:], v.ScrubErrors)
+	le.PutUint64(b[1856:], v.ScrubFound)
 	h := Header{Kind: KindVolume, Pool: pool, Volume: v.Number, Index: v.Position, Stamp: StampLSN(v.Checkpoint), Entries: 1}
 	return h.seal(page)
 }
@@ -261,6 +268,9 @@ func (v *VolumePage) Decode(page []byte, pool uuid.UUID, position uint64, crc ui
 		DeletingCluster:  le.Uint64(b[264:]),
 		Boot:             uuid.UUID(b[272:288]),
 		ClustersReserved: le.Uint64(b[288:]),
+		Scrubbed:         int64(le.Uint64(b[1840:])),
+		ScrubErrors:      le.Uint64(b[1848:]),
+		ScrubFound:       le.Uint64(b[1856:]),
 		Log:              v.Log[:0],
 		Epochs:           v.Epochs[:0],
 	}
