@@ -73,7 +73,7 @@ func (e *engine) start() {
 		e.made, e.served = true, "pool/volume"
 		calls = append(calls, [][2]string{
 			{"pool_create", `{"name": "pool", "device": "disk"}`},
-			{"volume_create", fmt.Sprintf(`{"pool": "pool", "name": "volume", "bytes": 67108864, "log_bytes": 16777216, "write_cache": %q}`, e.cache)},
+			{"volume_create", fmt.Sprintf(`{"pool": "pool", "name": "volume", "bytes": 67108864, "log_bytes": 33554432, "write_cache": %q}`, e.cache)},
 		}...)
 	}
 	for _, call := range append(calls, [][2]string{

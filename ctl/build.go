@@ -17,6 +17,7 @@ import (
 	"github.com/pollux-storage/pollux/nvmf/initiator"
 	"github.com/pollux-storage/pollux/reactor"
 	"github.com/pollux-storage/pollux/volume"
+	"github.com/pollux-storage/pollux/wal"
 )
 
 // This file puts an engine together. No other place knows which part stands on which.
@@ -214,7 +215,7 @@ var errorCodes = []struct {
 	{volume.ErrPoolForeign, -13, "ErrPoolForeign"}, {volume.ErrPoolInUse, -16, "ErrPoolInUse"}, {volume.ErrPoolCorrupt, -117, "ErrPoolCorrupt"},
 	{volume.ErrVersion, -95, "ErrVersion"}, {volume.ErrPoolGone, -19, ""}, {volume.ErrExists, -17, ""},
 	{volume.ErrInvalid, -22, ""}, {volume.ErrName, -22, ""}, {volume.ErrNoSpace, -28, ""}, {volume.ErrLimit, -28, ""},
-	{volume.ErrBusy, -16, ""},
+	{volume.ErrBusy, -16, ""}, {wal.ErrLogTooSmall, -22, "ErrLogTooSmall"},
 	{bdev.ErrNotFound, -19, ""}, {bdev.ErrExists, -17, ""}, {bdev.ErrClaimed, -16, ""}, {bdev.ErrBusy, -16, ""}, {bdev.ErrInvalid, -22, ""},
 	{nvmf.ErrNotFound, api.CodeInvalidParams, ""}, {nvmf.ErrExists, api.CodeInvalidParams, ""}, {nvmf.ErrInvalid, api.CodeInvalidParams, ""},
 	{nvmf.ErrInUse, -16, ""}, {os.ErrNotExist, -2, ""}, {os.ErrPermission, -13, ""},

@@ -8,6 +8,7 @@ import (
 	"github.com/pollux-storage/pollux/bdev"
 	"github.com/pollux-storage/pollux/ctl/api"
 	"github.com/pollux-storage/pollux/volume"
+	"github.com/pollux-storage/pollux/wal"
 )
 
 // This file is the methods about volumes.
@@ -19,7 +20,12 @@ func (e *Engine) registerVolumes() {
 		if err != nil {
 			return api.Volume{}, codeOf(err)
 		}
-		return describeVolume(v)
+		a, err := describeVolume(v)
+		if w := volume.UseProblem(wal.Use(p.Use)); w != "" {
+			e.pools.log.Warn("a volume was made", "volume", a.Pool+"/"+a.Name, "warning", w)
+			a.Warnings = append(a.Warnings, w)
+		}
+		return a, err
 	})
 	Register(r, api.VolumeList, e.listVolumes)
 	Register(r, api.VolumeDelete, func(_ context.Context, p *api.VolumeParams) (api.JobStarted, error) {
@@ -108,16 +114,20 @@ func (e *Engine) createVolume(p *api.VolumeCreateParams) (*volume.Volume, error)
 		if err != nil {
 			return nil, err
 		}
-		if i.Bytes != p.Bytes || i.BlockBytes != p.BlockSize || i.Cache != cache || p.UUID != "" && i.UUID != parseUUID(p.UUID) {
-			return nil, fmt.Errorf("creating volume %s in pool %s: %w by a volume of %d bytes in blocks of %d, write cache %s, %s",
-				p.Name, pool.Name(), volume.ErrExists, i.Bytes, i.BlockBytes, i.Cache, i.UUID)
+		if i.Bytes != p.Bytes || i.BlockBytes != p.BlockSize || i.Cache != cache || p.UUID != "" && i.UUID != parseUUID(p.UUID) ||
+			i.Verify != p.Verify || i.Use != volume.LogUseOf(wal.Use(p.Use)) || p.LogBytes != 0 && roundUp(p.LogBytes, pool.ClusterBytes()) != i.LogAreaBytes {
+			return nil, fmt.Errorf("creating volume %s in pool %s: %w by a volume of %d bytes in blocks of %d, write cache %s, verify %v, for use %v with a log of %d bytes, %s",
+				p.Name, pool.Name(), volume.ErrExists, i.Bytes, i.BlockBytes, i.Cache, i.Verify, i.Use, i.LogAreaBytes, i.UUID)
 		}
 		return v, nil
 	}
 	return pool.CreateVolume(volume.VolumeConfig{
-		Name: p.Name, Bytes: p.Bytes, BlockBytes: p.BlockSize, LogBytes: p.LogBytes, Cache: cache, Verify: p.Verify, UUID: parseUUID(p.UUID),
+		Name: p.Name, Bytes: p.Bytes, BlockBytes: p.BlockSize, LogBytes: p.LogBytes, Use: wal.Use(p.Use), Cache: cache, Verify: p.Verify, UUID: parseUUID(p.UUID),
 	})
 }
+
+// roundUp makes n a multiple of unit.
+func roundUp(n, unit uint64) uint64 { return (n + unit - 1) / unit * unit }
 
 // deleteVolume begins the deletion. It goes on until those who use the volume have let it go.
 func (e *Engine) deleteVolume(v *volume.Volume) (api.JobStarted, error) {
@@ -163,7 +173,7 @@ func describeVolume(v *volume.Volume) (api.Volume, error) {
 	state, _ := volumeState(v, &i)
 	return api.Volume{
 		Name: i.Name, Pool: v.Pool().Name(), UUID: i.UUID.String(), Bytes: i.Bytes, BlockSize: i.BlockBytes, AllocatedBytes: i.Clusters * v.Pool().ClusterBytes(),
-		WriteCache: i.Cache.String(), ReadOnly: i.ReadOnly, Verify: i.Verify, Role: i.Role.String(), State: state, Created: i.Created.UTC().Format(time.RFC3339),
+		WriteCache: i.Cache.String(), ReadOnly: i.ReadOnly, Verify: i.Verify, Use: i.Use.String(), Role: i.Role.String(), State: state, Created: i.Created.UTC().Format(time.RFC3339),
 	}, err
 }
 

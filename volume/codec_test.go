@@ -87,7 +87,7 @@ var formats = []struct {
 		want: &Slot{
 			Number: 1, Generation: 0x0102030405060708, Pool: testPool, Server: testServer, Name: name("tank"), ClusterShift: 4, Clean: true,
 			Pages: 100000, LogDevice: sequence(0xd0), PagesUsed: 54321, BitmapSum: 0x1122334455667788, NextVolume: 9,
-			Directory: Ref{4711, 0xDEADBEEF}, Volumes: 3, Areas: []Area{{32, 0, 64512}, {64512, 64512, 35488}}, Boot: testBoot,
+			Directory: Ref{4711, 0xDEADBEEF}, Volumes: 3, Areas: []Area{{32, 0, 64512}, {64512, 64512, 35488}}, Boot: testBoot, LogOpened: 77,
 		},
 		encode: func(page []byte, v any) uint32 { v.(*Slot).EncodeTo(page); return 0 },
 		decode: func(page []byte, _ uint32) (any, error) {
@@ -99,11 +99,12 @@ var formats = []struct {
 		name: "volume",
 		want: &VolumePage{
 			Number: 7, Position: 300, UUID: sequence(0x10), Name: name("pg-data"), Bytes: 10 << 30, BlockBytes: 4096,
-			Flags: VolumeCacheVolatile | VolumeVerify | VolumeClean, Role: RolePrimary, CacheLoss: CacheLossFence, Snapshots: 2, Levels: 2,
+			Flags: VolumeCacheVolatile | VolumeVerify | VolumeClean | VolumeFenced, Role: RolePrimary, CacheLoss: CacheLossFence, Snapshots: 2, Levels: 2,
 			Epoch: 5, Lineage: 0x55, Life: 6, Checkpoint: 1000, LogOffset: 0x123456000, Durable: 1010, ClustersAlone: 160,
 			Map: Ref{501, 0x01010101}, SnapshotTop: Ref{502, 0x02020202}, Reservations: Ref{503, 0x03030303},
 			Parent: 4, ParentSnapshot: 2, BranchedAt: 900, NextSnapshot: 4, Created: 1790000000, ScrubCursor: 17, Deleting: 3, DeletingCluster: 99,
 			Boot: testBoot, ClustersReserved: 12, Scrubbed: 1790000200, ScrubErrors: 3, ScrubFound: 1, Log: []Extent{{1600, 8192}, {32000, 8192}}, Epochs: []EpochStart{{4, 901}, {5, 950}},
+			Use: LogUseDatabase, Loss: LossCache, LossKnown: 990, LossFound: 995,
 		},
 		encode: func(page []byte, v any) uint32 { return v.(*VolumePage).EncodeTo(page, testPool) },
 		decode: func(page []byte, crc uint32) (any, error) {
@@ -358,6 +359,8 @@ func TestRoundTripOfVolumePages(t *testing.T) {
 			Levels:     rapid.Uint32Max(levelsMax).Draw(t, "levels"),
 			Checkpoint: wal.LSN(rapid.Uint64().Draw(t, "checkpoint")), Map: drawRef(t), NextSnapshot: 1,
 			Created: rapid.Int64().Draw(t, "created"), ClustersReserved: rapid.Uint64().Draw(t, "reserved"),
+			Use: LogUse(rapid.Uint8Max(uint8(logUseEnd)-1).Draw(t, "use")), Loss: Loss(rapid.Uint8Max(uint8(lossEnd)-1).Draw(t, "loss")),
+			LossKnown: wal.LSN(rapid.Uint64().Draw(t, "known")), LossFound: wal.LSN(rapid.Uint64().Draw(t, "found")),
 		}
 		for range rapid.IntRange(0, LogExtentsMax).Draw(t, "extents") {
 			v.Log = append(v.Log, Extent{Place(rapid.Uint64Range(1, pagesMax-1).Draw(t, "place")), rapid.Uint64Range(1, pagesMax).Draw(t, "pages")})

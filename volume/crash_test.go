@@ -166,7 +166,7 @@ func newCrashHarness(t *testing.T, seed, bytes uint64) *crashHarness {
 	for at := uint64(0); at < bytes; at += 1 << 20 {
 		medium.Spoil(at, old)
 	}
-	k.cfg = PoolConfig{Name: "pool0", Server: houseServer, CacheBytes: 1 << 20 << k.r.Uint32N(3), ClusterBytes: 64 << 10 << k.r.Uint32N(3), Stages: new(wal.Stages)}
+	k.cfg = PoolConfig{Name: "pool0", Server: houseServer, CacheBytes: 1 << 20 << k.r.Uint32N(3), ClusterBytes: 64 << 10 << k.r.Uint32N(3), SmallLogs: true, Stages: new(wal.Stages)}
 	k.cache = [2]WriteCache{CacheNone, CacheVolatile}
 	var err error
 	if k.pool, err = CreatePool(k.w.Registry, "Disk0", k.poolConfig()); err != nil {

@@ -110,7 +110,7 @@ func newRig(t *testing.T) *rig {
 }
 
 func (r *rig) config() PoolConfig {
-	return PoolConfig{Name: "pool0", Server: houseServer, CacheBytes: 4 << 20}
+	return PoolConfig{Name: "pool0", Server: houseServer, CacheBytes: 4 << 20, SmallLogs: true}
 }
 
 func (r *rig) ctx() context.Context {

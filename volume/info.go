@@ -74,6 +74,8 @@ type VolumeInfo struct {
 	// Marks of its log, each an LSN, and how full that is, in bytes.
 	Appended, Written, Durable, Home wal.LSN
 	LogBytes, LogUsed                uint64
+	LogAreaBytes                     uint64 // that the log takes of its device
+	Use                              LogUse
 	Checkpoints                      uint64
 	HomeErrors                       uint64 // writes at home that failed
 }
@@ -85,6 +87,10 @@ func (v *Volume) Info() (VolumeInfo, error) {
 		p := &v.page
 		i.Number, i.Bytes, i.BlockBytes, i.Clusters = p.Number, p.Bytes, p.BlockBytes, v.alone
 		i.Cache, i.Verify, i.Role, i.Epoch, i.Created = v.cache, v.verify, v.role, p.Epoch, time.Unix(p.Created, 0)
+		i.Use = p.Use
+		for _, e := range p.Log {
+			i.LogAreaBytes += e.Pages * PageBytes
+		}
 		i.Failed, i.Wounded = v.failed, p.Flags.Has(VolumeWounded)
 		i.Appended, i.Written, i.Durable = v.log.Marks()
 		i.Home = p.Checkpoint

@@ -23,8 +23,9 @@ import (
 type VolumeConfig struct {
 	Name       string
 	Bytes      uint64
-	BlockBytes uint32 // 512 or 4096; 0: 4096
-	LogBytes   uint64 // 0: wal.DefaultBytes
+	BlockBytes uint32  // 512 or 4096; 0: 4096
+	LogBytes   uint64  // 0: wal.SizeFor its use
+	Use        wal.Use // one that is not known counts as general
 	Cache      WriteCache
 	Verify     bool // checksums are verified on read
 	UUID       uuid.UUID
@@ -49,8 +50,9 @@ func (p *Pool) createVolume(cfg VolumeConfig) (*Volume, error) {
 	if cfg.BlockBytes == 0 {
 		cfg.BlockBytes = PageBytes
 	}
-	if cfg.LogBytes == 0 {
-		cfg.LogBytes = wal.DefaultBytes
+	use, err := p.sizeLog(&cfg)
+	if err != nil {
+		return nil, err
 	}
 	if cfg.UUID == uuid.Nil {
 		cfg.UUID = uuid.New()
@@ -66,7 +68,7 @@ func (p *Pool) createVolume(cfg VolumeConfig) (*Volume, error) {
 	*pg = VolumePage{
 		UUID: cfg.UUID, Name: name, Bytes: cfg.Bytes, BlockBytes: cfg.BlockBytes, Role: RolePrimary,
 		Levels: p.shape.Levels(p.shape.Clusters(cfg.Bytes)), Epoch: 1, Lineage: wal.Lineage(rand.Uint64()), Created: created(),
-		NextSnapshot: 1, Boot: p.cfg.Boot, Epochs: []EpochStart{{1, 1}},
+		NextSnapshot: 1, Boot: p.cfg.Boot, Use: use, Epochs: []EpochStart{{1, 1}},
 	}
 	if cfg.Cache == CacheVolatile {
 		pg.Flags |= VolumeCacheVolatile

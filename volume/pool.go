@@ -39,6 +39,7 @@ type PoolConfig struct {
 	TakeOver     bool      // open another server's pool and make it one's own
 	Boot         uuid.UUID // of this machine since it started
 	CacheBytes   uint64    // of map pages, for each volume; 0: DefaultCacheBytes
+	SmallLogs    bool      // logs below the least size are made: only for tests, which fill them
 	Await        Await     // nil but in simulations
 	Stages       *wal.Stages
 	// Found hears, on a goroutine of its own, of the first error of a scrub's run; nil: nobody does.

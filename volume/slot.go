@@ -27,7 +27,8 @@ import (
 //	 196..199   bitmap areas
 //	 200..1735  the areas, at most 64: first page 8, first page covered 8, pages covered 8
 //	1736..1751  boot id of the machine that wrote it
-//	1752..4091  zero
+//	1752..1759  log generation: the opening of the log device to which this belongs, 0 without one
+//	1760..4091  zero
 //	4092..4095  CRC32C of 0 to 4091
 
 // The version that this code writes. A newer minor version is opened for reading only, a newer major one not at all.
@@ -63,6 +64,7 @@ type Slot struct {
 	Volumes      uint32
 	Areas        []Area
 	Boot         uuid.UUID
+	LogOpened    uint64 // how often the log device was opened by then
 }
 
 // NewerMinor says that the pool was written by a newer version of the same major: it is opened for reading only.
@@ -96,6 +98,7 @@ func (s *Slot) EncodeTo(page []byte) {
 		s.Areas[i].encode(page[200+i*areaBytes:])
 	}
 	copy(page[1736:], s.Boot[:])
+	le.PutUint64(page[1752:], s.LogOpened)
 	le.PutUint32(page[4092:], crcOf(page[:4092]))
 }
 
@@ -134,6 +137,7 @@ func (s *Slot) Decode(page []byte, number uint32) error {
 		Volumes:      le.Uint32(page[192:]),
 		Areas:        s.Areas[:0],
 		Boot:         uuid.UUID(page[1736:1752]),
+		LogOpened:    le.Uint64(page[1752:]),
 	}
 	areas := le.Uint32(page[196:])
 	switch {

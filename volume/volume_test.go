@@ -26,7 +26,7 @@ var houseServer = uuid.MustParse("6f2c1c0e-3d5a-4a5e-8f0a-2f6b1c9d0e11")
 
 func (h *house) config() PoolConfig {
 	return PoolConfig{
-		Name: "pool0", Server: houseServer, CacheBytes: 4 << 20,
+		Name: "pool0", Server: houseServer, CacheBytes: 4 << 20, SmallLogs: true,
 		Await: func(until func() bool) { h.w.Run("control work", until) },
 	}
 }

@@ -39,6 +39,9 @@ import (
 //	304..815  the extents, at most 32: place 8, pages 8
 //	816..1839 the last 64 epochs: epoch 8, first LSN 8
 //	1840..1863 scrub: end of the last pass, Unix seconds 8; errors of that pass 8; errors so far of the pass under way 8
+//	1864      what it is for: 0 general, 1 database, 2 throughput
+//	1865      what may have been lost, and is not released: 0 nothing, 1 what a cache held, 2 what a log device held
+//	1872..1887 of that: the LSN up to which all was durable, the LSN up to which all was found
 //
 // The header's volume number is the volume's, its index the position in the directory, its stamp the checkpoint LSN.
 
@@ -64,6 +67,7 @@ const (
 	VolumeHidden   // an import fills it
 	VolumeWounded  // its log lost a durable record
 	VolumeDeleting // it is being deleted, from DeletingCluster on
+	VolumeFenced   // something may have been lost, and it is not served until that is released
 )
 
 // Has says whether all of f are set.
@@ -170,6 +174,11 @@ type VolumePage struct {
 	ScrubErrors      uint64 // that it found
 	ScrubFound       uint64 // that the pass under way found so far
 
+	Use       LogUse
+	Loss      Loss
+	LossKnown wal.LSN // all up to there was durable
+	LossFound wal.LSN // and all up to there was found; what came after it is gone, if it ever was
+
 	Log    []Extent     // on the pool's device or on its log device
 	Epochs []EpochStart // ascending
 }
@@ -220,6 +229,9 @@ func (v *VolumePage) EncodeTo(page []byte, pool uuid.UUID) (crc uint32) {
 	le.PutUint64(b[1840:], uint64(v.Scrubbed))
 	le.PutUint64(b[1848:], v.ScrubErrors)
 	le.PutUint64(b[1856:], v.ScrubFound)
+	b[1864], b[1865] = byte(v.Use), byte(v.Loss)
+	le.PutUint64(b[1872:], uint64(v.LossKnown))
+	le.PutUint64(b[1880:], uint64(v.LossFound))
 	h := Header{Kind: KindVolume, Pool: pool, Volume: v.Number, Index: v.Position, Stamp: StampLSN(v.Checkpoint), Entries: 1}
 	return h.seal(page)
 }
@@ -271,6 +283,10 @@ func (v *VolumePage) Decode(page []byte, pool uuid.UUID, position uint64, crc ui
 		Scrubbed:         int64(le.Uint64(b[1840:])),
 		ScrubErrors:      le.Uint64(b[1848:]),
 		ScrubFound:       le.Uint64(b[1856:]),
+		Use:              LogUse(b[1864]),
+		Loss:             Loss(b[1865]),
+		LossKnown:        wal.LSN(le.Uint64(b[1872:])),
+		LossFound:        wal.LSN(le.Uint64(b[1880:])),
 		Log:              v.Log[:0],
 		Epochs:           v.Epochs[:0],
 	}
@@ -288,6 +304,10 @@ func (v *VolumePage) Decode(page []byte, pool uuid.UUID, position uint64, crc ui
 		return w.fault("has a role of number %d", v.Role)
 	case v.CacheLoss >= cacheLossEnd:
 		return w.fault("has a policy %d for a lost cache", v.CacheLoss)
+	case v.Use >= logUseEnd:
+		return w.fault("is for a use of number %d", v.Use)
+	case v.Loss >= lossEnd:
+		return w.fault("has a loss of number %d", v.Loss)
 	case v.Levels > levelsMax:
 		return w.fault("has a map of %d levels", v.Levels)
 	case v.Snapshots > SnapshotsMax || v.Snapshots > 0 && v.SnapshotTop.IsZero():

@@ -53,6 +53,9 @@ const DefaultBytes = 64 << 20
 
 var floors = map[Use]uint64{UseGeneral: 32 << 20, UseDatabase: 128 << 20, UseThroughput: 128 << 20}
 
+// SizeFor is the size of a log for a use where none is asked for: the default, or the use's floor where that is more.
+func SizeFor(use Use) uint64 { return max(DefaultBytes, floors[use]) }
+
 // CheckSize judges the size of a log for a use, with so many slots of blocks of so many bytes. known is false for a use that
 // is none of the above: it is taken as general, and the caller warns.
 func CheckSize(bytes uint64, use Use, slots, blockBytes uint64) (known bool, err error) {

@@ -58,3 +58,14 @@ func TestCheckSize(t *testing.T) {
 		t.Error("the lowest floor holds less than 64 of the largest records: CheckSize needs a case of its own in this table")
 	}
 }
+
+func TestSizeFor(t *testing.T) {
+	for use, want := range map[Use]uint64{UseGeneral: 64 << 20, UseDatabase: 128 << 20, UseThroughput: 128 << 20, "": 64 << 20, "archive": 64 << 20} {
+		if got := SizeFor(use); got != want {
+			t.Errorf("use %q: %d bytes, want %d", use, got, want)
+		}
+		if _, err := CheckSize(SizeFor(use), use, 512, 4096); err != nil {
+			t.Errorf("use %q is refused its own default: %v", use, err)
+		}
+	}
+}

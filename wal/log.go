@@ -25,7 +25,8 @@ type Config struct {
 	Extents []Extent
 	Volume  uuid.UUID
 	Lineage Lineage
-	Stages  *Stages // nil but in tests
+	Boot    uuid.UUID // of this machine since it started: stands in the life that begins
+	Stages  *Stages   // nil but in tests
 }
 
 // State is what is known of a log before it is read: where recovery begins.
@@ -174,7 +175,7 @@ func (l *Log) Begin(life Life, epoch Epoch, done Begun) {
 	h.flags, h.prevLife, h.prevLSN = flagLife, l.life, l.appended
 	l.life, l.epoch = max(life, l.lives+1), epoch
 	l.lives = l.life
-	h.life, h.epoch, h.pages = l.life, epoch, 1
+	h.life, h.epoch, h.pages, h.boot = l.life, epoch, 1, l.cfg.Boot
 	if uint64(l.head-l.tail)+PageBytes > l.area.bytes {
 		l.r.Defer(&l.kick, (*fullLog)(l))
 		return

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"math"
 
+	"github.com/google/uuid"
+
 	"github.com/pollux-storage/pollux/bdev"
 	"github.com/pollux-storage/pollux/internal/invariant"
 )
@@ -19,6 +21,15 @@ type Follow struct {
 	Life   Life
 	Epoch  Epoch
 	LSN    LSN
+}
+
+// Beginning is a life that the log began: on which start of a machine, after which record, and up to where what it follows was known
+// to be durable by then.
+type Beginning struct {
+	Life    Life
+	After   LSN
+	Durable LSN
+	Boot    uuid.UUID
 }
 
 // Reader reads a log. It lives on the log's reactor.
@@ -38,7 +49,8 @@ type Reader struct {
 	from   Windowed
 	sought bool // no batch was accepted since Seek
 
-	durable LSN // the highest mark that an accepted header knew
+	durable    LSN          // the highest mark that an accepted header knew
+	beginnings *[]Beginning // of lives that were accepted; nil where nobody asks
 
 	records []Record
 	starts  []start
@@ -187,6 +199,9 @@ func (rd *Reader) parse() {
 			}
 			rd.end(err)
 			return
+		}
+		if h.flags&flagLife != 0 && rd.beginnings != nil {
+			*rd.beginnings = append(*rd.beginnings, Beginning{Life: h.life, After: h.prevLSN, Durable: rd.durable, Boot: h.boot})
 		}
 		rd.torn, rd.durable = nil, max(rd.durable, h.durable)
 		rd.take(page, &h)

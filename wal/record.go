@@ -144,6 +144,7 @@ type header struct {
 	// Of a batch that begins a life: what it follows.
 	prevLife Life
 	prevLSN  LSN
+	boot     uuid.UUID // of the machine that begins it
 }
 
 // put writes the header's bytes around the records, which are there already, and the checksum.
@@ -163,7 +164,8 @@ func (h *header) put(b []byte) {
 	le.PutUint32(b[84:], 0)
 	le.PutUint64(b[88:], uint64(h.prevLife))
 	le.PutUint64(b[96:], uint64(h.prevLSN))
-	clear(b[104:headerBytes])
+	copy(b[104:120], h.boot[:])
+	clear(b[120:headerBytes])
 	clear(b[headerBytes+h.records*recordBytes : PageBytes])
 	le.PutUint32(b[8:], crc32.Checksum(b[12:PageBytes], castagnoli))
 }
@@ -182,7 +184,7 @@ func (h *header) get(b []byte) error {
 		version: b[15], records: int(le.Uint16(b[12:])), flags: b[14], offset: Offset(le.Uint64(b[16:])), volume: uuid.UUID(b[24:40]),
 		lineage: Lineage(le.Uint64(b[40:])), life: Life(le.Uint64(b[48:])), epoch: Epoch(le.Uint64(b[56:])),
 		first: LSN(le.Uint64(b[64:])), durable: LSN(le.Uint64(b[72:])), pages: int(le.Uint32(b[80:])),
-		prevLife: Life(le.Uint64(b[88:])), prevLSN: LSN(le.Uint64(b[96:])),
+		prevLife: Life(le.Uint64(b[88:])), prevLSN: LSN(le.Uint64(b[96:])), boot: uuid.UUID(b[104:120]),
 	}
 	return nil
 }

@@ -33,6 +33,7 @@ func goldenPages() map[string][]byte {
 	h.records, h.pages, h.flags = 0, 77, flagPad
 	h.put(pad)
 	h.pages, h.flags, h.prevLife, h.prevLSN = 1, flagLife, 0x2122232425262727, 0x4142434445464747
+	h.boot = ringBoot
 	h.put(life)
 	return map[string][]byte{"records": all, "pad": pad, "life": life}
 }

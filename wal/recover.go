@@ -38,6 +38,8 @@ type Recovery struct {
 	request bdev.Request
 	found   LSN  // the highest durable mark
 	lives   Life // the highest of the ring
+
+	beginnings []Beginning
 }
 
 // Recover reads the log from a state on.
@@ -50,6 +52,7 @@ func (l *Log) Recover(from State, to Recovering) (*Recovery, error) {
 	}
 	c := &Recovery{l: l, rd: rd, to: to, from: from}
 	c.request.Kind, c.request.Done = bdev.Read, c
+	rd.beginnings = &c.beginnings
 	l.phase = phaseReading
 	l.tail, l.wanted = from.Tail, from.Tail
 	rd.Seek(Follow{Offset: from.Offset, Life: from.Life, Epoch: from.Epoch, LSN: from.LSN})
@@ -59,6 +62,12 @@ func (l *Log) Recover(from State, to Recovering) (*Recovery, error) {
 
 // Reader has the window.
 func (c *Recovery) Reader() *Reader { return c.rd }
+
+// Beginnings are the lives that it accepted, in order.
+func (c *Recovery) Beginnings() []Beginning { return c.beginnings }
+
+// Durable is the highest durable mark that was known of what it accepted, the state's included.
+func (c *Recovery) Durable() LSN { return max(c.rd.durable, c.from.Durable) }
 
 // Ended says why the log ends where it does, and, if something durable is missing, why that is known.
 func (c *Recovery) Ended() (why, wound error) { return c.why, c.wound }

@@ -26,7 +26,10 @@ const (
 	diskBytes = 2300 * PageBytes
 )
 
-var ringVolume = uuid.MustParse("6ba7b810-9dad-11d1-80b4-00c04fd430c8")
+var (
+	ringVolume = uuid.MustParse("6ba7b810-9dad-11d1-80b4-00c04fd430c8")
+	ringBoot   = uuid.MustParse("1b1c1d1e-2b2c-2d2e-3b3c-3d3e4b4c4d4e")
+)
 
 const ringLineage = Lineage(0x1234_5678_9abc)
 

@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
+	"os"
 
 	"github.com/pollux-storage/pollux/ctl/api"
 )
@@ -53,6 +55,7 @@ type volumeCreateCmd struct {
 	Name   string    `arg:"" help:"Name of the new volume."`
 	Size   byteCount `arg:"" help:"Size, such as 10G. Space is taken as it is written."`
 	Cache  string    `enum:"none,volatile" default:"none" help:"Write cache. none: a write is durable when it is acknowledged; volatile: when the host flushes it (${default})."`
+	Use    string    `default:"general" help:"What it is for, which decides how large its log is at least: general, database or throughput (${default})."`
 	Log    byteCount `placeholder:"BYTES" help:"Size of its log; the engine's choice without it."`
 	Verify bool      `help:"Verify checksums on every read."`
 }
@@ -62,7 +65,11 @@ func (c *volumeCreateCmd) Run() error {
 	return create(&c.engineFlags, func(ctx context.Context, engine api.Caller) (string, error) {
 		v, err := api.VolumeCreate.Call(ctx, engine, api.VolumeCreateParams{
 			Pool: c.Pool, Name: c.Name, Bytes: uint64(c.Size), BlockSize: 4096, WriteCache: c.Cache, LogBytes: uint64(c.Log), Verify: c.Verify,
+			Use: c.Use,
 		})
+		for _, w := range v.Warnings {
+			fmt.Fprintln(os.Stderr, "pollux: warning:", w)
+		}
 		return v.UUID, err
 	})
 }

@@ -58,7 +58,8 @@ type VolumeCreateParams struct {
 	BlockSize  uint32 `json:"block_size,omitempty" default:"4096" doc:"bytes"`
 	WriteCache string `json:"write_cache,omitempty" default:"none" enum:"none,volatile" doc:"none: a write is durable when it is acknowledged; volatile: when it is flushed"`
 	Verify     bool   `json:"verify,omitempty" default:"false" doc:"verify checksums on every read"`
-	LogBytes   uint64 `json:"log_bytes,omitempty" default:"0" doc:"size of its log; 0 is the engine's choice"`
+	Use        string `json:"use,omitempty" default:"general" doc:"what it is for, which decides how large its log is at least: general (32 MiB), database or throughput (128 MiB); another word counts as general, with a warning"`
+	LogBytes   uint64 `json:"log_bytes,omitempty" default:"0" doc:"size of its log; 0 is the engine's choice: 64 MiB, or what the use needs"`
 	UUID       string `json:"uuid,omitempty" format:"uuid" doc:"a new one without it"`
 }
 
@@ -96,9 +97,12 @@ type Volume struct {
 	WriteCache     string `json:"write_cache" doc:"none or volatile"`
 	ReadOnly       bool   `json:"read_only"`
 	Verify         bool   `json:"verify" doc:"checksums are verified on every read"`
+	Use            string `json:"use" doc:"general, database or throughput"`
 	Role           string `json:"role"`
 	State          string `json:"state" doc:"ok, degraded or failed; volume_status says why"`
 	Created        string `json:"created" doc:"RFC 3339"`
+
+	Warnings []string `json:"warnings,omitempty" doc:"of the call that made it"`
 }
 
 // VolumeStatus is what a volume is fit for, with every reason.
