@@ -1,6 +1,7 @@
 package volume
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -187,8 +188,19 @@ func (p *Pool) openVolumes(r *root) error {
 	return nil
 }
 
-// openAll opens volumes, whose pages are committed.
+// openAll opens volumes, whose pages are committed: all of them or none.
 func (p *Pool) openAll(all []*Volume, marks map[uint64]mark) error {
+	err := p.openEach(all, marks)
+	if err == nil {
+		return nil
+	}
+	for _, v := range all {
+		err = errors.Join(err, v.abandon())
+	}
+	return err
+}
+
+func (p *Pool) openEach(all []*Volume, marks map[uint64]mark) error {
 	for _, v := range all {
 		if err := v.prepare(marks); err != nil {
 			return fmt.Errorf("opening volume %s: %w", v.page.Name, err)

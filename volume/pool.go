@@ -84,9 +84,10 @@ type Pool struct {
 	checking checking
 }
 
-// open gets hold of the device.
+// openDevice gets hold of the device. acts is held when it returns: should the device go, the pool is closed after it was opened.
 func openDevice(g *bdev.Registry, device string, cfg PoolConfig) (*Pool, error) {
 	p := &Pool{cfg: cfg, registry: g, volumes: map[VolumeNumber]*Volume{}, taken: map[uint64]bool{}}
+	p.acts.Lock()
 	h, err := g.Open(device, bdev.OpenOptions{Who: "pool", Claim: true, Event: func(e bdev.Event) {
 		if e.Kind == bdev.Removing {
 			go func() { _ = p.Export(context.Background()) }()
@@ -204,7 +205,9 @@ func CreatePool(g *bdev.Registry, device string, cfg PoolConfig) (*Pool, error) 
 	if err != nil {
 		return nil, fmt.Errorf("creating pool %s on %s: %w", cfg.Name, device, err)
 	}
+	defer p.acts.Unlock()
 	if err := p.format(); err != nil {
+		p.gone = true
 		p.release()
 		return nil, fmt.Errorf("creating pool %s on %s: %w", cfg.Name, device, err)
 	}
@@ -291,7 +294,9 @@ func ImportPool(g *bdev.Registry, device string, cfg PoolConfig) (*Pool, error) 
 	if err != nil {
 		return nil, fmt.Errorf("importing the pool on %s: %w", device, err)
 	}
+	defer p.acts.Unlock()
 	if err := p.load(); err != nil {
+		p.gone = true
 		p.release()
 		return nil, fmt.Errorf("importing the pool on %s: %w", device, err)
 	}

@@ -1,6 +1,7 @@
 package volume
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
@@ -43,24 +44,37 @@ func (v *Volume) readLog(f func(rd *wal.Reader) error) (*wal.Log, *wal.Recovery,
 	}); e != nil {
 		return nil, nil, e
 	}
-	if err != nil {
-		return nil, nil, err
+	if err == nil {
+		if err = g.run(f); err == nil {
+			return g.log, g.c, nil
+		}
 	}
+	if g.log != nil {
+		err = errors.Join(err, v.r.Call(g.log.Close))
+	}
+	return nil, nil, err
+}
+
+// run goes from window to window.
+func (g *reading) run(f func(rd *wal.Reader) error) error {
+	v := g.v
 	for {
 		s := v.pool.disk.wait(g.window)
 		g.window.set = false
 		if g.ended {
-			if s != bdev.StatusOK {
-				why, _ := g.c.Ended()
-				return nil, nil, fmt.Errorf("%v (%w)", s, why)
+			if s == bdev.StatusOK {
+				return nil
 			}
-			return g.log, g.c, nil
+			if why, _ := g.c.Ended(); why != nil {
+				return fmt.Errorf("%v (%w)", s, why)
+			}
+			return fmt.Errorf("%v", s)
 		}
 		if err := f(g.c.Reader()); err != nil {
-			return nil, nil, err
+			return errors.Join(err, v.r.Call(g.c.Stop))
 		}
 		if err := v.r.Call(g.c.Go); err != nil {
-			return nil, nil, err
+			return err
 		}
 	}
 }
@@ -99,6 +113,9 @@ func (v *Volume) claimPlaced() error {
 	if err != nil {
 		return err
 	}
+	if err := v.r.Call(log.Close); err != nil {
+		return err
+	}
 	if k.decide(); k.cut != maxLSN {
 		v.cutBefore = k.cut
 	}
@@ -111,10 +128,10 @@ func (v *Volume) claimPlaced() error {
 				failed = fmt.Errorf("%w: LSN %d names place %d, which is in use", ErrPoolCorrupt, p.lsn, p.place)
 			}
 		}
-	}); err != nil || failed != nil {
-		return errors.Join(err, failed)
+	}); err != nil {
+		return err
 	}
-	return v.r.Call(log.Close)
+	return failed
 }
 
 // enlarge makes a larger dirty map, if the log has records of more than the usual one holds: what was home already, but not behind the
@@ -337,6 +354,23 @@ func (v *Volume) shutDown() error {
 	return v.settled()
 }
 
+// abandon gives back what a volume holds that was not opened to its end, or was opened together with one that was not. What is in its log
+// stays there.
+func (v *Volume) abandon() error {
+	switch {
+	case v.device != nil:
+		return v.pool.registry.Unregister(context.Background(), v.device.Name())
+	case v.log != nil:
+		if err := v.r.Call(func() { v.open = false }); err != nil {
+			return err
+		}
+		return v.settled()
+	case v.tree != nil:
+		return v.giveBack()
+	}
+	return nil
+}
+
 // settled waits until nothing of the volume is under way, and gives back what it holds.
 func (v *Volume) settled() error {
 	e := newEvent()
@@ -351,11 +385,18 @@ func (v *Volume) settled() error {
 		return err
 	}
 	v.pool.disk.wait(e)
+	return v.giveBack()
+}
+
+// giveBack gives back what a volume holds of its reactor and of the pool.
+func (v *Volume) giveBack() error {
 	err := v.r.Call(func() {
-		invariant.Check(v.log.Idle(), "volume: closed with its log at work")
-		v.flusher.release()
-		v.scrub.release()
-		v.log.Close()
+		if v.log != nil {
+			invariant.Check(v.log.Idle(), "volume: closed with its log at work")
+			v.flusher.release()
+			v.scrub.release()
+			v.log.Close()
+		}
 		for p := v.ownParts; p != nil; p = p.next {
 			p.req.Release()
 		}

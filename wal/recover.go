@@ -99,6 +99,13 @@ func (c *Recovery) Go() {
 	c.searchNext()
 }
 
+// Stop ends a recovery after a window, instead of Go: whoever reads it cannot use it. The log is closed next; LogRecovered is not called.
+func (c *Recovery) Stop() {
+	c.l.phase, c.l.failed = phaseFailed, bdev.StatusAborted
+	c.rd.Close()
+	c.request.Release()
+}
+
 // searchNext looks at the next part of the ring for what proves a wound.
 func (c *Recovery) searchNext() {
 	if c.search == c.l.area.bytes {
