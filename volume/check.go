@@ -8,6 +8,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/pollux-storage/pollux/bdev"
+	"github.com/pollux-storage/pollux/wal"
 )
 
 // This file is the check of a pool (V-28): a walk from the slot through everything that it leads to, compared with the bitmap.
@@ -233,44 +234,100 @@ func (k *poolCheck) volume(position uint64, ref Ref) {
 	for _, x := range []struct {
 		ref  Ref
 		what string
-	}{{v.SnapshotTop, "the snapshots"}, {v.Reservations, "the reservations"}} {
+	}{{v.SnapshotTop, "the list of snapshots"}, {v.Reservations, "the reservations"}} {
 		if !x.ref.IsZero() {
 			k.mark(x.ref.Place, 1, "%s of volume %s", x.what, c.Name)
 		}
 	}
-	k.walk(&v, &c, v.Map, int(v.Levels), 0)
-	if c.Unread == 0 && v.Snapshots == 0 && v.Parent == 0 && c.Clusters != v.ClustersAlone {
-		r.problem("volume %s says that it has %d clusters, and its map has %d", c.Name, v.ClustersAlone, c.Clusters)
-	}
+	k.maps(&v, &c)
 	r.Volumes = append(r.Volumes, c)
 }
 
-// walk goes through the part of a map below a ref. Its depth is the map's height.
-func (k *poolCheck) walk(v *VolumePage, c *CheckedVolume, ref Ref, level int, index uint64) {
-	if ref.IsZero() {
-		return
-	}
-	k.mark(ref.Place, 1, "page %d of level %d of the map of volume %s", index, level, c.Name)
-	c.MapPages++
-	page := k.buf[3+level]
-	want := Want{Kind: KindIndex, Level: uint8(level), Pool: k.p.id, Volume: v.Number, Index: index, CRC: ref.CRC, SharedTo: v.BranchedAt, Pages: k.slot.Pages}
-	err := k.p.disk.read(ref.Place, page)
-	switch {
-	case err != nil:
-	case level > 0:
-		_, err = OpenRefs(page, &want)
-	default:
-		want.Kind = KindLeaf
-		_, err = k.p.shape.OpenLeaf(page, &want)
-	}
+// maps goes through the maps of a volume's snapshots, in the order of their LSNs, and then through its own. Each is looked at as far as it is
+// not shared with the one before.
+func (k *poolCheck) maps(v *VolumePage, c *CheckedVolume) {
+	list, refs, err := k.p.readSnapshots(v, k.slot.Pages)
 	if err != nil {
 		c.Unread++
 		k.report.problem("volume %s: %v", c.Name, err)
+	}
+	for _, r := range refs {
+		k.mark(r.Place, 1, "of the list of snapshots of volume %s", c.Name)
+	}
+	m := checkedMap{v: v, c: c, newest: v.BranchedAt, older: v.BranchedAt}
+	for i := range list {
+		s := &list[i]
+		before := m
+		m.name, m.bytes, m.clusters, m.from = fmt.Sprintf("snapshot %v of volume %s", s.Name, c.Name), s.Bytes, 0, 0
+		if s.Number == v.Deleting {
+			m.from = v.DeletingCluster
+		}
+		k.walk(&m, s.Map, int(s.Levels), 0)
+		if c.Unread == 0 && s.Number != v.Deleting && before.cursor == 0 && m.clusters != s.Clusters {
+			k.report.problem("%s says that it has %d clusters, and its map has %d", m.name, s.Clusters, m.clusters)
+		}
+		if m.older, m.newest, m.cursor = s.LSN, s.LSN, m.from; m.from > 0 {
+			m.older = before.newest
+		}
+	}
+	m.name, m.bytes, m.clusters, m.from = "volume "+c.Name, v.Bytes, 0, 0
+	k.walk(&m, v.Map, int(v.Levels), 0)
+	if c.Unread == 0 && m.cursor == 0 && m.clusters != v.ClustersAlone {
+		k.report.problem("volume %s says that it has %d clusters, and its map has %d", c.Name, v.ClustersAlone, m.clusters)
+	}
+}
+
+// checkedMap is one map of a volume, beside the one before it.
+type checkedMap struct {
+	v        *VolumePage
+	c        *CheckedVolume
+	name     string
+	bytes    uint64
+	clusters uint64  // that it has and those before do not
+	from     uint64  // of a snapshot that is being deleted: what lies below is not its any more
+	newest   wal.LSN // what is not younger belongs to the one before
+	older    wal.LSN // but below the cursor, where that one is being deleted, to the one before that
+	cursor   uint64
+}
+
+// walk goes through the part of a map below a ref. Its depth is the map's height.
+func (k *poolCheck) walk(m *checkedMap, ref Ref, level int, index uint64) {
+	v, c := m.v, m.c
+	each := span(level) * uint64(k.p.shape.entries)
+	if ref.IsZero() || (index+1)*each <= m.from {
 		return
+	}
+	page := k.buf[3+level]
+	want := Want{Kind: KindIndex, Level: uint8(level), Pool: k.p.id, Volume: v.Number, Index: index, CRC: ref.CRC, SharedTo: v.BranchedAt, Pages: k.slot.Pages}
+	err := k.p.disk.read(ref.Place, page)
+	var h Header
+	switch {
+	case err != nil:
+	case level > 0:
+		h, err = OpenRefs(page, &want)
+	default:
+		want.Kind = KindLeaf
+		h, err = k.p.shape.OpenLeaf(page, &want)
+	}
+	if err != nil {
+		k.mark(ref.Place, 1, "page %d of level %d of the map of %s", index, level, m.name)
+		c.Unread++
+		k.report.problem("%s: %v", m.name, err)
+		return
+	}
+	floor := m.newest
+	if (index+1)*each <= m.cursor {
+		floor = m.older
+	}
+	if own := h.Stamp.LSN() > floor; own {
+		k.mark(ref.Place, 1, "page %d of level %d of the map of %s", index, level, m.name)
+		c.MapPages++
+	} else if h.Stamp.LSN() <= m.older || index*each >= m.cursor {
+		return // all of it is the one's before
 	}
 	if level > 0 {
 		for i := range RefsMax {
-			k.walk(v, c, RefAt(page, i), level-1, index*RefsMax+uint64(i))
+			k.walk(m, RefAt(page, i), level-1, index*RefsMax+uint64(i))
 		}
 		return
 	}
@@ -278,15 +335,26 @@ func (k *poolCheck) walk(v *VolumePage, c *CheckedVolume, ref Ref, level int, in
 	for i := range k.p.shape.Entries() {
 		e := k.p.shape.Entry(page, i)
 		cluster := index*uint64(k.p.shape.Entries()) + uint64(i)
-		if !e.IsEmpty() && cluster >= k.p.shape.Clusters(v.Bytes) {
-			k.report.problem("volume %s has an entry for cluster %d, behind its end", c.Name, cluster)
+		if !e.IsEmpty() && cluster >= k.p.shape.Clusters(m.bytes) {
+			k.report.problem("%s has an entry for cluster %d, behind its end", m.name, cluster)
 		}
 		if e.Change() > v.Checkpoint {
-			k.report.problem("volume %s: cluster %d was changed at LSN %d, and the checkpoint is of %d", c.Name, cluster, e.Change(), v.Checkpoint)
+			k.report.problem("%s: cluster %d was changed at LSN %d, and the checkpoint is of %d", m.name, cluster, e.Change(), v.Checkpoint)
 		}
-		if e.Place() != 0 {
+		if floor := m.floor(cluster); e.Birth() > floor {
+			m.clusters++
 			c.Clusters++
-			k.mark(e.Place(), per, "cluster %d of volume %s", cluster, c.Name)
+			k.mark(e.Place(), per, "cluster %d of %s", cluster, m.name)
+		} else if e.Place() != 0 && floor > v.BranchedAt && !k.census.Marked(e.Place()) {
+			k.report.problem("%s has for cluster %d the place %d of LSN %d, which no older snapshot has", m.name, cluster, e.Place(), e.Birth())
 		}
 	}
+}
+
+// floor is the LSN up to which a cluster's birth is that of the map before.
+func (m *checkedMap) floor(cluster uint64) wal.LSN {
+	if cluster < m.cursor {
+		return m.older
+	}
+	return m.newest
 }

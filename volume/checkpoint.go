@@ -31,7 +31,8 @@ type checkpoint struct {
 	passed dirtyRoom
 	page   VolumePage // as it will be
 	buf    []byte
-	places []Place // of the map's pages, and the last of the volume page
+	places []Place // of the map's pages, then those of the list of snapshots, and the last of the volume page
+	list   int     // pages of the list of snapshots
 	frame  int32   // the next sealed page to be written
 	more   bool    // there are more sealed pages
 	parts  int
@@ -82,8 +83,9 @@ func (c *checkpoint) Run() {
 	case checkpointGrace:
 		c.step = checkpointPlaces
 		n := v.tree.freeze(c.at.LSN)
+		c.list = v.freezeSnapshots()
 		c.places = c.places[:0]
-		v.takePages(n + 1)
+		v.takePages(n + c.list + 1)
 	case checkpointPages:
 		c.writePages()
 	}
@@ -92,7 +94,7 @@ func (c *checkpoint) Run() {
 // seal gives the frozen pages their places, which the pool has granted.
 func (c *checkpoint) seal() {
 	v := c.v
-	n := len(c.places) - 1
+	n := len(c.places) - c.list - 1
 	invariant.Check(v.tree.seal(c.places[:n]) == n, "volume: more places granted than pages frozen")
 	c.step, c.frame, c.parts, c.more = checkpointPages, noFrame, 0, true
 	if !v.stages.Hold(wal.StageMap, c) {
@@ -123,7 +125,7 @@ func (c *checkpoint) writePages() {
 		c.fail()
 		return
 	}
-	c.writeVolumePage()
+	c.writeTop()
 }
 
 func (c *checkpoint) write(place Place, data []byte) {
@@ -144,6 +146,7 @@ func (c *checkpoint) partEnd(p *part, s bdev.Status) {
 	switch {
 	case c.step == checkpointPages:
 		c.writePages()
+	case c.parts > 0:
 	case c.status != bdev.StatusOK:
 		c.fail()
 	default:
@@ -151,8 +154,8 @@ func (c *checkpoint) partEnd(p *part, s bdev.Status) {
 	}
 }
 
-// writeVolumePage writes what the pool will refer to.
-func (c *checkpoint) writeVolumePage() {
+// writeTop writes what leads to the map: the list of snapshots, if it has changed, and the volume page, to which the pool will refer.
+func (c *checkpoint) writeTop() {
 	v := c.v
 	c.step = checkpointVolumePage
 	root := v.tree.frozenRoot()
@@ -161,8 +164,10 @@ func (c *checkpoint) writeVolumePage() {
 	p := &c.page
 	p.Map, p.Levels = root.ref, uint32(root.levels)
 	p.Checkpoint, p.LogOffset, p.Life, p.Epoch, p.Durable = c.at.LSN, c.at.Offset, c.at.Life, c.at.Epoch, max(durable, c.at.LSN)
+	list := c.places[len(c.places)-c.list-1:]
+	v.sealSnapshots(c, root, list[:c.list])
 	p.ClustersAlone = v.alone
-	place := c.places[len(c.places)-1]
+	place := list[c.list]
 	crc := p.EncodeTo(c.buf, v.pool.id)
 	c.commit.ref = Ref{place, crc}
 	c.write(place, c.buf)
@@ -187,6 +192,7 @@ func (c *checkpoint) send() {
 func (p *VolumePage) checkpointed(n *VolumePage) {
 	p.Map, p.Levels, p.ClustersAlone = n.Map, n.Levels, n.ClustersAlone
 	p.Checkpoint, p.LogOffset, p.Life, p.Epoch, p.Durable = n.Checkpoint, n.LogOffset, n.Life, n.Epoch, n.Durable
+	p.Snapshots, p.SnapshotTop, p.NextSnapshot = n.Snapshots, n.SnapshotTop, n.NextSnapshot
 }
 
 // committed hears that the pool's slot shows the checkpoint.

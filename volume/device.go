@@ -15,6 +15,7 @@ import (
 // door is the queue of a volume on one reactor.
 type door struct {
 	v     *Volume
+	tree  *mapTree // the volume's, or a snapshot's
 	r     *reactor.Reactor
 	spare *crossing // made as often as were ever under way at once
 	away  int
@@ -31,12 +32,14 @@ type crossing struct {
 }
 
 // Open gives the volume's queue on a reactor.
-func (v *Volume) Open(r *reactor.Reactor) (bdev.Queue, error) { return &door{v: v, r: r}, nil }
+func (v *Volume) Open(r *reactor.Reactor) (bdev.Queue, error) {
+	return &door{v: v, r: r, tree: v.tree}, nil
+}
 
 // Submit takes a request that was checked.
 func (d *door) Submit(q *bdev.Request) {
 	if d.r == d.v.r {
-		d.v.submit(q, nil)
+		d.v.submit(q, nil, d.tree)
 		return
 	}
 	x := d.spare
@@ -53,7 +56,7 @@ func (d *door) Submit(q *bdev.Request) {
 // Receive is the crossing's arrival, there and back.
 func (x *crossing) Receive(*reactor.Reactor) {
 	if !x.back {
-		x.d.v.submit(x.q, x)
+		x.d.v.submit(x.q, x, x.d.tree)
 		return
 	}
 	q, d := x.q, x.d

@@ -18,10 +18,9 @@ import (
 //	  └────────────────────────────────────────────────────────────────────────── checkpoint
 //
 // What a window holds is sorted by cluster, and each cluster is brought home by one homing. A block version is left out if a newer one is
-// durable too and will come home by itself; it is not left out for one that a power cut could still take.
+// durable too and will come home by itself before the next boundary; it is not left out for one that a power cut could still take.
 //
-// An event is a boundary: everything before it is home when the flusher goes on behind it. The only one so far is the start of an epoch,
-// which changes nothing at home.
+// An event (event.go) is applied when all before it is home, and before anything behind it is.
 
 // homingsMax is the number of clusters that are brought home at once.
 const homingsMax = 16
@@ -324,10 +323,20 @@ func (f *flusher) goOn() {
 		return
 	}
 	f.home = f.rd.Before(f.record)
-	if f.rd.Records()[f.record].Kind.Event() {
-		f.record++
+	if r := &f.rd.Records()[f.record]; r.Kind.Event() {
+		f.event(r)
+		return
 	}
 	f.round()
+}
+
+// event applies an event, before which all is home; then the flusher goes on behind it.
+func (f *flusher) event(r *wal.Record) {
+	f.record++
+	if f.home = f.rd.Follow(); f.record < len(f.rd.Records()) {
+		f.home = f.rd.Before(f.record)
+	}
+	f.v.apply(r, f.rd.Payload(r))
 }
 
 // homed hears that a homing is over.
@@ -361,5 +370,7 @@ func (f *flusher) checkpointed() {
 	}
 }
 
-// superseded says that a version of a block or cluster need not go home: a newer one is durable, and goes home in this pass.
-func (f *flusher) superseded(lsn, newest wal.LSN) bool { return newest > lsn && newest <= f.durable }
+// superseded says that a version of a block or cluster need not go home: a newer one is durable, and goes home before the next boundary.
+func (f *flusher) superseded(lsn, newest wal.LSN) bool {
+	return newest > lsn && newest <= f.durable && (len(f.v.boundaries) == 0 || newest < f.v.boundaries[0])
+}

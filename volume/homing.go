@@ -8,12 +8,12 @@ import (
 
 // This file is how the changes of one cluster come home.
 //
-//	find the entry ─▶ plan ─▶ (a new place) ─▶ write the blocks ─▶ change the entry ─▶ leave
+//	find the entry ─▶ plan ─▶ (a new place) ─▶ (read what is kept of a shared cluster) ─▶ write the blocks ─▶ change the entry ─▶ leave
 //
-//	the entry has a place            → blocks are written in place: the log has them until no root needs the old ones
-//	it has none                      → a new one
-//	a placed record                  → its place is the new one
-//	everything zeroed or trimmed     → no place
+//	the entry's place is the head's own                → blocks are written in place: the log has them until no root needs the old ones
+//	it is a snapshot's as well, or there is none       → a new place, to which the blocks that are kept are copied
+//	a placed record                                    → its place is the new one
+//	everything zeroed or trimmed                       → no place
 //
 // The order of the last two steps is that of what a read sees: until the entry leaves the dirty map, the block is read from the log.
 
@@ -33,10 +33,14 @@ type homing struct {
 	blocks  int                     // that are written
 	newest  wal.LSN
 
-	place  Place                    // where the blocks go
-	fresh  bool                     // it is a new place
-	was    Place                    // given up by it, 0 if nothing is
-	crcs   [clusterBlocksMax]uint32 // of a placed record's blocks
+	place  Place                         // where the blocks go
+	fresh  bool                          // it is a new place
+	was    Place                         // given up by it, 0 if nothing is
+	from   Place                         // the shared one that is copied from
+	keeps  int                           // blocks
+	copied []byte                        // it; made when it is first needed
+	keep   [clusterBlocksMax / 64]uint64 // those of its blocks
+	crcs   [clusterBlocksMax]uint32
 	parts  int
 	status bdev.Status
 	tries  int
@@ -46,6 +50,7 @@ type homingState uint8
 
 const (
 	homingFind homingState = iota
+	homingCopy
 	homingWrite
 	homingChange
 )
@@ -59,7 +64,8 @@ const (
 func (h *homing) begin(items []homeItem) {
 	v := h.f.v
 	h.items, h.cluster, h.status, h.tries = items, items[0].cluster, bdev.StatusOK, 0
-	h.whole, h.newest, h.was, h.fresh, h.place = false, 0, 0, false, 0
+	h.whole, h.newest, h.was, h.fresh, h.place, h.keeps = false, 0, 0, false, 0, 0
+	clear(h.keep[:])
 	for i := range v.shape.Blocks() {
 		h.page[i] = homeNone
 	}
@@ -137,7 +143,7 @@ func (h *homing) mapFound(_ *mapWaiter, e Entry, s bdev.Status) {
 	}
 }
 
-// plan decides where the blocks go.
+// plan decides where the blocks go, and what has to be copied there.
 func (h *homing) plan(e Entry) {
 	v := h.f.v
 	h.blocks = 0
@@ -146,42 +152,118 @@ func (h *homing) plan(e Entry) {
 			h.blocks++
 		}
 	}
+	own := e.Place() != 0 && v.owned(h.cluster, e.Birth())
 	switch {
 	case h.whole && h.base.kind == itemPlaced:
 		list := h.f.rd.Page(h.base.page)
 		h.place, h.fresh = placedAt(list, int(h.base.index), v.shape.Blocks(), h.crcs[:v.shape.Blocks()]), true
-		h.was = e.Place()
-	case h.blocks == 0 && h.whole && v.dirty.newestOf(h.cluster) <= h.newest: // else what comes next would need a place again
-		h.was = e.Place()
-	case h.blocks == 0 || e.Place() != 0:
+		if own {
+			h.was = e.Place()
+		}
+	case h.blocks == 0:
+		h.place = e.Place()
+		if h.whole && !(own && v.dirty.newestOf(h.cluster) > h.newest) { // what comes next would need a place again
+			h.place = 0
+		}
+		if own && h.place == 0 {
+			h.was = e.Place()
+		}
+	case own:
 		h.place = e.Place()
 	default:
 		h.fresh = true
+		if !h.whole {
+			h.kept(e)
+		}
 		v.takeHome(h)
 		return
 	}
 	h.write()
 }
 
-// write writes what goes to the place: runs of blocks that follow each other.
-func (h *homing) write() {
+// placed goes on with a new place.
+func (h *homing) placed() {
+	if h.keeps > 0 && h.state == homingFind {
+		h.copy()
+		return
+	}
+	h.write()
+}
+
+// kept notes what is kept of a shared cluster.
+func (h *homing) kept(e Entry) {
+	if h.from = e.Place(); h.from == 0 {
+		return
+	}
+	for b := range h.f.v.shape.Blocks() {
+		if h.page[b] == homeNone && e.Written(b) {
+			h.keep[b/64] |= 1 << (b % 64)
+			h.keeps++
+		}
+	}
+	if h.keeps > 0 && h.copied == nil {
+		h.copied = pageMemory(h.f.v.shape.Blocks())
+	}
+}
+
+// copy reads it. It is not compared with its CRCs: they go with it as they are, so that a fault stays one.
+func (h *homing) copy() {
 	v := h.f.v
-	h.state, h.parts = homingWrite, 1
+	h.state, h.parts = homingCopy, 1
 	for b := 0; b < v.shape.Blocks(); {
-		if h.page[b] < 0 {
+		if !h.keptBlock(b) {
 			b++
 			continue
 		}
 		p := v.newPart()
 		p.done = h
-		for ; b+p.n < v.shape.Blocks() && h.page[b+p.n] >= 0; p.n++ {
-			p.vec = appendPage(p.vec, h.f.rd.Page(h.page[b+p.n]))
+		for ; b+p.n < v.shape.Blocks() && h.keptBlock(b+p.n); p.n++ {
+		}
+		p.vec = append(p.vec, h.copied[b*PageBytes:(b+p.n)*PageBytes])
+		h.parts++
+		v.transfer(p, v.data, bdev.Read, (h.from + Place(b)).Byte())
+		b += p.n
+	}
+	h.partDone(bdev.StatusOK)
+}
+
+func (h *homing) keptBlock(b int) bool { return h.keep[b/64]>>(b%64)&1 == 1 }
+
+// write writes what goes to the place: runs of blocks that follow each other.
+func (h *homing) write() {
+	v := h.f.v
+	h.state, h.parts = homingWrite, 1
+	for b := 0; b < v.shape.Blocks(); {
+		if h.source(b) == nil {
+			b++
+			continue
+		}
+		p := v.newPart()
+		p.done = h
+		for b+p.n < v.shape.Blocks() {
+			src := h.source(b + p.n)
+			if src == nil {
+				break
+			}
+			p.vec = appendPage(p.vec, src)
+			p.n++
 		}
 		h.parts++
 		v.transfer(p, v.data, bdev.Write, (h.place + Place(b)).Byte())
 		b += p.n
 	}
 	h.partDone(bdev.StatusOK)
+}
+
+// source is where a block that is written comes from: the window, or the copy; nil if it is not written.
+func (h *homing) source(b int) []byte {
+	if p := h.page[b]; p >= 0 {
+		return h.f.rd.Page(p)
+	}
+	if h.keptBlock(b) {
+		return h.copied[b*PageBytes:][:PageBytes]
+	}
+	return nil
 }
 
 // appendPage adds a page to the pieces of a transfer, to the last one if it follows that in memory.
@@ -209,9 +291,11 @@ func (h *homing) partDone(s bdev.Status) {
 		return
 	}
 	switch {
+	case h.state == homingCopy && h.status == bdev.StatusOK:
+		h.write()
 	case h.status == bdev.StatusOK:
 		h.find(homingChange)
-	case h.tries == 0:
+	case h.state == homingWrite && h.tries == 0:
 		h.remap()
 	default:
 		h.end(h.status)

@@ -29,6 +29,7 @@ type op struct {
 	v      *Volume
 	q      *bdev.Request
 	x      *crossing // nil if it came on the volume's own reactor
+	tree   *mapTree  // the volume's, or a snapshot's
 	next   *op       // in a list
 	status bdev.Status
 
@@ -185,26 +186,24 @@ func slice(dst, vec [][]byte, at, n int) [][]byte {
 }
 
 // submit takes a request on the volume's reactor.
-func (v *Volume) submit(q *bdev.Request, x *crossing) {
+func (v *Volume) submit(q *bdev.Request, x *crossing, t *mapTree) {
 	o := v.ops
 	if o == nil {
-		v.queued(q, x)
+		v.waiting.push(queuedRequest{q, x, t})
 		return
 	}
 	v.ops = o.next
-	v.begin(o, q, x)
+	v.begin(o, q, x, t)
 }
 
 // queuedRequest is a request that waits for an op.
 type queuedRequest struct {
 	q *bdev.Request
 	x *crossing
+	t *mapTree
 }
 
-// queued lets a request wait for an op. The ring grows to the most that ever waited.
-func (v *Volume) queued(q *bdev.Request, x *crossing) { v.waiting.push(queuedRequest{q, x}) }
-
-// requestRing is a first-in, first-out ring that grows.
+// requestRing is a first-in, first-out ring that grows to the most that ever waited.
 type requestRing struct {
 	buf  []queuedRequest
 	head int
@@ -232,8 +231,8 @@ func (r *requestRing) pop() queuedRequest {
 }
 
 // begin starts an op for a request.
-func (v *Volume) begin(o *op, q *bdev.Request, x *crossing) {
-	o.q, o.x, o.status, o.next = q, x, bdev.StatusOK, nil
+func (v *Volume) begin(o *op, q *bdev.Request, x *crossing, t *mapTree) {
+	o.q, o.x, o.tree, o.status, o.next = q, x, t, bdev.StatusOK, nil
 	o.block, o.end = q.LBA, q.LBA+q.Blocks
 	o.at, o.out, o.last, o.ready = o.block, 1, 0, 0
 	o.since = v.r.Now()
@@ -248,7 +247,9 @@ func (v *Volume) begin(o *op, q *bdev.Request, x *crossing) {
 	case s != bdev.StatusOK:
 		o.fail(s)
 	case q.Kind == bdev.Flush:
-		_, o.last, _ = v.log.Marks()
+		if t == v.tree {
+			_, o.last, _ = v.log.Marks()
+		}
 	default:
 		v.admit(o)
 		return
@@ -338,7 +339,7 @@ func (v *Volume) finish(o *op) {
 	}
 	for v.waiting.n > 0 && v.ops != nil {
 		e := v.waiting.pop()
-		v.submit(e.q, e.x)
+		v.submit(e.q, e.x, e.t)
 	}
 	if v.opsOut == 0 {
 		v.drained()

@@ -216,6 +216,13 @@ func (p *Pool) openEach(all []*Volume, marks map[uint64]mark) error {
 			return fmt.Errorf("opening volume %s: recovering it: %w", v.page.Name, err)
 		}
 	}
+	for _, v := range all {
+		if v.unapplied && v.failed == bdev.StatusOK {
+			if err := v.settleNow(); err != nil {
+				return fmt.Errorf("opening volume %s: applying the events of its log: %w", v.page.Name, err)
+			}
+		}
+	}
 	for _, v := range all { // no host takes the space that another's log needs
 		if err := v.register(); err != nil {
 			return fmt.Errorf("opening volume %s: %w", v.page.Name, err)
@@ -223,6 +230,9 @@ func (p *Pool) openEach(all []*Volume, marks map[uint64]mark) error {
 		p.mu.Lock()
 		p.volumes[v.page.Number] = v
 		p.mu.Unlock()
+		if err := v.openSnapshots(); err != nil {
+			return fmt.Errorf("opening volume %s: %w", v.page.Name, err)
+		}
 	}
 	return nil
 }
@@ -247,7 +257,10 @@ func (v *Volume) prepare(marks map[uint64]mark) error {
 	if m, ok := marks[v.page.Position]; ok && m.offset < v.older.offset {
 		v.older = m
 	}
-	return v.make()
+	if err := v.make(); err != nil {
+		return err
+	}
+	return v.readSnapshots()
 }
 
 // make makes the structures of a size.
@@ -267,7 +280,7 @@ func (v *Volume) make() error {
 	cache := newPageCache(pageCacheConfig{memory: memory, readsMax: readsMax, dirtyMax: frames/2 - readsMax})
 	v.pages = newDevicePager(cache, v.data)
 	source := cache.addSource(v.pages, p.id, p.pages)
-	v.tree = newMapTree(cache, mapOwner{source: source, volume: v.page.Number, shape: v.shape}, mapRoot{v.page.Map, uint8(v.page.Levels)}, false)
+	v.tree = newMapTree(cache, mapOwner{source: source, volume: v.page.Number, sharedTo: StampLSN(v.page.BranchedAt), shape: v.shape}, mapRoot{v.page.Map, uint8(v.page.Levels)}, false)
 	logPages := 0
 	for _, e := range v.page.Log {
 		logPages += int(e.Pages)
@@ -327,16 +340,21 @@ func (v *Volume) state() wal.State {
 	}
 }
 
-// register makes the volume a device.
-func (v *Volume) register() error {
-	p := v.pool
-	g := bdev.Geometry{
-		BlockSize: v.page.BlockBytes, Blocks: v.page.Bytes / uint64(v.page.BlockBytes), PhysicalBlockSize: PageBytes,
+// geometry is what hosts see of so many bytes.
+func (v *Volume) geometry(bytes uint64) bdev.Geometry {
+	return bdev.Geometry{
+		BlockSize: v.page.BlockBytes, Blocks: bytes / uint64(v.page.BlockBytes), PhysicalBlockSize: PageBytes,
 		OptimalBlocks: uint32(v.shape.ClusterBytes()) / v.page.BlockBytes, AtomicBlocks: uint32(v.shape.Blocks()), MemoryAlign: PageBytes,
 		Native:    bdev.SetOf(bdev.Read, bdev.Write, bdev.Flush, bdev.Unmap, bdev.WriteZeroes),
 		NativeFUA: bdev.SetOf(bdev.Write, bdev.Unmap, bdev.WriteZeroes),
 		Volatile:  v.cache == CacheVolatile, UnmapZeroes: true, ReadOnly: v.page.Flags.Has(VolumeReadOnly),
 	}
+}
+
+// register makes the volume a device.
+func (v *Volume) register() error {
+	p := v.pool
+	g := v.geometry(v.page.Bytes)
 	d, err := p.registry.Register(bdev.Config{
 		Name: v.page.UUID.String(), Product: "Logical Volume", UUID: v.page.UUID, Aliases: []string{v.alias(p.Name())},
 		Layers: p.handle.Device().Layers() + 1, Geometry: g, Driver: v,

@@ -142,6 +142,9 @@ func (p *Pool) Export(ctx context.Context) error {
 // closeVolumes takes the devices away, and waits until everything is home.
 func (p *Pool) closeVolumes(ctx context.Context) error {
 	for _, v := range p.Volumes() {
+		if err := v.closeSnapshots(ctx); err != nil {
+			return err
+		}
 		if err := p.registry.Unregister(ctx, v.device.Name()); err != nil && !errors.Is(err, bdev.ErrNotFound) {
 			return err
 		}

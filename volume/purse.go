@@ -98,7 +98,8 @@ func (v *Volume) credit(r *wal.Record, n credits) {
 	k := int(last-first) + 1
 	each := credits{n.clusters / k, n.pages / k}
 	most := v.creditsFor(1, true)
-	most.pages *= 2 // for the pass that is under way, and for the next
+	most.clusters += len(v.boundaries)  // what changed before one and what changed after it may need places of their own
+	most.pages *= 2 + len(v.boundaries) // for the pass that is under way, and for the next
 	for c := first; c <= last; c++ {
 		have := unpack(v.dirty.takeCredits(c)).plus(each)
 		keep := credits{min(have.clusters, most.clusters), min(have.pages, most.pages)}
@@ -203,7 +204,7 @@ func (v *Volume) answered() {
 	for range len(homes) { // those may ask for more
 		h := v.homeWaits[0]
 		v.homeWaits = v.homeWaits[:copy(v.homeWaits, v.homeWaits[1:])]
-		h.write()
+		h.placed()
 	}
 	switch {
 	case lacking:
@@ -273,7 +274,7 @@ func (v *Volume) takePlaces(to []Place, n int) []Place {
 // givePlaces takes back what was not used.
 func (v *Volume) givePlaces(p []Place) { v.places = append(v.places, p...) }
 
-// takeHome lets a homing have a place against its cluster's credits; it goes on with write.
+// takeHome lets a homing have a place against its cluster's credits; it goes on with placed.
 func (v *Volume) takeHome(h *homing) {
 	have := unpack(v.dirty.takeCredits(h.cluster))
 	invariant.Check(have.clusters > 0, "volume: a dirty cluster without credits for its place")

@@ -4,6 +4,7 @@ import "github.com/pollux-storage/pollux/bdev"
 
 // This file is a read: block by block from the dirty map, else from the map, in runs that one transfer can serve.
 //
+//	a snapshot's           → its own map, and nothing that is dirty
 //	dirty: in the log      → the log's pages, checked against the CRC that the dirty map has
 //	dirty: placed          → the new place, checked as well
 //	dirty: zeros, no place,
@@ -16,7 +17,7 @@ import "github.com/pollux-storage/pollux/bdev"
 // read issues what it can of an op.
 func (v *Volume) read(o *op) {
 	for o.at < o.end && o.status == bdev.StatusOK {
-		run := v.dirty.run(o.at, o.end)
+		run := o.run()
 		switch run.from {
 		case dirtyZeros:
 			o.zeros(run.blocks)
@@ -31,6 +32,16 @@ func (v *Volume) read(o *op) {
 		}
 	}
 	o.issued()
+}
+
+// run is what the next blocks are read from. What is dirty is the head's alone.
+func (o *op) run() dirtyRun {
+	v := o.v
+	if o.tree != v.tree {
+		per := uint64(v.shape.Blocks())
+		return dirtyRun{from: dirtyHome, blocks: min(o.end-o.at, per-o.at&(per-1))}
+	}
+	return v.dirty.run(o.at, o.end)
 }
 
 // memory is where the blocks from o.at on lie in the request's data, in bytes.
@@ -129,7 +140,7 @@ func (o *op) find(cluster uint64) (Entry, mapState) {
 	e, s := o.entry.e, o.entry.s
 	if !o.entry.here || o.entry.cluster != cluster {
 		now := false
-		if e, s, now = o.v.tree.find(cluster, &o.node); !now {
+		if e, s, now = o.tree.find(cluster, &o.node); !now {
 			return Entry{}, mapWaits
 		}
 	}

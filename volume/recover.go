@@ -88,8 +88,8 @@ func (v *Volume) claimPlaced() error {
 	log, _, err := v.readLog(func(rd *wal.Reader) error {
 		for i := range rd.Records() {
 			r := &rd.Records()[i]
-			if r.Kind.Event() && r.Kind != wal.KindEpoch {
-				return fmt.Errorf("%w: LSN %d is a %v, and this program does not apply those", ErrVersion, r.LSN, r.Kind)
+			if err := checkEvent(r, rd.Payload(r)); err != nil {
+				return err
 			}
 			k.supersede(r)
 			k.room = k.room.plus(v.dirtyRoomOf(r.Kind, r.Block, r.Blocks))
@@ -157,7 +157,14 @@ func (v *Volume) recover() error {
 				return nil
 			}
 			var err error
-			if e := v.r.Call(func() { v.insert(r, rd.CRCs(r), rd.Payload(r), scratch) }); e != nil {
+			if e := v.r.Call(func() {
+				if r.Kind.Event() {
+					v.note(r, rd.Payload(r))
+					v.unapplied = v.unapplied || r.Kind != wal.KindEpoch
+				} else {
+					v.insert(r, rd.CRCs(r), rd.Payload(r), scratch)
+				}
+			}); e != nil {
 				return e
 			}
 			if err = v.recoverCredits(r); errors.Is(err, ErrNoSpace) || errors.Is(err, errMap) {
@@ -171,6 +178,7 @@ func (v *Volume) recover() error {
 	if err != nil {
 		return err
 	}
+	v.behind = nil
 	_, wound := c.Ended()
 	var failed error
 	e := newEvent()
@@ -225,7 +233,7 @@ func (v *Volume) LogBegun(_ *wal.Log, s bdev.Status) { v.begun.say(s) }
 
 // recoverCredits reserves what a record needs that came out of the log, and only that: before the power cut it was there, but not what
 // the door asks for to be on the safe side. A cluster needs a place if it has none of its own and no record gives it one; and one set of
-// pages of the map.
+// pages of the map. Behind each boundary it needs them again: what it had alone is shared then.
 func (v *Volume) recoverCredits(r *wal.Record) error {
 	if r.Blocks == 0 || r.Kind.Event() {
 		return nil
@@ -234,8 +242,17 @@ func (v *Volume) recoverCredits(r *wal.Record) error {
 	for c := r.Block >> shift; c <= (r.Block+r.Blocks-1)>>shift; c++ {
 		var have credits
 		var whole dirtySource
-		if err := v.r.Call(func() { have, whole = unpack(v.dirty.creditsAt(c)), v.dirty.wholeOf(c).from }); err != nil {
+		boundaries := 0
+		if err := v.r.Call(func() {
+			have, whole, boundaries = unpack(v.dirty.creditsAt(c)), v.dirty.wholeOf(c).from, len(v.boundaries)
+		}); err != nil {
 			return err
+		}
+		if boundaries > 0 {
+			if err := v.recoverShared(r.Kind, c, boundaries); err != nil {
+				return err
+			}
+			continue
 		}
 		want := v.creditsFor(1, r.Kind == wal.KindWrite && have.clusters == 0 && whole != dirtyPlaced)
 		if want.clusters > 0 && whole == dirtyHome {
@@ -248,20 +265,46 @@ func (v *Volume) recoverCredits(r *wal.Record) error {
 			}
 		}
 		want.pages -= min(want.pages, have.pages)
-		if want.isNone() {
-			continue
-		}
-		if err := v.haveCredits(want); err != nil {
-			return err
-		}
-		if err := v.r.Call(func() {
-			v.have = v.have.minus(want)
-			v.dirty.addCredits(c, want.pack())
-		}); err != nil {
+		if err := v.recoverCredit(c, want); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// recoverCredit reserves for one cluster.
+func (v *Volume) recoverCredit(c uint64, want credits) error {
+	if want.isNone() {
+		return nil
+	}
+	if err := v.haveCredits(want); err != nil {
+		return err
+	}
+	return v.r.Call(func() {
+		v.have = v.have.minus(want)
+		v.dirty.addCredits(c, want.pack())
+	})
+}
+
+// recoveredBehind says of a cluster what was reserved for it behind which boundary.
+type recoveredBehind struct{ place, pages int }
+
+// recoverShared is recoverCredits for a cluster behind so many boundaries.
+func (v *Volume) recoverShared(k wal.Kind, c uint64, boundaries int) error {
+	if v.behind == nil {
+		v.behind = map[uint64]recoveredBehind{}
+	}
+	b := v.behind[c]
+	want := v.creditsFor(1, k == wal.KindWrite && b.place < boundaries)
+	if b.pages == boundaries {
+		want.pages = 0
+	}
+	b.pages = boundaries
+	if k == wal.KindWrite || k == wal.KindPlaced {
+		b.place = boundaries
+	}
+	v.behind[c] = b
+	return v.recoverCredit(c, want)
 }
 
 // errMap is a map of which a page cannot be had.
@@ -276,11 +319,11 @@ type entryWait struct {
 }
 
 func (w *entryWait) mapFound(_ *mapWaiter, e Entry, s bdev.Status) {
-	w.own = s == bdev.StatusOK && e.Place() != 0
+	w.own = s == bdev.StatusOK && e.Place() != 0 && w.v.owned(w.node.cluster, e.Birth())
 	w.e.say(s)
 }
 
-// ownsPlace says whether a cluster has a place. It is control work.
+// ownsPlace says whether a cluster has a place that is the head's alone. It is control work.
 func (v *Volume) ownsPlace(cluster uint64) (bool, error) {
 	w := &entryWait{v: v, e: newEvent()}
 	w.node.init(w)

@@ -150,12 +150,13 @@ func (k *doorkeeper) Run() { (*Volume)(k).letPass() }
 
 // roomFreed says that something became free for which somebody may wait.
 func (v *Volume) roomFreed() {
-	if v.doorList.n > 0 {
+	if v.doorList.n > 0 || v.events.head != nil {
 		v.r.AtFlush(&v.doorLater, (*doorkeeper)(v))
 	}
 }
 
 func (v *Volume) letPass() {
+	v.letEventsPass()
 	now := v.r.Now()
 	for o := v.doorList.head; o != nil; o = v.doorList.head {
 		late := now-o.since >= admitTimeout

@@ -2,6 +2,7 @@ package volume
 
 import (
 	"fmt"
+	"sync"
 
 	"github.com/pollux-storage/pollux/bdev"
 	"github.com/pollux-storage/pollux/reactor"
@@ -79,6 +80,10 @@ type Volume struct {
 
 	purse
 
+	events     eventList // that wait for room in the log
+	boundaries []wal.LSN // events in the log that end what a cluster has alone, and are not applied
+	snapshots  snapshots
+
 	flusher    flusher
 	flushLater reactor.Deferred
 	sync       wal.Waiter
@@ -95,11 +100,15 @@ type Volume struct {
 	unreferred []Place // and those that it no longer does
 	released   []Place // those of placed records that did not come home
 
-	position    uint64 // of its page in the directory
-	name        Name   // under the pool's mu
+	acts        sync.Mutex        // held by one act of control on its history at a time: snapshots, restoring, flattening
+	position    uint64            // of its page in the directory
+	name        Name              // under the pool's mu
+	opened      []*SnapshotDevice // the same
 	device      *bdev.Device
 	cacheMemory []byte
-	cutBefore   wal.LSN // of recovery: a placed record whose data is not there
+	cutBefore   wal.LSN                    // of recovery: a placed record whose data is not there
+	behind      map[uint64]recoveredBehind // the same
+	unapplied   bool                       // the same: the log has events whose effect must be there before the volume is used
 	begun       *event
 	idle        *event // waits until nothing is under way
 

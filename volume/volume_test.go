@@ -83,10 +83,13 @@ type client struct {
 	e bool
 }
 
-func (h *house) client(v *Volume, core int) *client {
+func (h *house) client(v *Volume, core int) *client { return h.clientOf(v.Device(), core) }
+
+// clientOf is one of a device.
+func (h *house) clientOf(d *bdev.Device, core int) *client {
 	h.t.Helper()
 	k := &client{h: h, r: h.w.Reactor(core)}
-	handle, err := h.w.Registry.Open(v.Device().Name(), bdev.OpenOptions{Who: "test"})
+	handle, err := h.w.Registry.Open(d.Name(), bdev.OpenOptions{Who: "test"})
 	if err != nil {
 		h.t.Fatal(err)
 	}
