@@ -6,10 +6,10 @@ ONCE   ?=
 FUZZTIME ?= 20s
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test check bench fuzz golden clean
+.PHONY: help build run test check bench bench-volume fuzz golden clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## build bin/pollux
 	$(GO) build -buildvcs=auto -o bin/pollux ./cmd/pollux
@@ -32,6 +32,10 @@ check: ## what must be clean: format, vet, staticcheck, the order of packages
 bench: build ## measure this machine, and leave the figures with their conditions in bench/results/
 	@scripts/deps test
 	bin/pollux bench suite --output bench/results
+
+bench-volume: build ## measure volumes alone, beside the raw disk, in under six minutes
+	@scripts/deps test
+	bin/pollux bench suite --only volume,amplification --runtime 1 --output bench/results
 
 fuzz: ## fuzz every codec for FUZZTIME each
 	@scripts/fuzz $(FUZZTIME)

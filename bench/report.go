@@ -25,6 +25,8 @@ type Report struct {
 	Ratios     []Ratio    `json:"ratios,omitempty"`
 	Idle       []IdleRow  `json:"idle,omitempty"`
 	Allocs     []AllocRow `json:"allocations,omitempty"`
+
+	Amplification []AmplifyRow `json:"write_amplification,omitempty"`
 }
 
 // Row is one workload on one target, measured several times.
@@ -192,6 +194,7 @@ func (r *Report) Encode() ([]byte, error) {
 	list("ratios", len(r.Ratios), func(i int) any { return &r.Ratios[i] })
 	list("idle", len(r.Idle), func(i int) any { return &r.Idle[i] })
 	list("allocations", len(r.Allocs), func(i int) any { return &r.Allocs[i] })
+	list("write_amplification", len(r.Amplification), func(i int) any { return &r.Amplification[i] })
 	b.WriteString("\n}\n")
 	return b.Bytes(), errors.Join(errs...)
 }

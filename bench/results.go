@@ -78,7 +78,7 @@ func (r *Report) Markdown(plots []string) []byte {
 			"latencies are those of the rest. The processor time of a request is the figure to look at there.\n", n, len(r.Rows))
 	}
 	for _, g := range []struct{ title, text string }{
-		{"Disk", "`raw` is fio on the file, `uring` the engine's bdev on it in one process, `tcp+uring` the same in an engine over NVMe/TCP, `volume` and `volatile` a volume on it without and with a write cache."},
+		{"Disk", "`raw` is fio on the file, `uring` the engine's bdev on it in one process, `tcp+uring` the same in an engine over NVMe/TCP, `volume` and `volatile` a volume on it without and with a write cache. What `volume` completes is durable: its plain writes stand beside `raw` with FUA."},
 		{"Nothing behind it", "`null` forgets what it is given: what is left is the way there."},
 		{"Memory", "`mem` keeps it in memory."},
 	} {
@@ -90,6 +90,7 @@ func (r *Report) Markdown(plots []string) []byte {
 		fmt.Fprintf(&b, "\n## %s\n\n%s\n", g.title, g.text)
 		r.groupMarkdown(&b, rows)
 	}
+	r.volumesMarkdown(&b)
 	if len(r.Idle) > 0 {
 		b.WriteString("\n## With nothing to do\n\n")
 		_ = idleTable(r.Idle).markdown(&b)
@@ -223,4 +224,14 @@ func (d *DeviceConditions) text() string {
 		s += "; " + d.Preconditions
 	}
 	return s
+}
+
+// volumesMarkdown writes the figures of volumes that are no rates.
+func (r *Report) volumesMarkdown(b *bytes.Buffer) {
+	if len(r.Amplification) > 0 {
+		b.WriteString("\n## Write amplification\n\nBytes that the pool's device was given to write, by its own counters, for each byte of the host: the log, what went\n" +
+			"home, the map and the pool's commits, from before the first write until everything was home and a checkpoint said so. The volume's\n" +
+			"clusters all had places before.\n\n")
+		_ = amplifyTable(r.Amplification).markdown(b)
+	}
 }

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -21,29 +22,34 @@ import (
 // This file is the suite: the figures that a release leaves in bench/results. In each group the targets are measured in turns,
 // the first of them being what the others are compared to:
 //
-//	disk   raw (fio on a file)   uring (the engine's bdev, in this process)   tcp+uring (served by an engine, through the initiator)
+//	disk    raw (fio on a file)  uring (the engine's bdev, in this process)   tcp+uring (served by an engine, through the initiator)
+//	volume  raw                  uring    volume, volatile (a volume on such a file, without and with a write cache)
 //	null                         null                                         tcp+null
 //	mem                          mem                                          tcp+mem
+//
+// disk and volume are one group if both are wanted. Then come the figures of volumes that are no rates: amplify.go, recovery.go,
+// footprint.go.
 //
 // The load on local devices, and the engine of remote ones, have one core; the client of remote ones has another.
 
 // SuiteConfig says what is measured, and how long.
 type SuiteConfig struct {
-	Exe        string // the pollux program, which is started as the engine
-	Output     string // folder in which the folder of results is made
-	Dir        string // where the files to measure are made; they are removed at the end
-	Size       uint64 // of each device
-	Runs       int
-	Seconds    float64 // of each run
-	Ramp       float64
-	Idle       float64 // seconds of each idle measurement
-	AllocIOs   uint64  // requests over which allocations are counted
-	Depths     []int
-	EngineCore int // also of local loads
-	ClientCore int
-	Only       []string // groups; nil for all
-	Reporter   Reporter
-	Log        io.Writer // hears what is being done
+	Exe          string // the pollux program, which is started as the engine
+	Output       string // folder in which the folder of results is made
+	Dir          string // where the files to measure are made; they are removed at the end
+	Size         uint64 // of each device
+	Runs         int
+	Seconds      float64 // of each run
+	Ramp         float64
+	Idle         float64 // seconds of each idle measurement
+	AllocIOs     uint64  // requests over which allocations are counted
+	AmplifyBytes uint64  // that each load writes whose amplification is measured
+	Depths       []int
+	EngineCore   int // also of local loads
+	ClientCore   int
+	Only         []string // groups; nil for all
+	Reporter     Reporter
+	Log          io.Writer // hears what is being done
 }
 
 // suite is one run of it.
@@ -70,7 +76,7 @@ func Suite(ctx context.Context, cfg SuiteConfig) (dir string, err error) {
 	for _, g := range []struct {
 		name string
 		run  func(context.Context) error
-	}{{"disk", s.disk}, {"null", s.memory("null")}, {"mem", s.memory("mem")}, {"allocations", s.allocations}, {"idle", s.idle}} {
+	}{{"disk", s.disk}, {"volume", s.volumes}, {"amplification", s.amplification}, {"null", s.memory("null")}, {"mem", s.memory("mem")}, {"allocations", s.allocations}, {"idle", s.idle}} {
 		if !cfg.wants(g.name) {
 			continue
 		}
@@ -132,12 +138,16 @@ func (c *SuiteConfig) plain() (ws []Workload) {
 }
 
 func (c *SuiteConfig) synced() (ws []Workload) {
-	for _, d := range []int{1, 32} {
+	depths := append([]int{1, 32}, c.Depths...)
+	slices.Sort(depths)
+	for _, d := range slices.Compact(depths) {
 		w := Workload{RW: "randwrite", BlockBytes: 4096, Depth: d, Jobs: 1, Seed: 1, RuntimeSeconds: c.Seconds, RampSeconds: c.Ramp}
 		w.FUAEvery = 1
 		ws = append(ws, w)
-		w.FUAEvery, w.FsyncEvery = 0, 1
-		ws = append(ws, w)
+		if d == 1 || d == 32 {
+			w.FUAEvery, w.FsyncEvery = 0, 1
+			ws = append(ws, w)
+		}
 	}
 	return ws
 }
@@ -151,7 +161,7 @@ func (c *SuiteConfig) memoryBytes() int {
 	return n
 }
 
-// group measures all loads on all targets, in turns, and compares each target with each one before it.
+// group measures all loads on all targets, in turns, and compares each target with the first two.
 func (s *suite) group(ctx context.Context, targets []Target, options []Options, loads []Workload) error {
 	for _, w := range loads {
 		rows, err := Turns(ctx, targets, w, s.cfg.Runs, options)
@@ -160,7 +170,7 @@ func (s *suite) group(ctx context.Context, targets []Target, options []Options, 
 		}
 		s.report.Rows = append(s.report.Rows, rows...)
 		for i := range rows {
-			for j := range i {
+			for j := range min(i, 2) {
 				s.report.Ratios = append(s.report.Ratios, NewRatio(&rows[i], &rows[j]))
 			}
 		}
@@ -198,13 +208,39 @@ func (s *suite) remote(e *Engine, t TargetSpec) (*Rig, error) {
 	return r, nil
 }
 
-// disk measures a file in three ways. The engine has a file of its own, made alike, since it locks it.
+// disk measures a file, and volumes on such files if they are wanted too, so that all of it has the same raw rows to be compared to. Each
+// target but raw and uring has a file of its own, made alike, since an engine locks it.
 func (s *suite) disk(ctx context.Context) error {
-	own, served := filepath.Join(s.work, "disk0"), filepath.Join(s.work, "disk1")
-	for _, path := range []string{own, served} {
-		if err := s.fill(ctx, path); err != nil {
+	loads := append(s.cfg.plain(), s.cfg.synced()...)
+	return s.engine(ctx, reactor.Adaptive, func(e *Engine) error {
+		served := filepath.Join(s.work, "disk1")
+		if err := s.fill(ctx, served); err != nil {
 			return err
 		}
+		remote, err := s.remote(e, TargetSpec{Kind: "uring", Path: served})
+		if err != nil {
+			return err
+		}
+		defer func() { _ = remote.Close() }()
+		there := Options{Reporter: s.cfg.Reporter, PIDs: []int{e.PID()}}
+		return s.onDisk(ctx, loads, []Target{filled{remote}}, []Options{there}, s.cfg.wants("volume"))
+	})
+}
+
+// volumes measures volumes alone, where disk does not.
+func (s *suite) volumes(ctx context.Context) error {
+	if s.cfg.wants("disk") {
+		return nil
+	}
+	loads := slices.DeleteFunc(append(s.cfg.plain(), s.cfg.synced()...), func(w Workload) bool { return w.RW == "randrw" })
+	return s.onDisk(ctx, loads, nil, nil, true)
+}
+
+// onDisk measures raw, uring and the others in turns.
+func (s *suite) onDisk(ctx context.Context, loads []Workload, others []Target, options []Options, volumes bool) error {
+	own := filepath.Join(s.work, "disk0")
+	if err := s.fill(ctx, own); err != nil {
+		return err
 	}
 	fio, err := OpenFio(TargetSpec{Kind: "raw", Path: own}, s.cfg.EngineCore)
 	if err != nil {
@@ -212,23 +248,41 @@ func (s *suite) disk(ctx context.Context) error {
 	}
 	fio.Keep = s.keep
 	s.report.Conditions.Fio = fio.Version()
-	return s.engine(ctx, reactor.Adaptive, func(e *Engine) error {
-		local, err := s.local(TargetSpec{Kind: "uring", Path: own})
-		if err != nil {
-			return err
+	local, err := s.local(TargetSpec{Kind: "uring", Path: own})
+	if err != nil {
+		return err
+	}
+	defer func() { _ = local.Close() }()
+	o := Options{Reporter: s.cfg.Reporter}
+	targets, all := append([]Target{filled{fio}, filled{local}}, others...), append([]Options{o, o}, options...)
+	if volumes {
+		for _, kind := range []string{"volume", "volatile"} {
+			v, err := s.volume(ctx, kind)
+			if err != nil {
+				return err
+			}
+			defer func() { _ = v.Close() }()
+			targets, all = append(targets, filled{v}), append(all, o)
 		}
-		defer func() { _ = local.Close() }()
-		remote, err := s.remote(e, TargetSpec{Kind: "uring", Path: served})
-		if err != nil {
-			return err
-		}
-		defer func() { _ = remote.Close() }()
-		targets := []Target{filled{fio}, filled{local}, filled{remote}}
-		o := Options{Reporter: s.cfg.Reporter}
-		there := o
-		there.PIDs = []int{e.PID()}
-		return s.group(ctx, targets, []Options{o, o, there}, append(s.cfg.plain(), s.cfg.synced()...))
-	})
+	}
+	return s.group(ctx, targets, all, loads)
+}
+
+// volume makes a volume on a file of its own, both written once.
+func (s *suite) volume(ctx context.Context, kind string) (*Rig, error) {
+	path := filepath.Join(s.work, kind)
+	if err := s.fill(ctx, path); err != nil {
+		return nil, err
+	}
+	v, err := s.local(TargetSpec{Kind: kind, Path: path})
+	if err != nil {
+		return nil, err
+	}
+	w := Workload{RW: "write", BlockBytes: 128 << 10, Depth: 8, Jobs: 1, Seed: 1}
+	if _, err := v.Run(ctx, w, Options{Label: "filling " + kind, Reporter: s.cfg.Reporter}); err != nil {
+		return nil, errors.Join(err, v.Close())
+	}
+	return v, nil
 }
 
 // filled is a target that was written before.

@@ -43,7 +43,7 @@ func TestSuiteMeasuresEverythingAndLeavesItsConditions(t *testing.T) {
 	work := t.TempDir()
 	cfg := SuiteConfig{
 		Exe: pollux(t), Output: t.TempDir(), Dir: work, Size: 16 << 20, Runs: 1, Seconds: 0.02, Idle: 0.1, AllocIOs: 16000, Depths: []int{32},
-		EngineCore: runtime.NumCPU() - 1, ClientCore: 0, Log: &log,
+		EngineCore: runtime.NumCPU() - 1, ClientCore: 0, Log: &log, Only: []string{"disk", "null", "mem", "allocations", "idle"},
 	}
 	dir, err := Suite(t.Context(), cfg)
 	if err != nil {

@@ -107,6 +107,7 @@ type Rig struct {
 	reg   *bdev.Registry
 	hosts *initiator.Initiator // tcp
 	pool  *volume.Pool         // volume, volatile
+	vol   *volume.Volume       // in it
 	below string               // the device that it stands on
 
 	// As names the target in reports; the kind without it.
@@ -181,9 +182,9 @@ func (r *Rig) createVolume(device string) (name string, err error) {
 		return "", err
 	}
 	g := d.Geometry()
-	bytes := g.Bytes() - g.Bytes()/16 // maps, and what rests until it is free again
+	bytes := g.Bytes() - min(g.Bytes(), max(g.Bytes()/16, 64<<20)) // maps, and what rests until it is free again
 	if bytes < 2*wal.DefaultBytes {
-		return "", errors.Join(fmt.Errorf("target %s:%s: a volume with its log needs %d MiB", r.spec.Kind, r.spec.Path, 2*wal.DefaultBytes>>20), r.remove(device))
+		return "", errors.Join(fmt.Errorf("target %s:%s: a volume with its log needs %d MiB", r.spec.Kind, r.spec.Path, 3*wal.DefaultBytes>>20), r.remove(device))
 	}
 	cfg := volume.VolumeConfig{Name: "bench", Bytes: (bytes - wal.DefaultBytes) >> 20 << 20}
 	if r.spec.Kind == "volatile" {
@@ -192,11 +193,10 @@ func (r *Rig) createVolume(device string) (name string, err error) {
 	if r.pool, err = volume.CreatePool(r.reg, device, volume.PoolConfig{Name: "bench", Server: uuid.New()}); err != nil {
 		return "", errors.Join(err, r.remove(device))
 	}
-	v, err := r.pool.CreateVolume(cfg)
-	if err != nil {
+	if r.vol, err = r.pool.CreateVolume(cfg); err != nil {
 		return "", errors.Join(err, r.remove(device))
 	}
-	return v.Device().Name(), nil
+	return r.vol.Device().Name(), nil
 }
 
 // Name is the kind, unless As says otherwise.
@@ -207,11 +207,41 @@ func (r *Rig) Name() string {
 	return r.spec.Kind
 }
 
-// Run carries w out with the reactors in the policy that was asked for.
+// Run carries w out with the reactors in the policy that was asked for. What a volume does afterwards is waited for, so that it does not
+// disturb whoever is measured next.
 func (r *Rig) Run(ctx context.Context, w Workload, o Options) (*Run, error) {
 	r.group.SetIdle(r.idle)
 	defer r.group.SetIdle(reactor.Interrupt)
-	return r.Session.Run(ctx, w, o)
+	run, err := r.Session.Run(ctx, w, o)
+	if err == nil {
+		err = r.rest(ctx)
+	}
+	return run, err
+}
+
+// restMax is how long a volume may take to bring home what it has acknowledged.
+const restMax = 60 * time.Second
+
+// rest waits until everything that was written to the volume is home, and a checkpoint says so. Other devices have nothing to wait for.
+func (r *Rig) rest(ctx context.Context) error {
+	if r.vol == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, restMax)
+	defer cancel()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		i, err := r.vol.Info()
+		if err != nil || i.Home >= i.Appended {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("waiting until the volume has brought home LSN %d, where it is at %d: %w", i.Appended, i.Home, context.Cause(ctx))
+		case <-tick.C:
+		}
+	}
 }
 
 // Geometry is the device's shape.

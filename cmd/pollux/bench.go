@@ -316,7 +316,7 @@ type benchSuiteCmd struct {
 	RampTime   span     `name:"ramp-time" placeholder:"TIME" default:"0.3" help:"Before it, not counted (${default})."`
 	IdleTime   span     `name:"idle-time" placeholder:"TIME" default:"10" help:"Of each idle measurement (${default})."`
 	IODepth    []int    `name:"iodepth" placeholder:"N" default:"1,8,32,128" help:"Requests in flight of the small loads (${default})."`
-	Only       []string `placeholder:"GROUP" enum:"disk,null,mem,allocations,idle" help:"Measure these groups only: disk, null, mem, allocations, idle."`
+	Only       []string `placeholder:"GROUP" enum:"disk,volume,amplification,null,mem,allocations,idle" help:"Measure these groups only: disk, volume, amplification, null, mem, allocations, idle."`
 	EngineCore int      `name:"engine-core" placeholder:"CORE" default:"-1" help:"Core of the engine, and of loads on local devices; the last one without it."`
 	ClientCore int      `name:"client-core" placeholder:"CORE" default:"0" help:"Core of the client of remote devices (${default})."`
 	Quiet      bool     `help:"Show no progress."`
@@ -336,7 +336,7 @@ func (c *benchSuiteCmd) Run() error {
 	reactor.TuneRuntime(1, 1<<30, os.Getenv)
 	cfg := bench.SuiteConfig{
 		Exe: exe, Output: c.Results, Dir: c.Dir, Size: uint64(c.Size), Runs: c.Runs, Seconds: c.Runtime.seconds(), Ramp: c.RampTime.seconds(),
-		Idle: c.IdleTime.seconds(), AllocIOs: 400000, Depths: c.IODepth, EngineCore: c.EngineCore, ClientCore: c.ClientCore, Only: c.Only, Log: os.Stderr,
+		Idle: c.IdleTime.seconds(), AllocIOs: 400000, AmplifyBytes: bench.AmplifyBytes, Depths: c.IODepth, EngineCore: c.EngineCore, ClientCore: c.ClientCore, Only: c.Only, Log: os.Stderr,
 	}
 	if !c.Quiet {
 		cfg.Reporter = bench.NewReporter(os.Stderr, isTerminal(os.Stderr))
