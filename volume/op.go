@@ -188,8 +188,9 @@ func slice(dst, vec [][]byte, at, n int) [][]byte {
 // submit takes a request on the volume's reactor.
 func (v *Volume) submit(q *bdev.Request, x *crossing, t *mapTree) {
 	o := v.ops
-	if o == nil {
-		v.waiting.push(queuedRequest{q, x, t})
+	if o == nil || v.shut {
+		v.waiting.push(queuedRequest{q, x, t, v.r.Now()})
+		v.setShutTimer()
 		return
 	}
 	v.ops = o.next
@@ -198,9 +199,18 @@ func (v *Volume) submit(q *bdev.Request, x *crossing, t *mapTree) {
 
 // queuedRequest is a request that waits for an op.
 type queuedRequest struct {
-	q *bdev.Request
-	x *crossing
-	t *mapTree
+	q     *bdev.Request
+	x     *crossing
+	t     *mapTree
+	since reactor.Ticks
+}
+
+// letWaiting begins those who wait, as long as there are ops.
+func (v *Volume) letWaiting() {
+	for v.waiting.n > 0 && v.ops != nil && !v.shut {
+		e := v.waiting.pop()
+		v.submit(e.q, e.x, e.t)
+	}
 }
 
 // requestRing is a first-in, first-out ring that grows to the most that ever waited.
@@ -221,6 +231,8 @@ func (r *requestRing) push(e queuedRequest) {
 	r.buf[(r.head+r.n)%len(r.buf)] = e
 	r.n++
 }
+
+func (r *requestRing) first() *queuedRequest { return &r.buf[r.head] }
 
 func (r *requestRing) pop() queuedRequest {
 	e := r.buf[r.head]
@@ -331,18 +343,20 @@ func (v *Volume) finish(o *op) {
 	o.next = v.ops
 	v.ops = o
 	v.opsOut--
-	if x != nil {
-		x.status, x.detail, x.back = s, q.Detail, true
-		v.r.Send(x.d.r, x)
-	} else {
-		q.Complete(s)
-	}
-	for v.waiting.n > 0 && v.ops != nil {
-		e := v.waiting.pop()
-		v.submit(e.q, e.x, e.t)
-	}
+	v.answer(q, x, s)
+	v.letWaiting()
 	if v.opsOut == 0 {
 		v.drained()
 	}
 	v.checkIdle()
+}
+
+// answer ends a request, on the reactor that it came from.
+func (v *Volume) answer(q *bdev.Request, x *crossing, s bdev.Status) {
+	if x == nil {
+		q.Complete(s)
+		return
+	}
+	x.status, x.detail, x.back = s, q.Detail, true
+	v.r.Send(x.d.r, x)
 }

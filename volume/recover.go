@@ -375,7 +375,7 @@ func (v *Volume) shutDown() error {
 	if err := v.r.Call(func() {
 		v.open = false
 		v.scrub.ask(scrubCloses)
-		v.drain = e
+		v.drains = append(v.drains, e)
 		if v.opsOut == 0 {
 			v.drained()
 		}
@@ -422,6 +422,7 @@ func (v *Volume) settled() error {
 		v.ckpt.tell(bdev.StatusClosed)
 		v.r.StopTimer(&v.doorTimer)
 		v.r.StopTimer(&v.stallTimer)
+		v.r.StopTimer(&v.shutTimer)
 		v.idle = e
 		v.checkIdle()
 	}); err != nil {

@@ -76,7 +76,9 @@ type Volume struct {
 	letIn     *op
 	doorTimer reactor.Timer
 	doorLater reactor.Deferred
-	drain     reactor.Runner // waits until no op is under way
+	drains    []reactor.Runner // wait until no op is under way
+	shut      bool             // requests wait for the end of an exclusive act
+	shutTimer reactor.Timer
 
 	purse
 
@@ -201,14 +203,6 @@ func (v *Volume) forced() {
 	v.forces = nil
 	for _, run := range all {
 		run.Run()
-	}
-}
-
-// drained hears that no op is under way.
-func (v *Volume) drained() {
-	if d := v.drain; d != nil {
-		v.drain = nil
-		d.Run()
 	}
 }
 
