@@ -89,7 +89,7 @@ func (r *Rig) spent() (spent, error) {
 	if err != nil {
 		return spent{}, err
 	}
-	i, err := r.vol.Info()
+	i, err := r.vol.Stats()
 	if err != nil {
 		return spent{}, err
 	}

@@ -74,7 +74,7 @@ func (e *Engine) registerVolumes() {
 		if err != nil {
 			return api.VolumeStats{}, err
 		}
-		i, err := v.Info()
+		i, err := v.Stats()
 		return api.VolumeStats{
 			Name: i.Name, UUID: i.UUID.String(), Epoch: uint64(i.Epoch), AppendedLSN: uint64(i.Appended), WrittenLSN: uint64(i.Written),
 			DurableLSN: uint64(i.Durable), HomeLSN: uint64(i.Home), LogBytes: i.LogBytes, LogUsed: i.LogUsed, Checkpoints: i.Checkpoints,
@@ -190,9 +190,6 @@ func volumeState(v *volume.Volume, i *volume.VolumeInfo) (state string, reasons 
 		worse("failed", "its log lost a record that was durable: it is served as it was before that, and takes no changes")
 	} else if i.Failed != bdev.StatusOK {
 		worse("failed", "it takes no changes any more: %v; what was acknowledged is in its log, and the next import of pool %s reads it", i.Failed, v.Pool().Name())
-	}
-	if i.HomeErrors > 0 {
-		worse("degraded", "%d writes behind the log failed and went to another place", i.HomeErrors)
 	}
 	return state, reasons
 }

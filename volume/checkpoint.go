@@ -133,6 +133,7 @@ func (c *checkpoint) write(place Place, data []byte) {
 	p.done, p.n = c, 1
 	p.vec = append(p.vec, data)
 	c.parts++
+	c.v.counters.MapBytes += PageBytes
 	c.v.transfer(p, c.v.data, bdev.Write, place.Byte())
 }
 
@@ -209,7 +210,7 @@ func (c *checkpoint) committed(s bdev.Status) {
 	v.ref = c.commit.ref
 	v.older, v.newer = v.newer, mark{c.at.LSN, c.at.Offset, c.passed}
 	v.log.Reclaim(v.older.offset)
-	v.checkpoints++
+	v.counters.Checkpoints++
 	c.tell(bdev.StatusOK)
 	v.settlePages()
 	c.step = checkpointNone

@@ -170,6 +170,7 @@ func (p *Pool) setWriteCache(ctx context.Context, v *Volume, cache WriteCache) (
 		err = p.twice()
 	}
 	again := &Volume{pool: p, page: v.page, ref: v.ref, name: v.name}
+	again.inherit(v)
 	if e := p.openAll([]*Volume{again}, nil); e != nil {
 		return nil, errors.Join(err, fmt.Errorf("opening it again, which the next import of the pool tries too: %w", e))
 	}

@@ -249,6 +249,7 @@ func (h *homing) write() {
 			p.n++
 		}
 		h.parts++
+		v.counters.HomeBytes += uint64(p.n) * PageBytes
 		v.transfer(p, v.data, bdev.Write, (h.place + Place(b)).Byte())
 		b += p.n
 	}
@@ -305,7 +306,7 @@ func (h *homing) partDone(s bdev.Status) {
 // remap tries a new place, once, where writing failed (V-31). Blocks that were to be written in place stay in the log.
 func (h *homing) remap() {
 	v := h.f.v
-	v.homeErrors++
+	v.counters.HomeErrors++
 	if !h.fresh || h.whole && h.base.kind == itemPlaced || unpack(v.dirty.creditsAt(h.cluster)).clusters == 0 {
 		h.end(h.status)
 		return

@@ -76,28 +76,33 @@ type VolumeInfo struct {
 	LogBytes, LogUsed                uint64
 	LogAreaBytes                     uint64 // that the log takes of its device
 	Use                              LogUse
-	Checkpoints                      uint64
-	HomeErrors                       uint64 // writes at home that failed
 }
 
 // Info tells about the volume.
 func (v *Volume) Info() (VolumeInfo, error) {
-	i := VolumeInfo{Name: v.Name(), UUID: v.device.UUID(), ReadOnly: v.device.Geometry().ReadOnly}
-	err := v.r.Call(func() {
-		p := &v.page
-		i.Number, i.Bytes, i.BlockBytes, i.Clusters = p.Number, p.Bytes, p.BlockBytes, v.alone
-		i.Cache, i.Verify, i.Role, i.Epoch, i.Created = v.cache, v.verify, v.role, p.Epoch, time.Unix(p.Created, 0)
-		i.Use = p.Use
-		for _, e := range p.Log {
-			i.LogAreaBytes += e.Pages * PageBytes
-		}
-		i.Failed, i.Wounded = v.failed, p.Flags.Has(VolumeWounded)
-		i.Appended, i.Written, i.Durable = v.log.Marks()
-		i.Home = p.Checkpoint
-		i.LogBytes, i.LogUsed = v.log.Size(), v.log.Used()
-		i.Checkpoints, i.HomeErrors = v.checkpoints, v.homeErrors
-	})
+	i := v.identity()
+	err := v.r.Call(func() { v.tell(&i) })
 	return i, err
+}
+
+// identity is what control knows of it.
+func (v *Volume) identity() VolumeInfo {
+	return VolumeInfo{Name: v.Name(), UUID: v.device.UUID(), ReadOnly: v.device.Geometry().ReadOnly}
+}
+
+// tell adds what its reactor knows.
+func (v *Volume) tell(i *VolumeInfo) {
+	p := &v.page
+	i.Number, i.Bytes, i.BlockBytes, i.Clusters = p.Number, p.Bytes, p.BlockBytes, v.alone
+	i.Cache, i.Verify, i.Role, i.Epoch, i.Created = v.cache, v.verify, v.role, p.Epoch, time.Unix(p.Created, 0)
+	i.Use = p.Use
+	for _, e := range p.Log {
+		i.LogAreaBytes += e.Pages * PageBytes
+	}
+	i.Failed, i.Wounded = v.failed, p.Flags.Has(VolumeWounded)
+	i.Appended, i.Written, i.Durable = v.log.Marks()
+	i.Home = p.Checkpoint
+	i.LogBytes, i.LogUsed = v.log.Size(), v.log.Used()
 }
 
 // Pool is the pool that it lives in.

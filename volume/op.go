@@ -43,7 +43,8 @@ type op struct {
 	entry  foundEntry
 	node   mapWaiter     // waits for a page of the map
 	since  reactor.Ticks // when it came
-	ready  reactor.Ticks // it may not pass the door before
+	opTimes
+	ready reactor.Ticks // it may not pass the door before
 }
 
 type opList struct {
@@ -209,6 +210,7 @@ type queuedRequest struct {
 func (v *Volume) letWaiting() {
 	for v.waiting.n > 0 && v.ops != nil && !v.shut {
 		e := v.waiting.pop()
+		v.queuedAt = e.since
 		v.submit(e.q, e.x, e.t)
 	}
 }
@@ -248,6 +250,7 @@ func (v *Volume) begin(o *op, q *bdev.Request, x *crossing, t *mapTree) {
 	o.block, o.end = q.LBA, q.LBA+q.Blocks
 	o.at, o.out, o.last, o.ready = o.block, 1, 0, 0
 	o.since = v.r.Now()
+	o.opTimes = opTimes{came: v.came()}
 	v.opsOut++
 	switch s := v.gate(q.Kind); {
 	case q.Kind == bdev.Read:
@@ -339,6 +342,7 @@ func (o *op) Run() {
 // finish gives the op's request back, and the op to whoever waits for one.
 func (v *Volume) finish(o *op) {
 	q, x, s := o.q, o.x, o.status
+	v.served(o)
 	o.q, o.x = nil, nil
 	o.next = v.ops
 	v.ops = o

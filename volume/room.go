@@ -87,6 +87,7 @@ func (v *Volume) reserve(o *op, n *need) bool {
 		v.admitted = v.admitted.plus(n.dirty)
 		return true
 	}
+	v.waits(o, n)
 	v.waitAtDoor(o)
 	return false
 }
@@ -110,6 +111,7 @@ func (v *Volume) admit(o *op) {
 	}
 	if v.doorList.n > 0 || delay > 0 {
 		o.ready = v.r.Now() + delay
+		o.door = doorOf(pressure)
 		v.waitAtDoor(o)
 		return
 	}
@@ -182,6 +184,7 @@ func (v *Volume) letPass() {
 		if v.asker == o {
 			v.asker = nil
 		}
+		v.turnedAway(o)
 		o.fail(bdev.StatusBusy)
 		o.issued()
 	}

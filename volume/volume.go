@@ -114,8 +114,9 @@ type Volume struct {
 	begun       *event
 	idle        *event // waits until nothing is under way
 
-	checkpoints uint64
-	homeErrors  uint64
+	counters Counters
+	before   counted
+	queuedAt reactor.Ticks // of the request that begins: 0 if it did not wait
 }
 
 // gate says whether a request may pass now: role and, where there is one, epoch and lease.
@@ -182,6 +183,7 @@ func (v *Volume) force(run reactor.Runner) {
 
 // passed hears that the flusher has come to the end of a pass and of its checkpoint.
 func (v *Volume) passed() {
+	v.counters.HomePasses++
 	v.forced()
 	if v.flusher.asked {
 		v.hurry()

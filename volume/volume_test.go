@@ -20,6 +20,8 @@ type house struct {
 	w    *bdevsim.World
 	disk *bdev.Device
 	pool *Pool
+
+	handles []*bdev.Handle // of clients
 }
 
 var houseServer = uuid.MustParse("6f2c1c0e-3d5a-4a5e-8f0a-2f6b1c9d0e11")
@@ -96,6 +98,7 @@ func (h *house) clientOf(d *bdev.Device, core int) *client {
 	h.w.On(core, func(r *reactor.Reactor) {
 		k.c, err = handle.Channel(r)
 	})
+	h.handles = append(h.handles, handle)
 	if err != nil {
 		h.t.Fatal(err)
 	}

@@ -42,6 +42,7 @@ func (v *Volume) change(o *op) {
 			return
 		}
 	}
+	v.passedDoor(o)
 	o.issued()
 }
 
@@ -156,6 +157,7 @@ func (s *segment) partDone(st bdev.Status) {
 		return
 	}
 	s.e.Payload = append(s.e.Payload[:0], placedPayload(s.page, s.places, s.crcs, v.shape.Blocks()))
+	s.op.placed = v.r.Now()
 	if len(s.places) == 1 {
 		s.e.Place = uint64(s.places[0])
 	}
@@ -196,6 +198,7 @@ func (s *segment) EntryWritten(e *wal.Entry, st bdev.Status) {
 		v.due()
 		invariant.Check(e.LSN > s.op.last, "volume: an op's records out of order")
 		s.op.last = e.LSN
+		s.op.given, s.op.written = v.log.Sent(), v.r.Now()
 		if uint64(v.log.Head()-v.flusher.home.Offset) > v.log.Size()/passParts {
 			v.hurry()
 		}

@@ -80,6 +80,7 @@ type Log struct {
 	vec      [][]byte
 	bytes    uint64 // of that batch
 	busy     bool
+	sent     reactor.Ticks // when the last batch was given to the device
 	kick     reactor.Deferred
 
 	waiters waiterList
@@ -99,6 +100,11 @@ type Stats struct {
 	Bytes                  uint64 // written, headers and pads included
 	PayloadBytes           uint64
 	Flushes                uint64 // that it joined
+}
+
+// Plus are both together.
+func (s Stats) Plus(o Stats) Stats {
+	return Stats{s.Records + o.Records, s.Batches + o.Batches, s.Pads + o.Pads, s.Bytes + o.Bytes, s.PayloadBytes + o.PayloadBytes, s.Flushes + o.Flushes}
 }
 
 // Entry is a record on its way into the log. Its owner makes it once and uses it again and again.
@@ -213,6 +219,9 @@ func (l *Log) DurableEnd() Offset { return l.flushed }
 
 // Stats gives the counters.
 func (l *Log) Stats() Stats { return l.stats }
+
+// Sent is when the last batch was given to the device: for who hears EntryWritten, the one with that entry.
+func (l *Log) Sent() reactor.Ticks { return l.sent }
 
 // Failed is the reason for which the log has ended, StatusOK if it has not.
 func (l *Log) Failed() bdev.Status { return l.failed }
@@ -337,7 +346,7 @@ func (l *Log) send(h *header) {
 	l.request.LBA, l.request.Blocks = position>>shift, uint64(pages)*PageBytes>>shift
 	l.bytes = uint64(h.pages) * PageBytes
 	invariant.Check(uint64(l.head-l.tail)+l.bytes <= l.area.bytes, "wal: the head would overrun the tail")
-	l.busy = true
+	l.busy, l.sent = true, l.r.Now()
 	l.stats.Batches++
 	l.stats.Bytes += uint64(pages) * PageBytes
 	l.cfg.Channel.Submit(&l.request)

@@ -28,12 +28,25 @@ type Histogram struct {
 	Counts [buckets]uint64
 }
 
-// borders are the mantissas, scaled to 63 bits, of 2^(k/8): a value with a larger mantissa lies in a later bucket.
-var borders = func() (b [perOctave]uint64) {
-	for k := range b {
+// borders are the mantissas, scaled to 63 bits, of 2^(k/8): a value with a larger mantissa lies in a later bucket. None is above the last.
+var borders = func() (b [perOctave + 1]uint64) {
+	for k := range perOctave {
 		b[k] = uint64(math.Exp2(float64(k)/perOctave) * (1 << 62) * 2)
 	}
+	b[perOctave] = math.MaxUint64
 	return b
+}()
+
+// below counts, for each 64th of an octave, the borders that are below all of it. No two borders lie in one, so that one comparison remains.
+var below = func() (n [64]uint8) {
+	for i := range n {
+		for k := range perOctave {
+			if borders[k] < 1<<63|uint64(i)<<57 {
+				n[i]++
+			}
+		}
+	}
+	return n
 }()
 
 // Index is the bucket of v.
@@ -43,22 +56,11 @@ func Index(v uint64) int {
 	}
 	n := bits.Len64(v) - 1 // 2^n <= v
 	m := v << (63 - n)     // the mantissa, its top bit set
-	k := 0
-	// Eight borders, found by halving.
-	if m > borders[4] {
-		k = 4
-	}
-	if m > borders[k+2] {
-		k += 2
-	}
-	if m > borders[k+1] {
+	k := int(below[m>>57&63])
+	if m > borders[k] {
 		k++
 	}
-	i := n*perOctave + k
-	if m > borders[k] {
-		i++
-	}
-	return min(i, buckets-1)
+	return min(n*perOctave+k, buckets-1)
 }
 
 // Border is the upper border of bucket i, inclusive.
