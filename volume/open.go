@@ -120,14 +120,14 @@ func (p *Pool) makeRoom(v *Volume, logBytes uint64) error {
 		var runs [LogExtentsMax]Extent
 		n, ok2 := 0, false
 		if ok {
-			n, ok2 = p.alloc.TakeRuns(runs[:], clusters)
+			n, ok2 = p.alloc.TakeRuns(runs[:min(LogExtentsMax, wal.ExtentsMax(clusters*p.shape.ClusterBytes()))], clusters)
 		}
 		switch {
 		case !ok:
 			err = fmt.Errorf("%w: it has %d volumes", ErrNoSpace, VolumesMax)
 			return
 		case !ok2:
-			err = fmt.Errorf("%w: its log needs %d bytes", ErrNoSpace, logBytes)
+			err = fmt.Errorf("%w: its log needs %d bytes, and in few pieces", ErrNoSpace, logBytes)
 			return
 		}
 		if p.alloc.GrantPages(place[:], Ordinary) == 0 {
