@@ -461,7 +461,6 @@ func (v *Volume) giveBack() error {
 			p.req.Release()
 		}
 		v.tree.close()
-		v.pages.close()
 	})
 	if err == nil {
 		err = v.pool.r.Call(func() {
@@ -478,6 +477,5 @@ func (v *Volume) giveBack() error {
 			al.Unreserve(v.have.plus(v.ask.giveUp).plus(credits{pages: v.mapPages}).need())
 		})
 	}
-	unmapMemory(v.cacheMemory)
 	return err
 }
