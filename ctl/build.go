@@ -27,8 +27,6 @@ type EngineConfig struct {
 	Reactors    reactor.Config
 	MemoryLimit int64     // of the Go heap, in bytes; 0 is 256 MiB
 	Server      uuid.UUID // of this server, in its pools: ServerID; without one there are none
-
-	MapCacheBytes uint64 // for pages of volumes' maps, on each reactor; 0 is volume.DefaultCacheBytes
 }
 
 // Engine is everything that serves volumes in one process.
@@ -85,7 +83,7 @@ func NewEngine(cfg EngineConfig, log *Log) (*Engine, error) {
 	e.kept.addParts(e.Frame)
 	e.Initiator = initiator.New(e.Bdevs, log.For("initiator"))
 	e.registerFramework()
-	e.registerPools(log.For("volume"), cfg.Server, cfg.MapCacheBytes)
+	e.registerPools(log.For("volume"), cfg.Server)
 	e.registerVolumes()
 	e.registerLvols()
 	e.registerCrypto()
@@ -217,7 +215,7 @@ var errorCodes = []struct {
 	{volume.ErrPoolForeign, -13, "ErrPoolForeign"}, {volume.ErrPoolInUse, -16, "ErrPoolInUse"}, {volume.ErrPoolCorrupt, -117, "ErrPoolCorrupt"},
 	{volume.ErrVersion, -95, "ErrVersion"}, {volume.ErrPoolGone, -19, ""}, {volume.ErrExists, -17, ""},
 	{volume.ErrInvalid, -22, ""}, {volume.ErrName, -22, ""}, {volume.ErrNoSpace, -28, ""}, {volume.ErrLimit, -28, ""},
-	{volume.ErrBusy, -16, ""}, {wal.ErrLogTooSmall, -22, "ErrLogTooSmall"},
+	{volume.ErrLogMissing, -19, "ErrLogMissing"}, {volume.ErrBusy, -16, ""}, {wal.ErrLogTooSmall, -22, "ErrLogTooSmall"},
 	{bdev.ErrNotFound, -19, ""}, {bdev.ErrExists, -17, ""}, {bdev.ErrClaimed, -16, ""}, {bdev.ErrBusy, -16, ""}, {bdev.ErrInvalid, -22, ""},
 	{nvmf.ErrNotFound, api.CodeInvalidParams, ""}, {nvmf.ErrExists, api.CodeInvalidParams, ""}, {nvmf.ErrInvalid, api.CodeInvalidParams, ""},
 	{nvmf.ErrInUse, -16, ""}, {os.ErrNotExist, -2, ""}, {os.ErrPermission, -13, ""},

@@ -25,7 +25,6 @@ type pools struct {
 	log    *slog.Logger
 	server uuid.UUID
 	boot   uuid.UUID
-	cache  *volume.MapCache // of all of them
 
 	opening sync.Mutex // held while one is made or opened, so that no name comes twice
 	mu      sync.Mutex
@@ -39,13 +38,16 @@ type pools struct {
 type openPool struct {
 	*volume.Pool
 	device string
+	logs   string // device with its logs, "" if they are in the pool
 }
 
+// standsOn says whether the pool needs a device.
+func (p *openPool) standsOn(device string) bool { return p.device == device || p.logs == device }
+
 // registerPools registers the methods of this file.
-func (e *Engine) registerPools(log *slog.Logger, server uuid.UUID, mapCacheBytes uint64) {
+func (e *Engine) registerPools(log *slog.Logger, server uuid.UUID) {
 	ps := &e.pools
 	ps.e, ps.log, ps.server, ps.boot = e, log, server, bootID()
-	ps.cache = volume.NewMapCache(mapCacheBytes)
 	e.Bdevs.Watch(func(ev bdev.Event) {
 		switch ev.Kind {
 		case bdev.Registered:
@@ -53,7 +55,7 @@ func (e *Engine) registerPools(log *slog.Logger, server uuid.UUID, mapCacheBytes
 				go ps.examineNew(ev.Device)
 			}
 		case bdev.Unregistered:
-			ps.forget(func(p *openPool) bool { return p.device == ev.Device.Name() })
+			ps.forget(func(p *openPool) bool { return p.standsOn(ev.Device.Name()) })
 			ps.report(ev.Device.Name(), nil)
 		}
 	})
@@ -105,7 +107,7 @@ func (e *Engine) registerPools(log *slog.Logger, server uuid.UUID, mapCacheBytes
 			return api.JobStarted{}, codeOf(err)
 		}
 		return e.Jobs.Start(api.Job{Method: api.PoolImport.Name, Object: d.Name()}, func(context.Context, Progress) error {
-			_, err := ps.load(d.Name(), p.TakeOver)
+			_, err := ps.load(d.Name(), volume.PoolConfig{TakeOver: p.TakeOver, LogDevice: p.LogDevice, AcceptLogLoss: p.AcceptLogLoss})
 			return err
 		})
 	})
@@ -181,13 +183,18 @@ func (ps *pools) forget(gone func(p *openPool) bool) {
 
 // add makes a pool known; opening is held.
 func (ps *pools) add(p *volume.Pool, device string) (*openPool, error) {
-	o := &openPool{p, device}
+	o := &openPool{p, device, p.LogDeviceName()}
 	ps.mu.Lock()
 	ps.open = append(ps.open, o)
 	ps.mu.Unlock()
-	if _, err := ps.e.Bdevs.Lookup(device); err != nil { // it went meanwhile, and took the pool with it
-		ps.forget(func(p *openPool) bool { return p == o })
-		return nil, err
+	for _, name := range []string{o.device, o.logs} {
+		if name == "" {
+			continue
+		}
+		if _, err := ps.e.Bdevs.Lookup(name); err != nil { // it went meanwhile, and took the pool with it
+			ps.forget(func(p *openPool) bool { return p == o })
+			return nil, err
+		}
 	}
 	return o, nil
 }
@@ -196,7 +203,7 @@ func (ps *pools) config() (volume.PoolConfig, error) {
 	if ps.server == uuid.Nil {
 		return volume.PoolConfig{}, api.Errno(22, "this server has no id, which its pools need: /etc/machine-id has none; give serve a --state directory")
 	}
-	return volume.PoolConfig{Server: ps.server, Boot: ps.boot, Cache: ps.cache}, nil
+	return volume.PoolConfig{Server: ps.server, Boot: ps.boot}, nil
 }
 
 // create makes a pool, or gives the one that was asked for before.
@@ -209,7 +216,7 @@ func (ps *pools) create(p *api.PoolCreateParams) (*openPool, error) {
 	defer ps.opening.Unlock()
 	if old, err := ps.find(p.Name); err == nil {
 		if old.device == d.Name() {
-			return old, nil
+			return ps.same(old, p)
 		}
 		return nil, api.Errno(17, "creating pool %s on %s: there is one of that name on %s", p.Name, d.Name(), old.device)
 	}
@@ -218,15 +225,23 @@ func (ps *pools) create(p *api.PoolCreateParams) (*openPool, error) {
 		return nil, err
 	}
 	if !p.Force {
-		found, err := volume.FindPool(ps.e.Bdevs, d.Name())
-		if err != nil {
-			return nil, err
-		}
-		if found {
-			return nil, api.Errno(17, "creating pool %s on %s: there is a pool already; import it with pool_import, or lose it and give force", p.Name, d.Name())
+		for _, name := range []string{d.Name(), p.LogDevice} {
+			if name == "" {
+				continue
+			}
+			x, err := volume.Examine(ps.e.Bdevs, name)
+			if err != nil {
+				return nil, err
+			}
+			if x.Pool {
+				return nil, api.Errno(17, "creating pool %s on %s: there is a pool already; import it with pool_import, or lose it and give force", p.Name, name)
+			}
+			if x.Logs {
+				return nil, api.Errno(17, "creating pool %s on %s: the logs of pool %v are there; if that pool is gone for good, give force", p.Name, name, x.PoolID)
+			}
 		}
 	}
-	cfg.Name, cfg.ClusterBytes = p.Name, p.ClusterBytes
+	cfg.Name, cfg.ClusterBytes, cfg.LogDevice = p.Name, p.ClusterBytes, p.LogDevice
 	pool, err := volume.CreatePool(ps.e.Bdevs, d.Name(), cfg)
 	if err != nil {
 		return nil, err
@@ -234,8 +249,24 @@ func (ps *pools) create(p *api.PoolCreateParams) (*openPool, error) {
 	return ps.add(pool, d.Name())
 }
 
-// load opens the pool on a device, or gives it if it is open.
-func (ps *pools) load(device string, takeOver bool) (*openPool, error) {
+// same gives a pool that is asked for again, if it is as it would have been made.
+func (ps *pools) same(old *openPool, p *api.PoolCreateParams) (*openPool, error) {
+	logs := p.LogDevice
+	if logs != "" {
+		d, err := ps.e.Bdevs.Lookup(logs)
+		if err != nil {
+			return nil, err
+		}
+		logs = d.Name()
+	}
+	if c := p.ClusterBytes; c != 0 && c != old.ClusterBytes() || logs != old.logs {
+		return nil, api.Errno(17, "creating pool %s on %s: it is there, with clusters of %d bytes and log device %q", p.Name, old.device, old.ClusterBytes(), old.logs)
+	}
+	return old, nil
+}
+
+// load opens the pool on a device, or gives it if it is open. with says how.
+func (ps *pools) load(device string, with volume.PoolConfig) (*openPool, error) {
 	ps.opening.Lock()
 	defer ps.opening.Unlock()
 	if p := ps.on(device); p != nil {
@@ -245,7 +276,7 @@ func (ps *pools) load(device string, takeOver bool) (*openPool, error) {
 	if err != nil {
 		return nil, err
 	}
-	cfg.TakeOver = takeOver
+	cfg.TakeOver, cfg.LogDevice, cfg.AcceptLogLoss = with.TakeOver, with.LogDevice, with.AcceptLogLoss
 	pool, err := volume.ImportPool(ps.e.Bdevs, device, cfg)
 	if err != nil {
 		return nil, err
@@ -355,32 +386,53 @@ func (ps *pools) examineNew(d *bdev.Device) {
 	if err == nil || errors.Is(err, bdev.ErrNotFound) || errors.Is(err, volume.ErrPoolInUse) {
 		return // the device is somebody's, or is gone
 	}
+	ps.opening.Lock()
+	defer ps.opening.Unlock()
+	if ps.on(d.Name()) != nil {
+		return // its log device came meanwhile
+	}
 	ps.log.Warn("a pool was found and is not open", "device", d.Name(), "error", err)
 	ps.report(d.Name(), err)
 }
 
-// examine opens the pool on a device, if there is one.
+// examine opens the pool on a device, if there is one; or, if the logs of one are there, that pool, if its own device has come: whichever
+// of the two comes last.
 func (ps *pools) examine(d *bdev.Device) error {
 	if d.Claim() != "" || d.Geometry().ReadOnly {
 		return nil
 	}
-	found, err := volume.FindPool(ps.e.Bdevs, d.Name())
-	if err != nil || !found {
+	found, err := volume.Examine(ps.e.Bdevs, d.Name())
+	if err != nil {
 		return nil //nolint:nilerr // a device that cannot be read has no pool that could be opened
 	}
-	p, err := ps.load(d.Name(), false)
+	device := ""
+	switch {
+	case found.Pool:
+		device = d.Name()
+	case found.Logs:
+		device = volume.PoolOfLogs(ps.e.Bdevs, found)
+	}
+	if device == "" {
+		return nil
+	}
+	p, err := ps.load(device, volume.PoolConfig{})
 	if err != nil {
 		return err
 	}
-	ps.log.Info("pool opened", "pool", p.Name(), "device", d.Name(), "volumes", len(p.Volumes()))
+	ps.log.Info("pool opened", "pool", p.Name(), "device", device, "log_device", p.logs, "volumes", len(p.Volumes()))
 	return nil
 }
 
 // configOf adds to the calls that make devices those that wait until the pools on them are open: later calls name their volumes.
 func (ps *pools) configOf(calls []deviceCall) []api.ConfigCall {
 	bears := map[string]bool{}
+	needs := map[string]string{} // of two devices of a pool the other one
 	for _, p := range ps.list() {
 		bears[p.device] = true
+		if p.logs != "" {
+			bears[p.logs] = true
+			needs[p.device], needs[p.logs] = p.logs, p.device
+		}
 	}
 	ps.mu.Lock()
 	manual := ps.manual
@@ -390,6 +442,10 @@ func (ps *pools) configOf(calls []deviceCall) []api.ConfigCall {
 		out = append(out, c.call)
 		if !bears[c.device] {
 			continue
+		}
+		if manual && bears[needs[c.device]] {
+			delete(bears, c.device)
+			continue // when the other one is there too
 		}
 		if manual {
 			out = append(out, api.BdevExamine.Config(api.BdevNameParams{Name: c.device}))
@@ -415,6 +471,6 @@ func describePool(p *openPool) (api.Pool, error) {
 		Name: i.Name, UUID: i.UUID.String(), Device: i.Device, Bytes: i.Space.Total * volume.PageBytes, FreeBytes: free * volume.PageBytes,
 		RestingBytes: i.Space.Resting * volume.PageBytes, ClusterBytes: i.ClusterBytes, Clusters: i.Clusters, FreeClusters: i.ClustersFree,
 		GrowableBytes: (i.ClustersAfter - min(i.ClustersAfter, i.Clusters)) * i.ClusterBytes, Fill: i.Fill.String(), Volumes: uint32(i.Volumes),
-		Commits: i.Commits, Problems: i.Problems,
+		LogDevice: i.LogDevice, LogBytes: i.LogBytes, LogFreeBytes: i.LogBytesFree, Commits: i.Commits, Problems: i.Problems,
 	}, nil
 }

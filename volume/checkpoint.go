@@ -168,6 +168,7 @@ func (c *checkpoint) writeTop() {
 	list := c.places[len(c.places)-c.list-1:]
 	v.sealSnapshots(c, root, list[:c.list])
 	p.ClustersAlone = v.alone
+	v.markClean(p)
 	place := list[c.list]
 	crc := p.EncodeTo(c.buf, v.pool.id)
 	c.commit.ref = Ref{place, crc}
@@ -194,6 +195,7 @@ func (p *VolumePage) checkpointed(n *VolumePage) {
 	p.Map, p.Levels, p.ClustersAlone = n.Map, n.Levels, n.ClustersAlone
 	p.Checkpoint, p.LogOffset, p.Life, p.Epoch, p.Durable = n.Checkpoint, n.LogOffset, n.Life, n.Epoch, n.Durable
 	p.Snapshots, p.SnapshotTop, p.NextSnapshot = n.Snapshots, n.SnapshotTop, n.NextSnapshot
+	p.Flags = p.Flags&^VolumeClean | n.Flags&VolumeClean
 }
 
 // committed hears that the pool's slot shows the checkpoint.

@@ -197,6 +197,15 @@ var formats = []struct {
 			return m, err
 		},
 	},
+	{
+		name:   "loghead",
+		want:   &LogHead{Number: 1, Generation: 7, Pool: testPool, UUID: sequence(0xd0), Pages: 100000},
+		encode: func(page []byte, v any) uint32 { v.(*LogHead).EncodeTo(page); return 0 },
+		decode: func(page []byte, _ uint32) (any, error) {
+			var h LogHead
+			return &h, h.Decode(page, 1)
+		},
+	},
 }
 
 func setRefs(page []byte, v any) {
@@ -342,7 +351,7 @@ func FuzzPages(f *testing.F) {
 
 // repair makes the checksums of a page right, and what says whose page it is.
 func repair(format string, page []byte) {
-	if format == "slot" {
+	if format == "slot" || format == "loghead" {
 		le.PutUint32(page[4092:], crcOf(page[:4092]))
 		return
 	}

@@ -28,9 +28,10 @@ type commitMessage struct {
 	released   []Place  // clusters of placed records that nobody needs
 	extents    []Extent // of a log
 	unextents  []Extent
-	rename     *Name  // of the pool
-	grow       []Area // areas of a pool that becomes larger
-	growTo     uint64 // pages
+	logs       *logRoot // of the pool's log device
+	rename     *Name    // of the pool
+	grow       []Area   // areas of a pool that becomes larger
+	growTo     uint64   // pages
 
 	status bdev.Status
 	back   bool
@@ -158,11 +159,20 @@ func (p *Pool) apply(m *commitMessage) {
 	for _, x := range m.released {
 		p.alloc.Release(x, per)
 	}
-	for _, e := range m.extents {
-		p.alloc.Refer(e.Place, e.Pages)
+	if m.logs != nil {
+		p.slot.LogDevice, p.slot.LogOpened = m.logs.device, m.logs.opened
 	}
-	for _, e := range m.unextents {
-		p.alloc.Unrefer(e.Place, e.Pages)
+	if p.logs == nil {
+		for _, e := range m.extents {
+			p.alloc.Refer(e.Place, e.Pages)
+		}
+		for _, e := range m.unextents {
+			p.alloc.Unrefer(e.Place, e.Pages)
+		}
+	} else {
+		for _, e := range m.unextents {
+			p.logs.space.rest(e, p.commits)
+		}
 	}
 	if m.v != nil {
 		p.directory.set(m.v.page.Position, m.ref)

@@ -132,6 +132,8 @@ const (
 	crashFullBytes = 23 << 20 // the volumes do not fit
 	crashBlocks    = 2000     // 7.8 MiB: the last cluster is not whole, of any size
 	crashLogBytes  = 6 << 20
+
+	crashLogDeviceBytes = 16 << 20
 )
 
 // crashHarness is the world in which the clients live, or one in which an image is looked at.
@@ -144,6 +146,9 @@ type crashHarness struct {
 	cfg   PoolConfig
 
 	faulty bool // requests may fail
+
+	logDisk  *bdev.Device // with the logs; nil: they are in the pool
+	logImage *sim.Image   // of it, for the next opening; nil: as it is now
 }
 
 func (k *crashHarness) names() [2]string { return [2]string{"v0", "v1"} }
@@ -155,6 +160,12 @@ func (k *crashHarness) poolConfig() PoolConfig {
 }
 
 func newCrashHarness(t *testing.T, seed, bytes uint64) *crashHarness {
+	t.Helper()
+	return newCrashHarnessWith(t, seed, bytes, false)
+}
+
+// newCrashHarnessWith has the logs on a device of their own, or not.
+func newCrashHarnessWith(t *testing.T, seed, bytes uint64, logs bool) *crashHarness {
 	t.Helper()
 	k := &crashHarness{house: &house{t: t, w: bdevsim.NewWorld(t, seed, 2)}, r: sim.Stream(seed, "script"), m: newCrashModel()}
 	k.disk = k.w.Disk("Disk0", bytes)
@@ -168,6 +179,10 @@ func newCrashHarness(t *testing.T, seed, bytes uint64) *crashHarness {
 	}
 	k.cfg = PoolConfig{Name: "pool0", Server: houseServer, CacheBytes: 1 << 20 << k.r.Uint32N(3), ClusterBytes: 64 << 10 << k.r.Uint32N(3), SmallLogs: true, Stages: new(wal.Stages)}
 	k.cache = [2]WriteCache{CacheNone, CacheVolatile}
+	if logs {
+		k.cfg.LogDevice = "Log0"
+		k.logDisk = k.w.Disk("Log0", crashLogDeviceBytes)
+	}
 	var err error
 	if k.pool, err = CreatePool(k.w.Registry, "Disk0", k.poolConfig()); err != nil {
 		t.Fatal(err)
@@ -347,6 +362,7 @@ func (k *crashHarness) rest(all []*crashClient) {
 // crashImage is an image and when it was taken.
 type crashImage struct {
 	image *sim.Image
+	log   *sim.Image // of the log device, if there is one
 	tick  int
 	where string
 }
@@ -355,19 +371,39 @@ type crashImage struct {
 func (k *crashHarness) watch(one uint32, most int) *[]crashImage {
 	images := new([]crashImage)
 	medium := bdevsim.DiskOf(k.disk).Medium()
-	medium.Watch(func(p sim.Point) {
+	var log *sim.Disk
+	if k.logDisk != nil {
+		log = bdevsim.DiskOf(k.logDisk).Medium()
+	}
+	take := func(p sim.Point) {
 		if len(*images) < most && k.r.Uint32N(one) == 0 {
-			*images = append(*images, crashImage{medium.Snapshot(), k.m.tick, p.String()})
+			i := crashImage{image: medium.Snapshot(), tick: k.m.tick, where: p.String()}
+			if log != nil {
+				i.log = log.Snapshot()
+			}
+			*images = append(*images, i)
 		}
-	})
+	}
+	medium.Watch(take)
+	if log != nil {
+		log.Watch(take)
+	}
 	return images
 }
 
 // open opens the pool from an image in this world.
 func (k *crashHarness) open(image *sim.Image) {
 	k.t.Helper()
+	log := k.logImage
+	if k.logDisk != nil && log == nil {
+		log = bdevsim.DiskOf(k.logDisk).Medium().Snapshot()
+	}
 	k.w.Reboot()
 	k.disk = k.w.Open("Disk0", image)
+	if log != nil {
+		k.logDisk = k.w.Open("Log0", log.Crash(sim.Random(k.r, k.r.Float64())))
+	}
+	k.logImage = nil
 }
 
 func (k *crashHarness) importPool() {
@@ -413,6 +449,7 @@ func (k *crashHarness) checked() {
 func (k *crashHarness) prove(i crashImage, image *sim.Image) {
 	k.t.Helper()
 	what := fmt.Sprintf("image at %s, tick %d, %s", i.where, i.tick, image)
+	k.logImage = i.log
 	k.open(image)
 	if k.r.Uint32N(3) == 0 {
 		what += k.spoilSlot()
@@ -427,6 +464,7 @@ func (k *crashHarness) prove(i crashImage, image *sim.Image) {
 	if n := len(*inside); n > 0 {
 		again := (*inside)[n-1]
 		for image := range again.image.Images(2, k.r.Uint64()) {
+			k.logImage = again.log
 			k.open(image)
 			k.importPool()
 			second := k.all()
@@ -517,27 +555,38 @@ func TestPowerCutsLoseNothing(t *testing.T) {
 		if seed%3 == 0 {
 			bytes = crashFullBytes
 		}
-		k := newCrashHarness(t, seed, bytes)
-		clients := k.clients(4)
-		k.work(clients, 100)
-		images := k.watch(90, 4)
-		k.work(clients, 150)
-		k.rest(clients)
-		k.checked()
-		for vol, b := range k.all() {
-			k.compare("without a power cut", vol, 0, b, k.m.tick, k.m.tick, false)
-		}
-		other := *k
-		other.house = &house{t: t, w: bdevsim.NewWorld(t, seed+1<<32, 2)}
-		for n, i := range *images {
-			for image := range i.image.Images(3, seed+uint64(n)) {
-				other.prove(i, image)
-				if k.r.Uint32N(2) == 0 {
-					break
-				}
+		powerCuts(t, seed, newCrashHarness(t, seed, bytes))
+	})
+}
+
+// TestPowerCutsLoseNothingWithALogDevice is the same on two devices, of which each keeps what it likes.
+func TestPowerCutsLoseNothingWithALogDevice(t *testing.T) {
+	sim.Each(t, 3, nil, func(t *testing.T, seed uint64) {
+		powerCuts(t, seed, newCrashHarnessWith(t, seed, crashPoolBytes, true))
+	})
+}
+
+func powerCuts(t *testing.T, seed uint64, k *crashHarness) {
+	t.Helper()
+	clients := k.clients(4)
+	k.work(clients, 100)
+	images := k.watch(90, 4)
+	k.work(clients, 150)
+	k.rest(clients)
+	k.checked()
+	for vol, b := range k.all() {
+		k.compare("without a power cut", vol, 0, b, k.m.tick, k.m.tick, false)
+	}
+	other := *k
+	other.house = &house{t: t, w: bdevsim.NewWorld(t, seed+1<<32, 2)}
+	for n, i := range *images {
+		for image := range i.image.Images(3, seed+uint64(n)) {
+			other.prove(i, image)
+			if k.r.Uint32N(2) == 0 {
+				break
 			}
 		}
-	})
+	}
 }
 
 // TestALogWithMoreThanTheDirtyMapHolds: what is home before a checkpoint has left the dirty map, and is dirty again after a power cut.

@@ -326,12 +326,12 @@ func TestAPoolGrowsWithItsDevice(t *testing.T) {
 func TestADestroyedPoolIsNotFoundAgain(t *testing.T) {
 	r := newRig(t)
 	r.volume("a", 64<<20)
-	if found, err := FindPool(r.reg, "disk"); err != nil || !found {
-		t.Errorf("a pool that is there: %v, %v", found, err)
+	if x, err := Examine(r.reg, "disk"); err != nil || !x.Pool {
+		t.Errorf("a pool that is there: %v, %v", x.Pool, err)
 	}
 	r.must(r.pool.Destroy(r.ctx()))
-	if found, err := FindPool(r.reg, "disk"); err != nil || found {
-		t.Errorf("a pool that is not there: %v, %v", found, err)
+	if x, err := Examine(r.reg, "disk"); err != nil || x.Pool {
+		t.Errorf("a pool that is not there: %v, %v", x.Pool, err)
 	}
 	if err := r.pool.Rename("x"); !errors.Is(err, ErrPoolGone) {
 		t.Error(err)

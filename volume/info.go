@@ -22,6 +22,9 @@ type PoolInfo struct {
 	ClustersFree  uint64 // of which every page is free, and nobody was promised it
 	ClustersAfter uint64 // in all, if the pool took all of its device
 	Space         Space
+	LogDevice     string // "" if the logs are in the pool
+	LogBytes      uint64 // of the log device
+	LogBytesFree  uint64 // that new logs could have
 	Fill          Fill
 	Volumes       int
 	Commits       uint64
@@ -39,9 +42,13 @@ func (p *Pool) Info() (PoolInfo, error) {
 		Name: p.Name(), UUID: p.id, Device: device.Name(), ClusterBytes: p.shape.ClusterBytes(), Clusters: pages >> p.shape.shift,
 		ClustersAfter: geometry.Bytes() / p.shape.ClusterBytes(), Volumes: len(p.Volumes()), Problems: problems,
 	}
+	i.LogDevice = p.LogDeviceName()
 	var promised uint64
 	err := p.r.Call(func() {
 		i.Space, i.Fill, i.Commits = p.alloc.Space(), p.alloc.Fill(DefaultWatermarks), p.commits
+		if p.logs != nil {
+			i.LogBytes, i.LogBytesFree = p.logs.space.pages*PageBytes, p.logs.space.free()*PageBytes
+		}
 		i.ClustersFree, promised = i.Space.Clusters, p.alloc.reserved.Clusters
 	})
 	i.ClustersFree -= min(i.ClustersFree, promised)
@@ -53,6 +60,14 @@ func (p *Pool) ClusterBytes() uint64 { return p.shape.ClusterBytes() }
 
 // DeviceName is the name of the device that it stands on.
 func (p *Pool) DeviceName() string { return p.handle.Device().Name() }
+
+// LogDeviceName is the name of the device with its logs, "" if they are in the pool.
+func (p *Pool) LogDeviceName() string {
+	if p.logs == nil {
+		return ""
+	}
+	return p.logs.handle.Device().Name()
+}
 
 // VolumeInfo is a volume as it is now.
 type VolumeInfo struct {
@@ -76,6 +91,11 @@ type VolumeInfo struct {
 	LogBytes, LogUsed                uint64
 	LogAreaBytes                     uint64 // that the log takes of its device
 	Use                              LogUse
+
+	CacheLoss            CacheLoss
+	Loss                 Loss // that nobody released
+	LossKnown, LossFound wal.LSN
+	Fenced               bool
 }
 
 // Info tells about the volume.
@@ -95,7 +115,8 @@ func (v *Volume) tell(i *VolumeInfo) {
 	p := &v.page
 	i.Number, i.Bytes, i.BlockBytes, i.Clusters = p.Number, p.Bytes, p.BlockBytes, v.alone
 	i.Cache, i.Verify, i.Role, i.Epoch, i.Created = v.cache, v.verify, v.role, p.Epoch, time.Unix(p.Created, 0)
-	i.Use = p.Use
+	i.Use, i.CacheLoss = p.Use, p.CacheLoss
+	i.Loss, i.LossKnown, i.LossFound, i.Fenced = p.Loss, p.LossKnown, p.LossFound, p.Flags.Has(VolumeFenced)
 	for _, e := range p.Log {
 		i.LogAreaBytes += e.Pages * PageBytes
 	}

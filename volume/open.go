@@ -28,6 +28,7 @@ type VolumeConfig struct {
 	LogBytes   uint64  // 0: wal.SizeFor its use
 	Use        wal.Use // one that is not known counts as general
 	Cache      WriteCache
+	CacheLoss  CacheLoss
 	Verify     bool // checksums are verified on read
 	UUID       uuid.UUID
 }
@@ -69,7 +70,7 @@ func (p *Pool) createVolume(cfg VolumeConfig) (*Volume, error) {
 	*pg = VolumePage{
 		UUID: cfg.UUID, Name: name, Bytes: cfg.Bytes, BlockBytes: cfg.BlockBytes, Role: RolePrimary,
 		Levels: p.shape.Levels(p.shape.Clusters(cfg.Bytes)), Epoch: 1, Lineage: wal.Lineage(rand.Uint64()), Created: created(),
-		NextSnapshot: 1, Boot: p.cfg.Boot, Use: use, Epochs: []EpochStart{{1, 1}},
+		NextSnapshot: 1, Boot: p.cfg.Boot, Use: use, CacheLoss: cfg.CacheLoss, Epochs: []EpochStart{{1, 1}},
 	}
 	if cfg.Cache == CacheVolatile {
 		pg.Flags |= VolumeCacheVolatile
@@ -116,25 +117,22 @@ func (p *Pool) makeRoom(v *Volume, logBytes uint64) error {
 	var pool uuid.UUID
 	if e := p.r.Call(func() {
 		at, ok := p.directory.free()
-		clusters := (logBytes + p.shape.ClusterBytes() - 1) / p.shape.ClusterBytes()
 		var runs [LogExtentsMax]Extent
 		n, ok2 := 0, false
 		if ok {
-			n, ok2 = p.alloc.TakeRuns(runs[:min(LogExtentsMax, wal.ExtentsMax(clusters*p.shape.ClusterBytes()))], clusters)
+			n, ok2 = p.takeLog(runs[:], logBytes)
 		}
 		switch {
 		case !ok:
 			err = fmt.Errorf("%w: it has %d volumes", ErrNoSpace, VolumesMax)
 			return
 		case !ok2:
-			err = fmt.Errorf("%w: its log needs %d bytes, and in few pieces", ErrNoSpace, logBytes)
+			err = fmt.Errorf("%w: its log needs %d bytes", ErrNoSpace, logBytes)
 			return
 		}
 		if p.alloc.GrantPages(place[:], Ordinary) == 0 {
 			err = fmt.Errorf("%w: its volume page needs one", ErrNoSpace)
-			for _, e := range runs[:n] {
-				p.alloc.GiveBack(e.Place, e.Pages)
-			}
+			p.returnLog(runs[:n])
 			return
 		}
 		v.page.Position, v.page.Number = at, p.nextVolume
@@ -244,7 +242,7 @@ func (v *Volume) prepare(marks map[uint64]mark) error {
 	v.position = v.page.Position
 	v.r = group.Reactor(int(v.position) % group.Len())
 	v.data = p.channels[v.r.Index()]
-	v.logData = v.data
+	v.logData = p.logChannel(v.r.Index())
 	v.shape, v.stages = p.shape, p.cfg.Stages
 	v.role = v.page.Role
 	if v.page.Flags.Has(VolumeCacheVolatile) {
@@ -266,14 +264,21 @@ func (v *Volume) prepare(marks map[uint64]mark) error {
 // make makes the structures of a size.
 func (v *Volume) make() error {
 	p := v.pool
-	cache, err := p.mapCache(v.r)
+	cacheBytes := p.cfg.CacheBytes
+	if cacheBytes == 0 {
+		cacheBytes = DefaultCacheBytes
+	}
+	memory, err := mapMemory(int(cacheBytes / PageBytes))
 	if err != nil {
 		return err
 	}
-	v.tree = newMapTree(cache.c, mapOwner{source: cache.source, volume: v.page.Number, sharedTo: StampLSN(v.page.BranchedAt), shape: v.shape}, mapRoot{v.page.Map, uint8(v.page.Levels)}, false)
-	if err := p.cfg.Cache.admit(v.tree, v.r); err != nil {
-		return err
-	}
+	v.cacheMemory = memory
+	frames := len(memory) / PageBytes
+	readsMax := min(64, frames/8)
+	cache := newPageCache(pageCacheConfig{memory: memory, readsMax: readsMax, dirtyMax: frames/2 - readsMax})
+	v.pages = newDevicePager(cache, v.data)
+	source := cache.addSource(v.pages, p.id, p.pages)
+	v.tree = newMapTree(cache, mapOwner{source: source, volume: v.page.Number, sharedTo: StampLSN(v.page.BranchedAt), shape: v.shape}, mapRoot{v.page.Map, uint8(v.page.Levels)}, false)
 	logPages := 0
 	for _, e := range v.page.Log {
 		logPages += int(e.Pages)
@@ -319,9 +324,10 @@ func (v *Volume) logConfig() wal.Config {
 	for i, e := range v.page.Log {
 		extents[i] = wal.Extent{Place: uint64(e.Place), Pages: e.Pages}
 	}
+	log, data := v.pool.logBarriers()
 	return wal.Config{
-		Reactor: v.r, Channel: v.logData, Barrier: v.pool.barrier, Extents: extents, Volume: v.page.UUID, Lineage: v.page.Lineage,
-		Stages: v.stages,
+		Reactor: v.r, Channel: v.logData, Barrier: log, Data: data, Extents: extents, Volume: v.page.UUID, Lineage: v.page.Lineage,
+		Boot: v.pool.cfg.Boot, Stages: v.stages,
 	}
 }
 
@@ -350,7 +356,7 @@ func (v *Volume) register() error {
 	g := v.geometry(v.page.Bytes)
 	d, err := p.registry.Register(bdev.Config{
 		Name: v.page.UUID.String(), Product: "Logical Volume", UUID: v.page.UUID, Aliases: []string{v.alias(p.Name())},
-		Layers: p.handle.Device().Layers() + 1, Geometry: g, Driver: v,
+		Layers: p.layers() + 1, Geometry: g, Driver: v,
 	})
 	if err != nil {
 		return err

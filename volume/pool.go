@@ -36,22 +36,28 @@ type PoolConfig struct {
 	Name         string    // of a new pool
 	Server       uuid.UUID // whose pool it is
 	ClusterBytes uint64    // of a new pool; 0: DefaultClusterBytes
-	TakeOver     bool      // open another server's pool and make it one's own
-	Boot         uuid.UUID // of this machine since it started
-	Cache        *MapCache // of map pages, shared with other pools; nil: one of its own
-	CacheBytes   uint64    // of its own, on each reactor; 0: DefaultCacheBytes
-	SmallLogs    bool      // logs below the least size are made: only for tests, which fill them
-	Await        Await     // nil but in simulations
-	Stages       *wal.Stages
+	LogDevice    string    // where the logs are to be, of a new pool; or are; or, with AcceptLogLoss, are to be instead
+	// AcceptLogLoss opens a pool whose log device is missing. What it held above the checkpoints is lost, and stands in the volumes' state.
+	AcceptLogLoss bool
+	TakeOver      bool      // open another server's pool and make it one's own
+	Boot          uuid.UUID // of this machine since it started
+	CacheBytes    uint64    // of map pages, for each volume; 0: DefaultCacheBytes
+	SmallLogs     bool      // logs below the least size are made: only for tests, which fill them
+	Await         Await     // nil but in simulations
+	Stages        *wal.Stages
 	// Found hears, on a goroutine of its own, of the first error of a scrub's run; nil: nobody does.
 	Found func(v *Volume, f ScrubFinding)
 }
+
+// DefaultCacheBytes is the memory for map pages of each volume.
+const DefaultCacheBytes = 16 << 20
 
 // Pool is a device on which volumes live.
 type Pool struct {
 	cfg      PoolConfig
 	registry *bdev.Registry
 	handle   *bdev.Handle
+	logs     *logDevice // nil where the logs are in the pool
 	disk     disk
 	id       uuid.UUID
 	shape    Shape
@@ -71,11 +77,10 @@ type Pool struct {
 
 	// And this to control work.
 	channels []*bdev.Channel
-	caches   []cachePool // by reactor, those where there was a volume
-	acts     sync.Mutex  // held by one act of control at a time: creating, renaming, growing, deleting, exporting
-	gone     bool        // exported or destroyed; under acts
-	failure  error       // of exporting; under acts
-	mu       sync.Mutex  // held for what follows; whoever changes it holds acts too
+	acts     sync.Mutex // held by one act of control at a time: creating, renaming, growing, deleting, exporting
+	gone     bool       // exported or destroyed; under acts
+	failure  error      // of exporting; under acts
+	mu       sync.Mutex // held for what follows; whoever changes it holds acts too
 	volumes  map[VolumeNumber]*Volume
 	name     Name
 	pages    uint64
@@ -85,11 +90,7 @@ type Pool struct {
 
 // openDevice gets hold of the device. acts is held when it returns: should the device go, the pool is closed after it was opened.
 func openDevice(g *bdev.Registry, device string, cfg PoolConfig) (*Pool, error) {
-	if cfg.Cache == nil {
-		cfg.Cache = NewMapCache(cfg.CacheBytes)
-	}
 	p := &Pool{cfg: cfg, registry: g, volumes: map[VolumeNumber]*Volume{}, taken: map[uint64]bool{}}
-	p.caches = make([]cachePool, g.Group().Len())
 	p.acts.Lock()
 	h, err := g.Open(device, bdev.OpenOptions{Who: "pool", Claim: true, Event: func(e bdev.Event) {
 		if e.Kind == bdev.Removing {
@@ -123,28 +124,12 @@ func (p *Pool) release() {
 			d.req.Release()
 		}
 	})
-	for i, in := range p.caches {
-		if in.c != nil {
-			p.cfg.Cache.leave(in, p.registry.Group().Reactor(i))
-		}
+	if p.logs != nil {
+		p.logs.release(p)
 	}
-	clear(p.caches)
 	bdev.CloseChannels(p.channels)
 	p.handle.Close()
 }
-
-// mapCache is the pool's part in the cache of a reactor.
-func (p *Pool) mapCache(r *reactor.Reactor) (*cachePool, error) {
-	in := &p.caches[r.Index()]
-	var err error
-	if in.c == nil {
-		*in, err = p.cfg.Cache.enter(p, r)
-	}
-	return in, err
-}
-
-// MapCache is the cache that it shares with others, or has alone.
-func (p *Pool) MapCache() *MapCache { return p.cfg.Cache }
 
 // Export closes the pool and all its volumes, whose devices go first. Doing it twice is harmless.
 func (p *Pool) Export(ctx context.Context) error {
@@ -263,6 +248,11 @@ func (p *Pool) format() error {
 	if err != nil {
 		return err
 	}
+	if cfg.LogDevice != "" {
+		if p.logs, err = p.openLogDevice(cfg.LogDevice); err != nil {
+			return err
+		}
+	}
 	blank := pageMemory(1)
 	for _, at := range SlotPlace { // an older pool's slots are gone before anything of this one is there
 		if err := p.disk.write(at, blank); err != nil {
@@ -275,13 +265,20 @@ func (p *Pool) format() error {
 	if err := p.disk.flush(); err != nil {
 		return err
 	}
+	var logs *logRoot
+	if p.logs != nil { // before the first commit, which names it
+		if err := p.logs.format(p); err != nil {
+			return err
+		}
+		logs = &logRoot{p.logs.head.UUID, p.logs.head.Generation}
+	}
 	e := newEvent()
 	if err := p.r.Call(func() {
 		p.alloc = NewAllocator(p.id, shift, pages, areas)
 		p.nextVolume = 1
 		p.slot = Slot{Number: 1, Server: cfg.Server, Name: name, Boot: cfg.Boot}
 		p.directory.changed = true
-		p.enlist(&commitMessage{tell: e})
+		p.enlist(&commitMessage{logs: logs, tell: e})
 	}); err != nil {
 		return err
 	}
@@ -355,6 +352,17 @@ func (p *Pool) load() error {
 		if err := p.blankSlot(SlotPlace[1-newest.Number]); err != nil {
 			return err
 		}
+	}
+	if err := p.openLogs(newest); p.acceptable(err) {
+		if err := p.replaceLogs(root); err != nil {
+			return err
+		}
+		return p.openVolumes(root)
+	} else if err != nil {
+		return err
+	}
+	if err := p.claimLogs(root); err != nil {
+		return err
 	}
 	return p.openVolumes(root)
 }

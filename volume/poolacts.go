@@ -105,11 +105,12 @@ func (p *Pool) grow() error {
 	if err := p.disk.flush(); err != nil {
 		return err
 	}
-	for i, in := range p.caches {
-		if in.c == nil {
-			continue
-		}
-		if err := p.registry.Group().Reactor(i).Call(func() { in.c.growSource(in.source, pages) }); err != nil {
+	for _, v := range p.Volumes() {
+		if err := v.r.Call(func() {
+			for i := range v.tree.c.sources {
+				v.tree.c.sources[i].pages = pages
+			}
+		}); err != nil {
 			return err
 		}
 	}
@@ -156,37 +157,13 @@ func (p *Pool) destroy(ctx context.Context) error {
 			return err
 		}
 	}
-	return p.disk.flush()
-}
-
-// FindPool says whether there is a pool on a device, or was: it looks for what a slot begins with.
-func FindPool(g *bdev.Registry, device string) (found bool, err error) {
-	dev, err := g.Lookup(device)
-	if err != nil {
-		return false, err
+	if err := p.disk.flush(); err != nil || p.logs == nil {
+		return err
 	}
-	if geometry := dev.Geometry(); geometry.Bytes() < PoolBytesMin {
-		return false, nil
-	}
-	h, err := g.Open(device, bdev.OpenOptions{Who: "examine"})
-	if err != nil {
-		return false, err
-	}
-	defer h.Close()
-	r := g.Group().Reactor(0)
-	var c *bdev.Channel
-	if e := r.Call(func() { c, err = h.Channel(r) }); e != nil || err != nil {
-		return false, errors.Join(e, err)
-	}
-	defer func() { _ = r.Call(c.Close) }()
-	d := disk{r: r, channel: c}
-	buf := pageMemory(1)
 	for _, at := range SlotPlace {
-		if e := d.read(at, buf); e != nil {
-			err = errors.Join(err, e)
-		} else if string(buf[:len(slotMagic)]) == slotMagic {
-			return true, nil
+		if err := p.logs.disk.write(at, blank); err != nil {
+			return err
 		}
 	}
-	return false, err
+	return p.logs.disk.flush()
 }

@@ -13,9 +13,8 @@ import (
 // it, for whoever wrote it. So all who join from then on hear the same.
 type Barrier struct {
 	r        *reactor.Reactor
-	channels []*bdev.Channel // flushed one after the other: the data's device before the log's
+	channel  *bdev.Channel
 	request  bdev.Request
-	at       int // the channel being flushed
 	busy     bool
 	volatile bool
 	failed   bdev.Status // StatusOK while no flush has failed
@@ -54,12 +53,9 @@ func (l *joinList) push(j *Join) {
 	l.tail = j
 }
 
-// NewBarrier makes the barrier of devices, which are flushed in this order. It runs on r; the channels are r's.
-func NewBarrier(r *reactor.Reactor, channels ...*bdev.Channel) *Barrier {
-	b := &Barrier{r: r, channels: channels}
-	for _, c := range channels {
-		b.volatile = b.volatile || c.Geometry().Volatile
-	}
+// NewBarrier makes the barrier of a device. It runs on r; the channel is r's.
+func NewBarrier(r *reactor.Reactor, c *bdev.Channel) *Barrier {
+	b := &Barrier{r: r, channel: c, volatile: c.Geometry().Volatile}
 	b.request.Kind, b.request.Done = bdev.Flush, b
 	return b
 }
@@ -111,17 +107,13 @@ func (b *Barrier) Run() {
 		b.end(b.failed)
 		return
 	}
-	b.busy, b.at = true, 0
+	b.busy = true
 	b.flushes++
-	b.channels[0].Submit(&b.request)
+	b.channel.Submit(&b.request)
 }
 
-// RequestDone takes the end of one device's flush.
+// RequestDone takes the end of a flush.
 func (b *Barrier) RequestDone(q *bdev.Request) {
-	if b.at++; q.Status == bdev.StatusOK && b.at < len(b.channels) {
-		b.channels[b.at].Submit(q)
-		return
-	}
 	b.busy, b.failed = false, q.Status
 	b.end(q.Status)
 	b.Run()

@@ -96,11 +96,22 @@ func (f *heldFlush) Run() {
 func (l *Log) joinFlush() {
 	l.joined, l.target, l.end = true, l.written, l.head
 	l.stats.Flushes++
+	// What a record speaks of is durable before the record counts. Most speak of nothing on a slow device, and it is left alone.
+	if l.onData = l.placed && l.cfg.Data != nil; l.onData {
+		l.placed = false
+		l.cfg.Data.Join(l.r, &l.join)
+		return
+	}
 	l.cfg.Barrier.Join(l.r, &l.join)
 }
 
 // Flushed takes the end of a flush.
 func (l *Log) Flushed(_ *Join, s bdev.Status) {
+	if l.onData && s == bdev.StatusOK {
+		l.onData = false
+		l.cfg.Barrier.Join(l.r, &l.join)
+		return
+	}
 	l.joined = false
 	if s != bdev.StatusOK {
 		l.Fail(s)

@@ -21,7 +21,8 @@ import (
 type Config struct {
 	Reactor *reactor.Reactor
 	Channel *bdev.Channel // of the device on which it lies, on that reactor
-	Barrier *Barrier      // makes durable what was written there, and on any other device that a record speaks of
+	Barrier *Barrier      // makes durable what was written there
+	Data    *Barrier      // and what was written on another device, of which placed writes speak; nil if that is the same
 	Extents []Extent
 	Volume  uuid.UUID
 	Lineage Lineage
@@ -86,6 +87,8 @@ type Log struct {
 	waiters waiterList
 	join    Join
 	joined  bool   // in a flush
+	placed  bool   // a record was written that speaks of the data's device, since that was last flushed
+	onData  bool   // that flush is the data's, and the log's own comes after it
 	target  LSN    // which makes this durable
 	end     Offset // and everything before it
 	flushed Offset // everything before it is durable
@@ -149,22 +152,16 @@ func (l *entryList) pop() *Entry {
 	return e
 }
 
-// leastBytes is how large a log in so many extents must be: before the end of each some of it may be skipped.
-func leastBytes(extents int) uint64 { return uint64(extents+4) * batchPagesMax * PageBytes }
-
-// ExtentsMax is in how many extents a log of a size may lie.
-func ExtentsMax(bytes uint64) int { return max(0, int(bytes/(batchPagesMax*PageBytes))-4) }
-
 // New makes a log that is to be recovered, or begun if it never was. It runs on its reactor.
 func New(cfg Config) (*Log, error) {
 	a, err := newArea(cfg.Extents)
 	if err != nil {
 		return nil, err
 	}
-	if least := leastBytes(len(cfg.Extents)); a.bytes < least {
+	if least := uint64(len(cfg.Extents)+4) * batchPagesMax * PageBytes; a.bytes < least {
 		return nil, fmt.Errorf("%w: %d bytes in %d extents, at least %d are needed", ErrLogTooSmall, a.bytes, len(cfg.Extents), least)
 	}
-	l := &Log{cfg: cfg, r: cfg.Reactor, area: a, vec: make([][]byte, 0, batchPagesMax)}
+	l := &Log{cfg: cfg, r: cfg.Reactor, area: a, placed: true, vec: make([][]byte, 0, batchPagesMax)}
 	if l.page = l.r.Memory().Get(PageBytes); l.page == nil {
 		return nil, fmt.Errorf("opening a log: no memory for its header page; give the reactors more")
 	}
@@ -379,6 +376,7 @@ func (l *Log) RequestDone(q *bdev.Request) {
 		e := l.flight.pop()
 		invariant.Check(e.LSN == l.written+1, "wal: records out of order")
 		l.written = e.LSN
+		l.placed = l.placed || e.Kind == KindPlaced
 		l.reserved -= room(int(e.Pages))
 		l.stats.Records++
 		l.stats.PayloadBytes += uint64(e.Pages) * PageBytes

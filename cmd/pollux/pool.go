@@ -36,9 +36,9 @@ func (c *poolListCmd) Run() error {
 		return err
 	}
 	return c.print(pools, func(t *table) {
-		t.columns("NAME", "DEVICE", "SIZE", "FREE", "FILL", "CLUSTER", "VOLUMES", "UUID")
+		t.columns("NAME", "DEVICE", "SIZE", "FREE", "FILL", "CLUSTER", "LOG", "VOLUMES", "UUID")
 		for _, p := range pools {
-			t.row(p.Name, p.Device, size(p.Bytes), size(p.FreeBytes), p.Fill, size(p.ClusterBytes), p.Volumes, p.UUID)
+			t.row(p.Name, p.Device, size(p.Bytes), size(p.FreeBytes), p.Fill, size(p.ClusterBytes), p.LogDevice, p.Volumes, p.UUID)
 		}
 	})
 }
@@ -48,13 +48,14 @@ type poolCreateCmd struct {
 	Name    string    `arg:"" help:"Name of the new pool."`
 	Device  string    `arg:"" help:"Block device that it takes; pollux bdev create makes one."`
 	Cluster byteCount `default:"64K" placeholder:"BYTES" help:"Unit of space, a power of two from 64K to 1M (${default})."`
+	Log     string    `name:"log-device" placeholder:"DEVICE" help:"Block device that the logs of its volumes are on, and nothing else. Without it they are in the pool."`
 	Force   bool      `help:"Even if another pool is there, which is lost."`
 }
 
 // Run makes the pool.
 func (c *poolCreateCmd) Run() error {
 	return create(&c.engineFlags, func(ctx context.Context, engine api.Caller) (string, error) {
-		p, err := api.PoolCreate.Call(ctx, engine, api.PoolCreateParams{Name: c.Name, Device: c.Device, ClusterBytes: uint64(c.Cluster), Force: c.Force})
+		p, err := api.PoolCreate.Call(ctx, engine, api.PoolCreateParams{Name: c.Name, Device: c.Device, ClusterBytes: uint64(c.Cluster), LogDevice: c.Log, Force: c.Force})
 		return p.Name, err
 	})
 }
@@ -86,13 +87,15 @@ func (f *jobFlags) run(begin func(ctx context.Context, engine api.Caller) (api.J
 type poolImportCmd struct {
 	jobFlags
 	Device   string `arg:"" help:"Block device with the pool."`
+	Log      string `name:"log-device" placeholder:"DEVICE" help:"Block device with its logs; every device is looked at without it. With --accept-log-loss: an empty one that takes its place."`
+	LogLoss  bool   `name:"accept-log-loss" help:"Open it though its log device is missing. What that held and no checkpoint has is lost; pollux volume status names it."`
 	TakeOver bool   `name:"take-over" help:"Make another server's pool this one's own. Only if that server is gone for good: two that write destroy it."`
 }
 
 // Run imports.
 func (c *poolImportCmd) Run() error {
 	return c.run(func(ctx context.Context, engine api.Caller) (api.JobStarted, error) {
-		return api.PoolImport.Call(ctx, engine, api.PoolImportParams{Device: c.Device, TakeOver: c.TakeOver})
+		return api.PoolImport.Call(ctx, engine, api.PoolImportParams{Device: c.Device, TakeOver: c.TakeOver, LogDevice: c.Log, AcceptLogLoss: c.LogLoss})
 	})
 }
 

@@ -30,7 +30,7 @@ func TestPoolAndVolumeCommands(t *testing.T) {
 		}
 	}
 	const id = `[0-9a-f-]{36}`
-	looks("pool list", `NAME  DEVICE  SIZE +FREE +FILL +CLUSTER +VOLUMES  UUID\np +disk +256 MiB +2\d\d\.?\d? MiB +normal +64 KiB +0 +`+id+`\n`)
+	looks("pool list", `NAME  DEVICE  SIZE +FREE +FILL +CLUSTER +LOG +VOLUMES  UUID\np +disk +256 MiB +2\d\d\.?\d? MiB +normal +64 KiB +- +0 +`+id+`\n`)
 	looks("volume create p v 64M --log 32M", id+`\n`)
 	sh.fails("volume create p v 32M", "the name is taken")
 	looks("volume list p", `POOL +NAME +SIZE +ALLOCATED +CACHE +READ ONLY +STATE +UUID\np +v +64 MiB +0 B +none +- +ok +`+id+`\n`)

@@ -7,6 +7,7 @@ type PoolCreateParams struct {
 	Name         string `json:"name" rpc:"required" doc:"of the pool"`
 	Device       string `json:"device" rpc:"required" doc:"block device that it takes, and all that was on it"`
 	ClusterBytes uint64 `json:"cluster_bytes,omitempty" default:"65536" doc:"unit of space: a power of two from 65536 to 1048576"`
+	LogDevice    string `json:"log_device,omitempty" doc:"block device that the logs of its volumes are on, and nothing else; without it they are in the pool"`
 	Force        bool   `json:"force,omitempty" default:"false" doc:"even if another pool is there, which is lost"`
 }
 
@@ -24,6 +25,9 @@ type PoolListParams struct {
 type PoolImportParams struct {
 	Device   string `json:"device" rpc:"required" doc:"block device with the pool"`
 	TakeOver bool   `json:"take_over,omitempty" default:"false" doc:"make another server's pool this one's own: only if that server is gone for good"`
+
+	LogDevice     string `json:"log_device,omitempty" doc:"block device with its logs; without it every device is looked at. With accept_log_loss: an empty one that takes its place"`
+	AcceptLogLoss bool   `json:"accept_log_loss,omitempty" default:"false" doc:"open it though its log device is missing: what that held and no checkpoint has is lost, and volume_status names it"`
 }
 
 // PoolRenameParams give a pool another name.
@@ -45,6 +49,9 @@ type Pool struct {
 	FreeClusters  uint64   `json:"free_clusters"`
 	GrowableBytes uint64   `json:"growable_bytes" doc:"what pool_grow would add: the device has grown"`
 	Fill          string   `json:"fill" doc:"normal, high, critical or full"`
+	LogDevice     string   `json:"log_device,omitempty" doc:"with the logs of its volumes; without it they are in the pool"`
+	LogBytes      uint64   `json:"log_device_bytes,omitempty"`
+	LogFreeBytes  uint64   `json:"log_device_free_bytes,omitempty" doc:"that logs of more volumes could have"`
 	Volumes       uint32   `json:"volumes"`
 	Commits       uint64   `json:"commits" doc:"since it was opened"`
 	Problems      []string `json:"problems,omitempty"`

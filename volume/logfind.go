@@ -1,0 +1,103 @@
+package volume
+
+import (
+	"errors"
+
+	"github.com/google/uuid"
+
+	"github.com/pollux-storage/pollux/bdev"
+)
+
+// This file looks at devices that nobody opened: whether there is a pool on them, or the logs of one.
+
+// Examined is what a device begins with.
+type Examined struct {
+	Pool    bool      // slots of a pool, valid or not
+	Logs    bool      // heads of a log device
+	PoolID  uuid.UUID // whose, if one is valid
+	LogID   uuid.UUID // of the log device, zero if the pool has none
+	Problem error     // why nothing valid is there
+}
+
+// Examine looks at the pages where slots and heads are.
+func Examine(g *bdev.Registry, device string) (Examined, error) {
+	return examine(g, device, &control{})
+}
+
+func examine(g *bdev.Registry, device string, c *control) (Examined, error) {
+	var x Examined
+	dev, err := g.Lookup(device)
+	if err != nil {
+		return x, err
+	}
+	if geometry := dev.Geometry(); geometry.Bytes() < min(PoolBytesMin, LogDeviceBytesMin) {
+		return x, nil
+	}
+	h, err := g.Open(device, bdev.OpenOptions{Who: "examine"})
+	if err != nil {
+		return x, err
+	}
+	defer h.Close()
+	r := g.Group().Reactor(0)
+	var channel *bdev.Channel
+	if e := r.Call(func() { channel, err = h.Channel(r) }); e != nil || err != nil {
+		return x, errors.Join(e, err)
+	}
+	defer func() { _ = r.Call(channel.Close) }()
+	d := disk{control: *c, r: r, channel: channel}
+	var page [2][]byte
+	for i, at := range SlotPlace {
+		page[i] = pageMemory(1)
+		if e := d.read(at, page[i]); e != nil {
+			err = errors.Join(err, e)
+			clear(page[i])
+		}
+		switch string(page[i][:len(slotMagic)]) {
+		case slotMagic:
+			x.Pool = true
+		case logMagic:
+			x.Logs = true
+		}
+	}
+	switch {
+	case x.Pool:
+		s, _, e := ReadSlots(page, new([2]Slot))
+		if x.Problem = e; e == nil {
+			x.PoolID, x.LogID = s.Pool, s.LogDevice
+		}
+	case x.Logs:
+		head, e := newestHead(page)
+		if x.Problem = e; e == nil {
+			x.PoolID, x.LogID = head.Pool, head.UUID
+		}
+	default:
+		return x, err
+	}
+	return x, nil
+}
+
+// findLogDevice finds the device with the logs of a pool among those that nobody has, "" if none is it.
+func findLogDevice(g *bdev.Registry, c *control, s *Slot) string {
+	for _, d := range g.Devices() {
+		if _, is := d.Driver().(*Volume); is || d.Claim() != "" {
+			continue
+		}
+		if x, err := examine(g, d.Name(), c); err == nil && x.Logs && x.PoolID == s.Pool && x.LogID == s.LogDevice {
+			return d.Name()
+		}
+	}
+	return ""
+}
+
+// PoolOfLogs finds the device of the pool whose logs are on a device, among those that nobody has: "" if there is none.
+func PoolOfLogs(g *bdev.Registry, logs Examined) string {
+	for _, d := range g.Devices() {
+		if _, is := d.Driver().(*Volume); is || d.Claim() != "" {
+			continue
+		}
+		if x, err := Examine(g, d.Name()); err == nil && x.Pool && x.PoolID == logs.PoolID && x.LogID == logs.LogID {
+			return d.Name()
+		}
+	}
+	return ""
+}
