@@ -1,0 +1,318 @@
+package volume
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/google/uuid"
+
+	"github.com/pollux-storage/pollux/bdev"
+	"github.com/pollux-storage/pollux/bdev/bdevsim"
+	"github.com/pollux-storage/pollux/internal/hist"
+	"github.com/pollux-storage/pollux/reactor"
+	"github.com/pollux-storage/pollux/wal"
+)
+
+// This file is how fast a volume is on devices that are described by a few numbers, in the time of a simulated world: what waits for what
+// decides these figures, and neither the machine nor its other users. They say nothing of the processor time of a request.
+//
+//	go test ./volume -run '^$' -bench Model -benchtime 1x
+
+// model is a device: so many requests are served at once, each takes each + its pages, and is heard of later.
+type model struct {
+	name                     string
+	atOnce                   int
+	read, write, page, flush reactor.Ticks
+	later                    reactor.Ticks
+}
+
+var models = []model{
+	// A virtual disk: one thread of the host serves it. The numbers are those of the folder of 2026-11-22 in bench/results.
+	{"virtio", 1, 12 * reactor.Microsecond, 28 * reactor.Microsecond, 1 * reactor.Microsecond, 60 * reactor.Microsecond, 35 * reactor.Microsecond},
+	// An SSD with power loss protection: flushes cost next to nothing.
+	{"nvme", 16, 70 * reactor.Microsecond, 12 * reactor.Microsecond, 1500, 10 * reactor.Microsecond, 5 * reactor.Microsecond},
+	// An SSD without.
+	{"consumer", 8, 60 * reactor.Microsecond, 16 * reactor.Microsecond, 2 * reactor.Microsecond, 800 * reactor.Microsecond, 5 * reactor.Microsecond},
+}
+
+// modelDisk is such a device in a world.
+type modelDisk struct {
+	model
+	mem      []byte
+	free     []reactor.Ticks // when each server is
+	flushEnd reactor.Ticks   // of the last flush, which those join that come before it begins
+	flushAt  reactor.Ticks
+	busy     reactor.Ticks
+	ops      [bdev.Kinds]uint64
+}
+
+type modelQueue struct {
+	d     *modelDisk
+	r     *reactor.Reactor
+	spare *modelFlight
+}
+
+type modelFlight struct {
+	c     *modelQueue
+	q     *bdev.Request
+	timer reactor.Timer
+	next  *modelFlight
+}
+
+func (d *modelDisk) Open(r *reactor.Reactor) (bdev.Queue, error) { return &modelQueue{d: d, r: r}, nil }
+func (d *modelDisk) Close() error                                { return nil }
+func (d *modelDisk) Describe() any                               { return nil }
+func (c *modelQueue) Close()                                     {}
+
+// serve finds a server and says when it will be done.
+func (d *modelDisk) serve(now, takes reactor.Ticks) (begin, end reactor.Ticks) {
+	best := 0
+	for i, t := range d.free {
+		if t < d.free[best] {
+			best = i
+		}
+	}
+	begin = max(now, d.free[best])
+	d.free[best] = begin + takes
+	d.busy += takes
+	return begin, begin + takes
+}
+
+func (c *modelQueue) Submit(q *bdev.Request) {
+	d, now := c.d, c.r.Now()
+	f := c.spare
+	if f == nil {
+		f = &modelFlight{c: c}
+	} else {
+		c.spare = f.next
+	}
+	f.q = q
+	var end reactor.Ticks
+	pages := reactor.Ticks(q.Blocks)
+	switch q.Kind {
+	case bdev.Read:
+		d.ops[q.Kind]++
+		mem := d.mem[q.LBA*PageBytes:]
+		for _, b := range q.Data {
+			mem = mem[copy(b, mem):]
+		}
+		_, end = d.serve(now, d.read+pages*d.page)
+	case bdev.Write:
+		d.ops[q.Kind]++
+		mem := d.mem[q.LBA*PageBytes:]
+		for _, b := range q.Data {
+			mem = mem[copy(mem, b):]
+		}
+		_, end = d.serve(now, d.write+pages*d.page)
+	case bdev.Flush: // who comes while one is under way joins the next
+		if now >= d.flushAt {
+			d.ops[q.Kind]++
+			d.flushAt, d.flushEnd = d.serve(max(now, d.flushEnd), d.flush)
+		}
+		end = d.flushEnd
+	default:
+		clear(d.mem[q.LBA*PageBytes:][:q.Blocks*PageBytes])
+		_, end = d.serve(now, d.write)
+	}
+	c.r.SetTimer(&f.timer, end+d.later, f)
+}
+
+func (f *modelFlight) Run() {
+	q := f.q
+	f.q, f.next = nil, f.c.spare
+	f.c.spare = f
+	q.Complete(bdev.StatusOK)
+}
+
+// modelClient writes, and flushes after each write if it is told to.
+type modelClient struct {
+	bdev.Request
+	l    *modelLoad
+	buf  []byte
+	from reactor.Ticks
+	wait bool // for its flush
+}
+
+type modelLoad struct {
+	r       *reactor.Reactor
+	c       *bdev.Channel
+	rand    *rand.Rand
+	kind    bdev.Kind
+	span, n uint64
+	next    uint64
+	seq     bool
+	sync    bool
+	stop    bool
+	out     int
+	latency hist.Histogram
+	done    uint64
+}
+
+func (k *modelClient) submit() {
+	l := k.l
+	l.out++
+	k.from = l.r.Now()
+	k.Kind, k.Blocks = l.kind, l.n
+	if l.seq {
+		k.LBA = l.next % (l.span / l.n) * l.n
+		l.next++
+	} else {
+		k.LBA = l.rand.Uint64N(l.span/l.n) * l.n
+	}
+	k.SetData(k.buf)
+	l.c.Submit(&k.Request)
+}
+
+func (k *modelClient) RequestDone(q *bdev.Request) {
+	l := k.l
+	l.out--
+	if q.Status != bdev.StatusOK {
+		panic(q.Status.String())
+	}
+	if !k.wait {
+		l.done++
+		l.latency.Record(uint64(l.r.Now() - k.from))
+		if l.sync {
+			k.wait = true
+			l.out++
+			k.Kind, k.LBA, k.Blocks, k.Data = bdev.Flush, 0, 0, nil
+			l.c.Submit(&k.Request)
+			return
+		}
+	}
+	k.wait = false
+	if !l.stop {
+		k.submit()
+	}
+}
+
+// BenchmarkModel is IOPS and latency of a volume, and of the device under it, on devices as the models say. A second passes before it counts.
+func BenchmarkModel(b *testing.B) {
+	type loadCase struct {
+		target string
+		kind   bdev.Kind
+		blocks uint64
+		depth  int
+		sync   bool
+		seq    bool
+		tight  bool // the pool has little room beside the volume
+	}
+	var cases []loadCase
+	for _, depth := range []int{1, 8, 32, 128} {
+		for _, sync := range []bool{true, false} {
+			for _, target := range []string{"raw", "none", "volatile"} {
+				if target == "none" && !sync {
+					continue
+				}
+				cases = append(cases, loadCase{target: target, kind: bdev.Write, blocks: 1, depth: depth, sync: sync})
+			}
+		}
+	}
+	for _, target := range []string{"raw", "volatile"} {
+		cases = append(cases, loadCase{target: target, kind: bdev.Write, blocks: 32, depth: 8, seq: true})
+	}
+	cases = append(cases, loadCase{target: "none", kind: bdev.Write, blocks: 1, depth: 32, sync: true, tight: true})
+	for _, m := range models {
+		for _, c := range cases {
+			name := fmt.Sprintf("%s/write%dk/qd%d/%s/%s", m.name, c.blocks*4, c.depth, map[bool]string{true: "synced", false: "plain"}[c.sync], c.target)
+			bytes := uint64(4 << 30)
+			if c.tight {
+				name, bytes = name+"/tight", 1<<30
+			}
+			b.Run(name, func(b *testing.B) {
+				w := bdevsim.NewWorld(b, 1, 1)
+				w.Rounds = 1 << 40
+				const span = 640 << 20
+				d := &modelDisk{model: m, mem: pageMemory(int(bytes / PageBytes)), free: make([]reactor.Ticks, m.atOnce)}
+				dev, err := w.Registry.Register(bdev.Config{
+					Name: "Disk0", Product: "model", UUID: uuid.New(), Driver: d,
+					Geometry: bdev.Geometry{
+						BlockSize: PageBytes, Blocks: bytes / PageBytes, Volatile: true, UnmapZeroes: true,
+						Native: bdev.SetOf(bdev.Read, bdev.Write, bdev.Flush, bdev.Unmap, bdev.WriteZeroes),
+					},
+				})
+				if err != nil {
+					b.Fatal(err)
+				}
+				var v *Volume
+				if c.target != "raw" {
+					p, err := CreatePool(w.Registry, "Disk0", PoolConfig{
+						Name: "p", Server: houseServer, Await: func(until func() bool) { w.Run("control work", until) },
+					})
+					if err != nil {
+						b.Fatal(err)
+					}
+					cfg := VolumeConfig{Name: "v", Bytes: span}
+					if c.target == "volatile" {
+						cfg.Cache = CacheVolatile
+					}
+					if v, err = p.CreateVolume(cfg); err != nil {
+						b.Fatal(err)
+					}
+					dev = v.Device()
+				}
+				h, err := w.Registry.Open(dev.Name(), bdev.OpenOptions{Who: "benchmark"})
+				if err != nil {
+					b.Fatal(err)
+				}
+				l := &modelLoad{rand: rand.New(rand.NewPCG(1, 2)), kind: bdev.Write, span: span / PageBytes}
+				var all []*modelClient
+				begin := func(depth int, blocks uint64, sync, seq bool) {
+					l.n, l.sync, l.seq, l.next, l.stop, l.done = blocks, sync, seq, 0, false, 0
+					l.latency = hist.Histogram{}
+					all = nil
+					w.On(0, func(r *reactor.Reactor) {
+						for range depth {
+							k := &modelClient{l: l, buf: pageMemory(int(blocks))}
+							k.Done = k
+							all = append(all, k)
+							k.submit()
+						}
+					})
+				}
+				end := func() {
+					l.stop = true
+					w.Run("the load is over", func() bool { return l.out == 0 })
+				}
+				w.On(0, func(r *reactor.Reactor) {
+					l.r = r
+					l.c, err = h.Channel(r)
+				})
+				if err != nil {
+					b.Fatal(err)
+				}
+				begin(8, 256, false, true) // all is mapped
+				w.Run("all is mapped", func() bool { return l.done >= l.span/256 })
+				end()
+				begin(c.depth, c.blocks, c.sync, c.seq)
+				w.RunFor(reactor.Second)
+				l.done, l.latency = 0, hist.Histogram{}
+				busy := d.busy
+				before := d.ops
+				var was, is wal.Stats
+				var checkpoints uint64
+				if v != nil {
+					was, checkpoints = v.log.Stats(), v.counters.Checkpoints
+				}
+				long := 2 * reactor.Second
+				w.RunFor(long)
+				seconds := float64(long) / float64(reactor.Second)
+				b.ReportMetric(float64(l.done)/seconds, "IOPS")
+				b.ReportMetric(float64(l.latency.Quantile(0.5))/1e3, "p50-µs")
+				b.ReportMetric(float64(l.latency.Quantile(0.99))/1e3, "p99-µs")
+				b.ReportMetric(float64(d.busy-busy)/float64(long)/float64(m.atOnce), "busy")
+				b.ReportMetric(float64(d.ops[bdev.Write]-before[bdev.Write])/float64(l.done), "writes/IO")
+				b.ReportMetric(float64(d.ops[bdev.Read]-before[bdev.Read])/float64(l.done), "reads/IO")
+				b.ReportMetric(float64(d.ops[bdev.Flush]-before[bdev.Flush])/float64(l.done), "flushes/IO")
+				if v != nil {
+					is = v.log.Stats()
+					b.ReportMetric(float64(is.Batches-was.Batches)/float64(l.done), "batches/IO")
+					b.ReportMetric(float64(v.counters.Checkpoints-checkpoints)/seconds, "checkpoints/s")
+				}
+				b.ReportMetric(0, "ns/op")
+				end()
+			})
+		}
+	}
+}
