@@ -263,7 +263,7 @@ func (v *Volume) begin(o *op, q *bdev.Request, x *crossing, t *mapTree) {
 		o.fail(s)
 	case q.Kind == bdev.Flush:
 		if t == v.tree {
-			_, o.last, _ = v.log.Marks()
+			o.last = v.acked // what is written and not acknowledged has a wait of its own, if it needs one
 		}
 	default:
 		v.admit(o)
@@ -343,6 +343,7 @@ func (o *op) Run() {
 func (v *Volume) finish(o *op) {
 	q, x, s := o.q, o.x, o.status
 	v.served(o)
+	v.acked = max(v.acked, o.last)
 	o.q, o.x = nil, nil
 	o.next = v.ops
 	v.ops = o

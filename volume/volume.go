@@ -62,6 +62,7 @@ type Volume struct {
 	pages *devicePager
 	grace grace
 
+	acked          wal.LSN // the highest of requests that have ended: a flush makes durable what is not above it
 	ops            *op
 	opsOut         int
 	waiting        requestRing // requests that wait for an op
