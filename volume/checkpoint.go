@@ -216,6 +216,7 @@ func (c *checkpoint) committed(s bdev.Status) {
 	c.tell(bdev.StatusOK)
 	v.settlePages()
 	c.step = checkpointNone
+	v.stalled = false
 	v.roomFreed()
 	v.flusher.checkpointed()
 }

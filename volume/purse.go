@@ -229,8 +229,8 @@ func (v *Volume) answered() {
 	if full && (v.dirty.used.clusters > 0 || v.log.Tail() != v.log.Head()) && v.flusher.state != flushEnded {
 		full = false
 		if !v.stalled {
-			v.stalled = true
-			v.force((*stall)(v))
+			v.stalled, v.flusher.force = true, true
+			v.hurry()
 		}
 	}
 	// Others have such places as well. They go home by themselves in a while.
@@ -253,7 +253,9 @@ func (v *Volume) answered() {
 // fullTimeout is how long a change waits for others to give back what they do not need, before the pool is full.
 const fullTimeout = 3 * flushPeriod
 
-// stall ends when everything is home, or when others have had their time.
+// stall ends with the next checkpoint, which gives back what was reserved for clusters that are home, or when others have had their time. If that
+// was not enough, whoever asks finds the pool full, and stalls again. (Until everything is home it would not end as long as others write: passes
+// become smaller and smaller, and each has its checkpoint.)
 type stall Volume
 
 // Run lets those at the door ask again.
