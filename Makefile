@@ -4,6 +4,7 @@ GO     ?= go
 STATICCHECK = $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 ONCE   ?=
 FUZZTIME ?= 20s
+HOURS  ?= 1
 
 .DEFAULT_GOAL := help
 .PHONY: help build run test check bench bench-volume fuzz golden clean
@@ -39,6 +40,9 @@ bench-volume: build ## measure volumes alone, beside the raw disk, in under six 
 
 fuzz: ## fuzz every codec for FUZZTIME each
 	@scripts/fuzz $(FUZZTIME)
+
+sim: ## simulate log, pool and volume with new seeds for HOURS, and stop at the first failure (for the night)
+	@scripts/sim $(HOURS)
 
 # Of the packages that record what the program prints. Those with bytes of the standards, written by hand, have no such flag.
 golden: ## record the golden files anew; read the diff before you commit it
