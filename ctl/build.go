@@ -27,6 +27,8 @@ type EngineConfig struct {
 	Reactors    reactor.Config
 	MemoryLimit int64     // of the Go heap, in bytes; 0 is 256 MiB
 	Server      uuid.UUID // of this server, in its pools: ServerID; without one there are none
+
+	MapCacheBytes uint64 // for pages of volumes' maps, on each reactor; 0 is volume.DefaultCacheBytes
 }
 
 // Engine is everything that serves volumes in one process.
@@ -83,7 +85,7 @@ func NewEngine(cfg EngineConfig, log *Log) (*Engine, error) {
 	e.kept.addParts(e.Frame)
 	e.Initiator = initiator.New(e.Bdevs, log.For("initiator"))
 	e.registerFramework()
-	e.registerPools(log.For("volume"), cfg.Server)
+	e.registerPools(log.For("volume"), cfg.Server, cfg.MapCacheBytes)
 	e.registerVolumes()
 	e.registerLvols()
 	e.registerCrypto()

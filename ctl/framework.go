@@ -117,6 +117,6 @@ func (e *Engine) info() api.EngineInfo {
 	for _, r := range e.Reactors.Reactors() {
 		i.Cores = append(i.Cores, uint32(max(0, r.Core())))
 	}
-	i.Memory = e.memory()
+	i.Memory, i.MapCache = e.memory(), e.mapCache()
 	return i
 }

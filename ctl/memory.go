@@ -8,7 +8,8 @@ import (
 	"github.com/pollux-storage/pollux/reactor"
 )
 
-// This file tells what memory the engine has: the reactors' buffers, by engine_info and once in the log, and by engine_get_heap the Go heap.
+// This file tells what memory the engine has: the reactors' buffers, by engine_info and once in the log, there also the pages of maps, and by
+// engine_get_heap the Go heap.
 
 func (e *Engine) memory() (out []api.EngineMemory) {
 	_ = e.Reactors.Each(func(r *reactor.Reactor) {
@@ -25,6 +26,21 @@ func (e *Engine) memory() (out []api.EngineMemory) {
 		}
 		out = append(out, m)
 	})
+	return out
+}
+
+// mapCache tells of the pages of maps.
+func (e *Engine) mapCache() (out []api.EngineMapCache) {
+	all, err := e.pools.cache.Info(e.Reactors)
+	if err != nil {
+		return nil // the reactors are gone
+	}
+	for _, i := range all {
+		out = append(out, api.EngineMapCache{
+			Reactor: reactorName(i.Reactor), LimitBytes: i.Bytes, InUseBytes: i.BytesUsed, DirtyBytes: i.BytesDirty,
+			GuaranteedBytes: i.BytesGuaranteed, LentBytes: i.BytesLent, Hits: i.Hits, Misses: i.Misses, Evictions: i.Evictions,
+		})
+	}
 	return out
 }
 

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/pollux-storage/pollux/ctl/api"
+	"github.com/pollux-storage/pollux/volume"
 )
 
 func TestTheLogTellsOfMemory(t *testing.T) {
@@ -50,8 +51,27 @@ func TestEngineInfoTellsOfMemory(t *testing.T) {
 	if (m.HugeBytes == m.ReadyBytes) != (m.WhyNotHuge == "") || m.Registered != (m.WhyUnregistered == "") {
 		t.Errorf("what is there and why it is not do not agree: %+v", m)
 	}
+	if len(i.MapCache) != 0 {
+		t.Errorf("pages of maps without a volume: %+v", i.MapCache)
+	}
 	first := goHeap()
 	if second := goHeap(); first.Bytes == 0 || second.AllocatedObjects < first.AllocatedObjects {
 		t.Errorf("%+v, then %+v", first, second)
+	}
+}
+
+func TestEngineInfoTellsOfTheMapCache(t *testing.T) {
+	e := startServer(t, testServer, newDisk(t, 1<<30))
+	if _, err := api.PoolCreate.Call(t.Context(), e.Methods, api.PoolCreateParams{Name: "p", Device: "disk"}); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"a", "b"} {
+		if _, err := api.VolumeCreate.Call(t.Context(), e.Methods, api.VolumeCreateParams{Pool: "p", Name: name, Bytes: 1 << 30}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	i := e.info().MapCache
+	if len(i) != 1 || i[0].Reactor != "reactor_0" || i[0].LimitBytes != volume.DefaultCacheBytes || i[0].GuaranteedBytes == 0 || i[0].LentBytes < i[0].GuaranteedBytes {
+		t.Errorf("%+v", i)
 	}
 }

@@ -25,6 +25,7 @@ type pools struct {
 	log    *slog.Logger
 	server uuid.UUID
 	boot   uuid.UUID
+	cache  *volume.MapCache // of all of them
 
 	opening sync.Mutex // held while one is made or opened, so that no name comes twice
 	mu      sync.Mutex
@@ -45,9 +46,10 @@ type openPool struct {
 func (p *openPool) standsOn(device string) bool { return p.device == device || p.logs == device }
 
 // registerPools registers the methods of this file.
-func (e *Engine) registerPools(log *slog.Logger, server uuid.UUID) {
+func (e *Engine) registerPools(log *slog.Logger, server uuid.UUID, mapCacheBytes uint64) {
 	ps := &e.pools
 	ps.e, ps.log, ps.server, ps.boot = e, log, server, bootID()
+	ps.cache = volume.NewMapCache(mapCacheBytes)
 	e.Bdevs.Watch(func(ev bdev.Event) {
 		switch ev.Kind {
 		case bdev.Registered:
@@ -203,7 +205,7 @@ func (ps *pools) config() (volume.PoolConfig, error) {
 	if ps.server == uuid.Nil {
 		return volume.PoolConfig{}, api.Errno(22, "this server has no id, which its pools need: /etc/machine-id has none; give serve a --state directory")
 	}
-	return volume.PoolConfig{Server: ps.server, Boot: ps.boot}, nil
+	return volume.PoolConfig{Server: ps.server, Boot: ps.boot, Cache: ps.cache}, nil
 }
 
 // create makes a pool, or gives the one that was asked for before.

@@ -76,6 +76,7 @@ type flusher struct {
 	items  []homeItem
 	next   int // the next item that no homing has
 	active int // homings under way
+	width  int // of this round: so many at once
 	failed bdev.Status
 	ending bool // nothing more is begun; what is under way ends by itself
 
@@ -87,7 +88,7 @@ type flusher struct {
 func (f *flusher) make(v *Volume) {
 	f.v = v
 	f.items = make([]homeItem, 0, itemsMax)
-	f.homings = make([]homing, max(1, min(homingsMax, v.tree.c.max/2/changePages)))
+	f.homings = make([]homing, homingsMax)
 	for i := range f.homings {
 		h := &f.homings[i]
 		h.f, h.next = f, f.spare
@@ -227,18 +228,26 @@ func (f *flusher) WindowRead(rd *wal.Reader, s bdev.Status) {
 }
 
 // round takes the window's next records apart, as many as there is room for, and brings them home. What they change in the map has
-// room in its cache; if there is none, a checkpoint makes some. So a checkpoint always stands between two records.
+// room in its cache, lent until the checkpoint; if none is to be had, a checkpoint of this volume makes some, and the floor is room for one
+// record. So nobody waits for another volume, and a checkpoint always stands between two records.
 func (f *flusher) round() {
 	records := f.rd.Records()
 	f.items, f.next = f.items[:0], 0
-	room := f.v.tree.roomLeft() - len(f.homings)*changePages
+	tree := f.v.tree
+	room := tree.roomLeft()
+	room += tree.widen(homingsMax*changePages + tree.recordPages() - room)
+	f.width = max(1, min(homingsMax, (room-tree.recordPages())/changePages))
+	room -= f.width * changePages
 	first := f.record
 	for f.record < len(records) {
 		r := &records[f.record]
 		if r.Kind.Event() {
 			break
 		}
-		if room -= f.v.tree.pagesAbove(r.Block>>f.v.shape.shift, (r.Block+r.Blocks-1)>>f.v.shape.shift); room < 0 || !f.take(r) {
+		if room -= tree.pagesToDirty(r.Block>>f.v.shape.shift, (r.Block+r.Blocks-1)>>f.v.shape.shift); room < 0 {
+			room += tree.widen(-room)
+		}
+		if room < 0 || !f.take(r) {
 			break
 		}
 		f.passed = f.passed.plus(f.v.dirtyRoomOf(r.Kind, r.Block, r.Blocks))
@@ -296,7 +305,7 @@ func (f *flusher) take(r *wal.Record) bool {
 // goOn starts homings, as many as may be under way, and ends the round with the last.
 func (f *flusher) goOn() {
 	v := f.v
-	for f.failed == bdev.StatusOK && f.next < len(f.items) && f.spare != nil {
+	for f.failed == bdev.StatusOK && f.next < len(f.items) && f.active < f.width {
 		first := f.next
 		for f.next < len(f.items) && f.items[f.next].cluster == f.items[first].cluster {
 			f.next++

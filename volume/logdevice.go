@@ -200,10 +200,16 @@ type logRoot struct {
 
 // takeLog takes room for a log, and gives the number of its extents. It runs on the pool's reactor.
 func (p *Pool) takeLog(dst []Extent, bytes uint64) (int, bool) {
-	if p.logs != nil {
-		return p.logs.space.take(dst, (bytes+PageBytes-1)/PageBytes, p.commits)
+	unit := uint64(logUnit * PageBytes)
+	if p.logs == nil {
+		unit = p.shape.ClusterBytes()
 	}
-	return p.alloc.TakeRuns(dst, (bytes+p.shape.ClusterBytes()-1)/p.shape.ClusterBytes())
+	units := (bytes + unit - 1) / unit
+	dst = dst[:min(len(dst), wal.ExtentsMax(units*unit))]
+	if p.logs != nil {
+		return p.logs.space.take(dst, units*logUnit, p.commits)
+	}
+	return p.alloc.TakeRuns(dst, units)
 }
 
 // returnLog gives room back that no commit ever had.

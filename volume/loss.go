@@ -40,12 +40,12 @@ func (l Loss) String() string {
 }
 
 // unmarked says that the last checkpoint does not say yet that the volume was closed in order.
-func (v *Volume) unmarked() bool { return v.closed && !v.page.Flags.Has(VolumeClean) }
+func (v *Volume) unmarked() bool { return v.parting && !v.page.Flags.Has(VolumeClean) }
 
 // markClean lets a checkpoint say so: it is closed, and everything is home.
 func (v *Volume) markClean(p *VolumePage) {
 	p.Flags &^= VolumeClean
-	if appended, _, _ := v.log.Marks(); v.closed && p.Checkpoint == appended {
+	if appended, _, _ := v.log.Marks(); v.parting && p.Checkpoint == appended {
 		p.Flags |= VolumeClean
 	}
 }

@@ -67,6 +67,10 @@ type mapTree struct {
 	committed mapRoot // what the last commit wrote
 	sharing   mapSharing
 	waiting   int // finds under way
+	held      int // frames that are dirty, frozen or sealed
+	promised  int // those that its changes under way may make dirty
+	budget    int // of both; it is lent by the cache
+	floor     int // the budget never falls below it
 	dirty     [mapLevels + 1]frameList
 	dirtyN    int
 	mapCommit
@@ -127,14 +131,52 @@ func (t *mapTree) find(cluster uint64, w *mapWaiter) (e Entry, s bdev.Status, no
 // the time that the leaf comes, their copies.
 const changePages = 2 * (mapLevels + 1)
 
-// roomLeft is how many pages more may become dirty.
-func (t *mapTree) roomLeft() int { return t.c.max - t.c.dirty - t.c.promised }
+// roomLeft is how many pages more may become dirty without asking for more.
+func (t *mapTree) roomLeft() int { return t.budget - t.held - t.promised }
 
-// pagesAbove is how many pages the changes of a run of clusters make dirty at most: their leaves, and those above.
-func (t *mapTree) pagesAbove(first, last uint64) int {
-	n := 0
+// widen lets up to n pages more become dirty, as many as the cache has to lend, and tells how many. They are given back by the end of the
+// next commit.
+func (t *mapTree) widen(n int) int {
+	n = max(0, min(n, t.c.max-t.c.lent))
+	t.budget += n
+	t.c.lent += n
+	return n
+}
+
+// yield gives back what was lent beyond the floor, and is not in use.
+func (t *mapTree) yield() {
+	over := t.budget - max(t.floor, t.held+t.promised)
+	t.budget -= over
+	t.c.lent -= over
+	t.c.madeRoom()
+}
+
+// guarantee makes n the floor, for which the cache has room.
+func (t *mapTree) guarantee(n int) {
+	t.c.floors += n - t.floor
+	t.floor = n
+	t.widen(n - t.budget)
+	invariant.Check(t.budget >= n || n == 0, "volume: a page cache without room for the floor of a map")
+}
+
+// recordClusters is how many clusters a record touches at most: of trims and zeroes, a part of one at each end.
+const recordClusters = trimClustersMax + 2
+
+// recordPages is how many pages one record makes dirty at most, however high the map becomes.
+func (t *mapTree) recordPages() int { return (recordClusters-1)/t.shape.entries + 2 + 2*mapLevels }
+
+// floorPages is the floor that a volume needs: for one record, and two homings that wait.
+func (t *mapTree) floorPages() int { return t.recordPages() + 2*changePages }
+
+// pagesToDirty is how many pages the changes of a run of clusters make dirty at most: their leaves, and those above, but for pages that are
+// dirty already. No commit is under way.
+func (t *mapTree) pagesToDirty(first, last uint64) int {
 	a, _ := t.shape.Leaf(first)
 	b, _ := t.shape.Leaf(last)
+	if a == b {
+		return t.pathToDirty(a)
+	}
+	n := 0
 	for range int(t.root.levels) + 1 {
 		n += int(b-a) + 1
 		a, b = a/RefsMax, b/RefsMax
@@ -142,14 +184,35 @@ func (t *mapTree) pagesAbove(first, last uint64) int {
 	return n
 }
 
+// pathToDirty is how many pages from the root to a leaf are not dirty. Below one that is not, none is.
+func (t *mapTree) pathToDirty(leaf uint64) int {
+	var at pageNumbers
+	at.of(leaf)
+	ref := t.root.ref
+	for l := int(t.root.levels); l >= 0; l-- {
+		f, ok := ref.frame()
+		if !ok {
+			return l + 1
+		}
+		if l > 0 {
+			ref = RefAt(t.c.page(f), int(at[l-1]%RefsMax))
+		}
+	}
+	return 0
+}
+
 // room reports whether a change may begin. If not, a commit has to end first: one of this map if it has dirty pages; else pageCache.await
 // tells when another's has.
-func (t *mapTree) room() bool { return t.roomLeft() >= changePages }
+func (t *mapTree) room() bool {
+	left := t.roomLeft()
+	return left >= changePages || left+t.widen(changePages-left) >= changePages
+}
 
 // change is find for an entry that is to be changed: the entry may be written to as long as it is lent. There is room.
 func (t *mapTree) change(cluster uint64, w *mapWaiter) (e Entry, s bdev.Status, now bool) {
 	invariant.Check(!t.readOnly && t.room(), "volume: a change of a map that takes none, or without room for it")
 	t.c.promised += changePages
+	t.promised += changePages
 	return t.begin(cluster, w, true)
 }
 
@@ -168,6 +231,7 @@ func (w *mapWaiter) ended() {
 	w.tree.waiting--
 	if w.changes {
 		w.tree.c.promised -= changePages
+		w.tree.promised -= changePages
 	}
 }
 
@@ -295,7 +359,7 @@ func (t *mapTree) own(ref Ref, f int32, level uint8, index uint64) int32 {
 		t.c.keep(f)
 		t.c.unhash(f)
 		fr.was, fr.wasStamp, fr.state, fr.copied = ref, fr.stamp, frameDirty, noFrame
-		t.c.dirty++
+		t.hold()
 		t.addDirty(f)
 		return f
 	}
@@ -310,9 +374,20 @@ func (t *mapTree) own(ref Ref, f int32, level uint8, index uint64) int32 {
 func (t *mapTree) newDirty(level uint8, index uint64) int32 {
 	f := t.c.take()
 	t.c.frames[f] = frame{source: t.source, volume: t.volume, level: level, index: index, state: frameDirty, copied: noFrame}
-	t.c.dirty++
+	t.hold()
 	t.addDirty(f)
 	return f
+}
+
+// hold counts a frame that is clean no more, letGo one that is clean or free again.
+func (t *mapTree) hold() {
+	t.c.dirty++
+	t.held++
+}
+
+func (t *mapTree) letGo() {
+	t.c.dirty--
+	t.held--
 }
 
 func (t *mapTree) addDirty(f int32) {
@@ -322,7 +397,11 @@ func (t *mapTree) addDirty(f int32) {
 
 // canGrow reports whether there is room to make the map so many levels high.
 func (t *mapTree) canGrow(levels uint8) bool {
-	return levels <= t.root.levels || t.c.dirty+t.c.promised+int(levels-t.root.levels) <= t.c.max
+	if levels <= t.root.levels {
+		return true
+	}
+	n, left := int(levels-t.root.levels), t.roomLeft()
+	return left >= n || left+t.widen(n-left) >= n
 }
 
 // grow makes the map higher, for a volume that has grown. There is room.
@@ -347,10 +426,11 @@ func (t *mapTree) close() {
 		for f := t.dirty[l].first; f != noFrame; f = t.dirty[l].first {
 			t.dirty[l].remove(t.c.frames, f)
 			t.c.release(f)
-			t.c.dirty--
+			t.letGo()
 		}
 	}
 	t.dirtyN = 0
 	t.root = t.committed
-	t.c.madeRoom()
+	t.guarantee(0)
+	t.yield()
 }

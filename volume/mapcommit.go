@@ -170,11 +170,11 @@ func (t *mapTree) commitDone() {
 				n.was, n.wasStamp = fr.ref, fr.stamp
 			}
 			fr.state, fr.copied, fr.was = frameClean, noFrame, Ref{}
-			t.c.dirty--
+			t.letGo()
 			t.c.offer(f, false)
 		}
 	}
-	t.c.madeRoom()
+	t.yield()
 }
 
 // commitFailed takes a commit back that was not written, or not wholly. What it wrote is not referred to.
@@ -194,7 +194,7 @@ func (t *mapTree) commitFailed() {
 		}
 	}
 	t.frozenN = 0
-	t.c.madeRoom()
+	t.yield()
 }
 
 func (t *mapTree) unfreeze(f int32) {
@@ -203,7 +203,7 @@ func (t *mapTree) unfreeze(f int32) {
 		n := &t.c.frames[fr.copied]
 		n.was, n.wasStamp = fr.was, fr.wasStamp
 		t.c.release(f)
-		t.c.dirty--
+		t.letGo()
 		return
 	}
 	if fr.state == frameSealed {

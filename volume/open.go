@@ -127,7 +127,7 @@ func (p *Pool) makeRoom(v *Volume, logBytes uint64) error {
 			err = fmt.Errorf("%w: it has %d volumes", ErrNoSpace, VolumesMax)
 			return
 		case !ok2:
-			err = fmt.Errorf("%w: its log needs %d bytes", ErrNoSpace, logBytes)
+			err = fmt.Errorf("%w: its log needs %d bytes, and in few pieces", ErrNoSpace, logBytes)
 			return
 		}
 		if p.alloc.GrantPages(place[:], Ordinary) == 0 {
@@ -264,21 +264,14 @@ func (v *Volume) prepare(marks map[uint64]mark) error {
 // make makes the structures of a size.
 func (v *Volume) make() error {
 	p := v.pool
-	cacheBytes := p.cfg.CacheBytes
-	if cacheBytes == 0 {
-		cacheBytes = DefaultCacheBytes
-	}
-	memory, err := mapMemory(int(cacheBytes / PageBytes))
+	cache, err := p.mapCache(v.r)
 	if err != nil {
 		return err
 	}
-	v.cacheMemory = memory
-	frames := len(memory) / PageBytes
-	readsMax := min(64, frames/8)
-	cache := newPageCache(pageCacheConfig{memory: memory, readsMax: readsMax, dirtyMax: frames/2 - readsMax})
-	v.pages = newDevicePager(cache, v.data)
-	source := cache.addSource(v.pages, p.id, p.pages)
-	v.tree = newMapTree(cache, mapOwner{source: source, volume: v.page.Number, sharedTo: StampLSN(v.page.BranchedAt), shape: v.shape}, mapRoot{v.page.Map, uint8(v.page.Levels)}, false)
+	v.tree = newMapTree(cache.c, mapOwner{source: cache.source, volume: v.page.Number, sharedTo: StampLSN(v.page.BranchedAt), shape: v.shape}, mapRoot{v.page.Map, uint8(v.page.Levels)}, false)
+	if err := p.cfg.Cache.admit(v.tree, v.r); err != nil {
+		return err
+	}
 	logPages := 0
 	for _, e := range v.page.Log {
 		logPages += int(e.Pages)

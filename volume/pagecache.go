@@ -3,6 +3,7 @@ package volume
 import (
 	"math/bits"
 	"math/rand/v2"
+	"unsafe"
 
 	"github.com/google/uuid"
 
@@ -27,7 +28,8 @@ import (
 // were looked at last, the longest listed first.
 //
 // Frames hold indices instead of pointers, so that the collector has nothing to look at. The sizes at open say that a frame can always be
-// had: dirtyMax, readsMax and two stand for all that cannot be taken, and there are as many frames or more.
+// had: dirtyMax, readsMax and two stand for all that cannot be taken, and there are as many frames or more. What may be dirty is divided
+// among the maps (mapcache.go): lent is the sum of what they may have dirty, and no map has more than was lent to it.
 
 // noFrame is no frame.
 const noFrame = int32(-1)
@@ -139,7 +141,8 @@ type pageCacheConfig struct {
 
 // pageCache belongs to one reactor.
 type pageCache struct {
-	memory   []byte
+	memory   []byte   // of the first frames
+	chunks   [][]byte // of those after them
 	frames   []frame
 	heads    []int32 // table by place
 	odd      uint64  // its multiplier
@@ -148,6 +151,8 @@ type pageCache struct {
 	dirty    int         // frames that are dirty, frozen or sealed
 	promised int         // those that changes under way may make dirty
 	max      int         // of both
+	floors   int         // that maps may have dirty whatever others do
+	lent     int         // floors, and what is lent beyond them; not above max
 	crowd    roomWaiters // who waits for room
 	sources  []pageSource
 	pageReads
@@ -177,8 +182,41 @@ func newPageCache(cfg pageCacheConfig) *pageCache {
 	return c
 }
 
-// addSource makes the pages of a pool known.
+// cacheChunkPages is by how many pages a cache grows.
+const cacheChunkPages = 1024
+
+// grow gives the cache a chunk of memory more, all of which may be dirty.
+func (c *pageCache) grow(chunk []byte) {
+	invariant.Check(len(chunk) == cacheChunkPages*PageBytes, "volume: a page cache grows by chunks")
+	first := len(c.frames)
+	c.frames = append(c.frames, make([]frame, cacheChunkPages)...)
+	c.chunks = append(c.chunks, chunk)
+	for f := len(c.frames) - 1; f >= first; f-- {
+		c.frames[f].chain, c.free = c.free, int32(f)
+	}
+	c.max += cacheChunkPages
+}
+
+// describe tells how the cache is.
+func (c *pageCache) describe(i *MapCacheInfo) {
+	free := 0
+	for f := c.free; f != noFrame; f = c.frames[f].chain {
+		free++
+	}
+	i.Bytes, i.BytesUsed = uint64(len(c.frames))*PageBytes, uint64(len(c.frames)-free)*PageBytes
+	i.BytesDirty, i.BytesGuaranteed, i.BytesLent = uint64(c.dirty)*PageBytes, uint64(c.floors)*PageBytes, uint64(c.lent)*PageBytes
+	i.BytesForPages = uint64(len(c.frames))*uint64(unsafe.Sizeof(frame{})) + uint64(len(c.heads))*uint64(unsafe.Sizeof(c.free))
+	i.Hits, i.Misses, i.Evictions = c.stats.hits, c.stats.misses, c.stats.evictions
+}
+
+// addSource makes the pages of a pool known. It gets the number of one that was dropped, of which nothing is left, or a new one.
 func (c *pageCache) addSource(p pager, pool uuid.UUID, pages uint64) (source int16) {
+	for i := range c.sources {
+		if c.sources[i].pager == nil {
+			c.sources[i] = pageSource{p, pool, pages}
+			return int16(i)
+		}
+	}
 	c.sources = append(c.sources, pageSource{p, pool, pages})
 	return int16(len(c.sources) - 1)
 }
@@ -186,7 +224,7 @@ func (c *pageCache) addSource(p pager, pool uuid.UUID, pages uint64) (source int
 // growSource notes that a pool's device has more pages than before.
 func (c *pageCache) growSource(source int16, pages uint64) { c.sources[source].pages = pages }
 
-// dropSource forgets all pages of a pool, none of which is dirty or being read. Its number is not used again.
+// dropSource forgets all pages of a pool, none of which is dirty or being read.
 func (c *pageCache) dropSource(source int16) {
 	for f := range c.frames {
 		fr := &c.frames[f]
@@ -203,8 +241,13 @@ func (c *pageCache) dropSource(source int16) {
 
 // page is a frame's memory.
 func (c *pageCache) page(f int32) []byte {
-	at := int(f) * PageBytes
-	return c.memory[at : at+PageBytes : at+PageBytes]
+	at, memory := int(f)*PageBytes, c.memory
+	if at >= len(memory) {
+		at -= len(memory)
+		memory = c.chunks[at/(cacheChunkPages*PageBytes)]
+		at %= cacheChunkPages * PageBytes
+	}
+	return memory[at : at+PageBytes : at+PageBytes]
 }
 
 // chainOf is the table's chain for a place: multiplication by a random odd number, of which the highest bits are the best.

@@ -1,6 +1,7 @@
 package volume
 
 import (
+	"fmt"
 	"math"
 
 	"github.com/pollux-storage/pollux/wal"
@@ -14,6 +15,9 @@ import (
 //	of a record that a header knew as durable         is damaged: reading it says so (V-32); the log goes on
 //	that a later record has, one before the end too   counts for nothing
 //	else                                              ends the log before its record
+//
+// A block that cannot be read decides nothing: where it could be the end, the log stays as it is, the volume is read only, and the next
+// opening decides.
 //
 // The end takes later records away, which may let another block count again: it is looked for until it stays.
 
@@ -30,6 +34,7 @@ type missingBlock struct {
 	lsn   wal.LSN
 	block uint64
 	after wal.LSN // the first later record that has it, 0 if there is none
+	err   error   // it could not be read
 }
 
 // placedCheck is what one reading of a log gathers.
@@ -61,9 +66,19 @@ func (k *placedCheck) decide() {
 	for again := true; again; {
 		again = false
 		for _, m := range k.missing {
-			if m.lsn > k.durable && m.lsn < k.cut && (m.after == 0 || m.after >= k.cut) {
+			if m.err == nil && m.lsn > k.durable && m.lsn < k.cut && (m.after == 0 || m.after >= k.cut) {
 				k.cut, again = m.lsn, true
 			}
 		}
 	}
+}
+
+// undecided says why the end could be an earlier one.
+func (k *placedCheck) undecided() error {
+	for _, m := range k.missing {
+		if m.err != nil && m.lsn > k.durable && m.lsn < k.cut && (m.after == 0 || m.after >= k.cut) {
+			return fmt.Errorf("the data of LSN %d: %w", m.lsn, m.err)
+		}
+	}
+	return nil
 }

@@ -41,16 +41,14 @@ type PoolConfig struct {
 	AcceptLogLoss bool
 	TakeOver      bool      // open another server's pool and make it one's own
 	Boot          uuid.UUID // of this machine since it started
-	CacheBytes    uint64    // of map pages, for each volume; 0: DefaultCacheBytes
+	Cache         *MapCache // of map pages, shared with other pools; nil: one of its own
+	CacheBytes    uint64    // of its own, on each reactor; 0: DefaultCacheBytes
 	SmallLogs     bool      // logs below the least size are made: only for tests, which fill them
 	Await         Await     // nil but in simulations
 	Stages        *wal.Stages
 	// Found hears, on a goroutine of its own, of the first error of a scrub's run; nil: nobody does.
 	Found func(v *Volume, f ScrubFinding)
 }
-
-// DefaultCacheBytes is the memory for map pages of each volume.
-const DefaultCacheBytes = 16 << 20
 
 // Pool is a device on which volumes live.
 type Pool struct {
@@ -77,10 +75,11 @@ type Pool struct {
 
 	// And this to control work.
 	channels []*bdev.Channel
-	acts     sync.Mutex // held by one act of control at a time: creating, renaming, growing, deleting, exporting
-	gone     bool       // exported or destroyed; under acts
-	failure  error      // of exporting; under acts
-	mu       sync.Mutex // held for what follows; whoever changes it holds acts too
+	caches   []cachePool // by reactor, those where there was a volume
+	acts     sync.Mutex  // held by one act of control at a time: creating, renaming, growing, deleting, exporting
+	gone     bool        // exported or destroyed; under acts
+	failure  error       // of exporting; under acts
+	mu       sync.Mutex  // held for what follows; whoever changes it holds acts too
 	volumes  map[VolumeNumber]*Volume
 	name     Name
 	pages    uint64
@@ -90,7 +89,11 @@ type Pool struct {
 
 // openDevice gets hold of the device. acts is held when it returns: should the device go, the pool is closed after it was opened.
 func openDevice(g *bdev.Registry, device string, cfg PoolConfig) (*Pool, error) {
+	if cfg.Cache == nil {
+		cfg.Cache = NewMapCache(cfg.CacheBytes)
+	}
 	p := &Pool{cfg: cfg, registry: g, volumes: map[VolumeNumber]*Volume{}, taken: map[uint64]bool{}}
+	p.caches = make([]cachePool, g.Group().Len())
 	p.acts.Lock()
 	h, err := g.Open(device, bdev.OpenOptions{Who: "pool", Claim: true, Event: func(e bdev.Event) {
 		if e.Kind == bdev.Removing {
@@ -127,9 +130,28 @@ func (p *Pool) release() {
 	if p.logs != nil {
 		p.logs.release(p)
 	}
+	for i, in := range p.caches {
+		if in.c != nil {
+			p.cfg.Cache.leave(in, p.registry.Group().Reactor(i))
+		}
+	}
+	clear(p.caches)
 	bdev.CloseChannels(p.channels)
 	p.handle.Close()
 }
+
+// mapCache is the pool's part in the cache of a reactor.
+func (p *Pool) mapCache(r *reactor.Reactor) (*cachePool, error) {
+	in := &p.caches[r.Index()]
+	var err error
+	if in.c == nil {
+		*in, err = p.cfg.Cache.enter(p, r)
+	}
+	return in, err
+}
+
+// MapCache is the cache that it shares with others, or has alone.
+func (p *Pool) MapCache() *MapCache { return p.cfg.Cache }
 
 // Export closes the pool and all its volumes, whose devices go first. Doing it twice is harmless.
 func (p *Pool) Export(ctx context.Context) error {

@@ -105,12 +105,11 @@ func (p *Pool) grow() error {
 	if err := p.disk.flush(); err != nil {
 		return err
 	}
-	for _, v := range p.Volumes() {
-		if err := v.r.Call(func() {
-			for i := range v.tree.c.sources {
-				v.tree.c.sources[i].pages = pages
-			}
-		}); err != nil {
+	for i, in := range p.caches {
+		if in.c == nil {
+			continue
+		}
+		if err := p.registry.Group().Reactor(i).Call(func() { in.c.growSource(in.source, pages) }); err != nil {
 			return err
 		}
 	}

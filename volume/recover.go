@@ -102,7 +102,7 @@ func (v *Volume) claimPlaced() error {
 				err := v.pool.disk.read(place, data)
 				for b := range crcs {
 					if err != nil || wal.PageCRC(data[b*PageBytes:][:PageBytes]) != crcs[b] {
-						k.missing = append(k.missing, missingBlock{lsn: r.LSN, block: r.Block + n*k.per + uint64(b)})
+						k.missing = append(k.missing, missingBlock{lsn: r.LSN, block: r.Block + n*k.per + uint64(b), err: err})
 					}
 				}
 			}
@@ -119,6 +119,7 @@ func (v *Volume) claimPlaced() error {
 	if k.decide(); k.cut != maxLSN {
 		v.cutBefore = k.cut
 	}
+	v.undecided = k.undecided()
 	v.admitted = k.room
 	v.enlarge(k.room)
 	var failed error
@@ -148,7 +149,7 @@ func (v *Volume) enlarge(n dirtyRoom) {
 func (v *Volume) recover() error {
 	v.flusher.home = wal.Follow{Offset: v.page.LogOffset, Life: v.page.Life, Epoch: v.page.Epoch, LSN: v.page.Checkpoint}
 	scratch := make([]uint32, v.shape.Blocks())
-	var short error // what is in it cannot come home: there is no room, or the map is damaged
+	short := v.undecided // what is in it cannot come home: the end is not known, there is no room, or the map is damaged
 	log, c, err := v.readLog(func(rd *wal.Reader) error {
 		for i := range rd.Records() {
 			r := &rd.Records()[i]
@@ -364,7 +365,16 @@ func (v *Volume) haveCredits(n credits) error {
 }
 
 // Close ends a volume: its device is gone already. Everything is brought home, so that the next opening finds an empty log.
+//
+// Closing it again does nothing.
 func (v *Volume) Close() error {
+	v.pool.mu.Lock()
+	closed := v.closed
+	v.closed = true
+	v.pool.mu.Unlock()
+	if closed {
+		return nil
+	}
 	err := v.shutDown()
 	v.pool.mu.Lock()
 	if v.pool.volumes[v.page.Number] == v {
@@ -389,7 +399,7 @@ func (v *Volume) shutDown() error {
 	v.pool.disk.wait(e)
 	e = newEvent()
 	if err := v.r.Call(func() {
-		v.closed = true
+		v.parting = true
 		if v.flusher.state == flushEnded {
 			e.Run()
 			return
@@ -409,7 +419,10 @@ func (v *Volume) abandon() error {
 	case v.device != nil:
 		return v.pool.registry.Unregister(context.Background(), v.device.Name())
 	case v.log != nil:
-		if err := v.r.Call(func() { v.open = false }); err != nil {
+		if err := v.r.Call(func() {
+			v.open = false
+			v.scrub.ask(scrubCloses)
+		}); err != nil {
 			return err
 		}
 		return v.settled()
@@ -453,7 +466,6 @@ func (v *Volume) giveBack() error {
 			p.req.Release()
 		}
 		v.tree.close()
-		v.pages.close()
 	})
 	if err == nil {
 		err = v.pool.r.Call(func() {
@@ -470,6 +482,5 @@ func (v *Volume) giveBack() error {
 			al.Unreserve(v.have.plus(v.ask.giveUp).plus(credits{pages: v.mapPages}).need())
 		})
 	}
-	unmapMemory(v.cacheMemory)
 	return err
 }

@@ -1,7 +1,9 @@
 package volume
 
 import (
+	"bytes"
 	"errors"
+	"strings"
 	"testing"
 
 	"github.com/pollux-storage/pollux/bdev"
@@ -53,5 +55,58 @@ func TestARecordThatIsNotAppliedStopsTheOpening(t *testing.T) {
 				t.Errorf("the pool was imported with: %v", err)
 			}
 		})
+	}
+}
+
+// TestPlacedDataThatCannotBeReadIsNotMissing: a device that fails to read once, while a pool is opened, costs no durable write. What is in the
+// log stays undecided, nothing is written to it, and the next opening decides.
+func TestPlacedDataThatCannotBeReadIsNotMissing(t *testing.T) {
+	h := newHouse(t, 1, 1, 64<<20)
+	v := h.volume("v0", 16<<20)
+	k := h.client(v, 0)
+	per := uint64(v.shape.Blocks())
+	small, large := pattern(h.w.Rand, 3), pattern(h.w.Rand, 2*per)
+	k.must(bdev.Write, 5, 3, small)
+	k.must(bdev.Write, 4*per, 2*per, large)
+	hit := v.dirty.lookup(4 * per)
+	if hit.from != dirtyPlaced {
+		t.Fatalf("whole clusters are %v", hit.from)
+	}
+	image := bdevsim.DiskOf(h.disk).Medium().Snapshot().Crash(sim.None)
+	for _, fails := range []bool{true, false} {
+		h.w.Reboot()
+		h.disk = h.w.Open("Disk0", image)
+		medium := bdevsim.DiskOf(h.disk).Medium()
+		if fails {
+			medium.Inject(sim.Fault{Effect: sim.Fail, Kinds: sim.KindsOf(sim.Read), First: hit.place.Byte() / PageBytes, Blocks: 1})
+		}
+		var err error
+		if h.pool, err = ImportPool(h.w.Registry, "Disk0", h.config()); err != nil {
+			t.Fatal(err)
+		}
+		medium.Heal()
+		v = h.find("v0")
+		if said := len(h.pool.problems) == 1 && strings.Contains(h.pool.problems[0], "v0"); said != fails {
+			t.Fatalf("the pool says %q", h.pool.problems)
+		}
+		k = h.client(v, 0)
+		got := pageMemory(int(2 * per))
+		k.must(bdev.Read, 5, 3, got[:3*PageBytes])
+		if !bytes.Equal(got[:3*PageBytes], small) {
+			t.Fatal("what came before is not there")
+		}
+		k.must(bdev.Read, 4*per, 2*per, got)
+		if !bytes.Equal(got, large) {
+			t.Fatal("a durable write is not there")
+		}
+		want := bdev.StatusOK
+		if fails {
+			want = bdev.StatusReadOnly
+		}
+		if s := k.do(bdev.Write, 0, 1, small[:PageBytes]); s != want {
+			t.Fatalf("a write: %v", s)
+		}
+		h.w.RunFor(reactor.Second)
+		image = bdevsim.DiskOf(h.disk).Medium().Snapshot().Crash(sim.None)
 	}
 }

@@ -51,10 +51,10 @@ type Volume struct {
 	verify bool
 	alone  uint64 // clusters that the head has alone
 
-	role   Role
-	open   bool        // requests are taken
-	closed bool        // and will never be again: the last checkpoint says that it was closed in order
-	failed bdev.Status // for changes: why none is taken any more
+	role    Role
+	open    bool        // requests are taken
+	parting bool        // and will never be again: the last checkpoint says that it was closed in order
+	failed  bdev.Status // for changes: why none is taken any more
 
 	log   *wal.Log
 	dirty *dirtyMap
@@ -104,17 +104,18 @@ type Volume struct {
 	unreferred []Place // and those that it no longer does
 	released   []Place // those of placed records that did not come home
 
-	acts        sync.Mutex        // held by one act of control on its history at a time: snapshots, restoring, flattening
-	position    uint64            // of its page in the directory
-	name        Name              // under the pool's mu
-	opened      []*SnapshotDevice // the same
-	device      *bdev.Device
-	cacheMemory []byte
-	cutBefore   wal.LSN                    // of recovery: a placed record whose data is not there
-	behind      map[uint64]recoveredBehind // the same
-	unapplied   bool                       // the same: the log has events whose effect must be there before the volume is used
-	begun       *event
-	idle        *event // waits until nothing is under way
+	acts      sync.Mutex        // held by one act of control on its history at a time: snapshots, restoring, flattening
+	position  uint64            // of its page in the directory
+	name      Name              // under the pool's mu
+	closed    bool              // the same
+	opened    []*SnapshotDevice // the same
+	device    *bdev.Device
+	cutBefore wal.LSN                    // of recovery: a placed record whose data is not there
+	behind    map[uint64]recoveredBehind // the same
+	unapplied bool                       // the same: the log has events whose effect must be there before the volume is used
+	undecided error                      // the same: why that is not known
+	begun     *event
+	idle      *event // waits until nothing is under way
 
 	counters Counters
 	before   counted

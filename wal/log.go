@@ -152,13 +152,19 @@ func (l *entryList) pop() *Entry {
 	return e
 }
 
+// leastBytes is how large a log in so many extents must be: before the end of each some of it may be skipped.
+func leastBytes(extents int) uint64 { return uint64(extents+4) * batchPagesMax * PageBytes }
+
+// ExtentsMax is in how many extents a log of a size may lie.
+func ExtentsMax(bytes uint64) int { return max(0, int(bytes/(batchPagesMax*PageBytes))-4) }
+
 // New makes a log that is to be recovered, or begun if it never was. It runs on its reactor.
 func New(cfg Config) (*Log, error) {
 	a, err := newArea(cfg.Extents)
 	if err != nil {
 		return nil, err
 	}
-	if least := uint64(len(cfg.Extents)+4) * batchPagesMax * PageBytes; a.bytes < least {
+	if least := leastBytes(len(cfg.Extents)); a.bytes < least {
 		return nil, fmt.Errorf("%w: %d bytes in %d extents, at least %d are needed", ErrLogTooSmall, a.bytes, len(cfg.Extents), least)
 	}
 	l := &Log{cfg: cfg, r: cfg.Reactor, area: a, placed: true, vec: make([][]byte, 0, batchPagesMax)}

@@ -14,6 +14,9 @@ const (
 	stageEnd
 )
 
+// StageCount is the number of stages, for tests that go through them.
+const StageCount = int(stageEnd)
+
 // Stages holds what tests want held. The nil Stages, which is what production has, holds nothing. It belongs to one reactor.
 type Stages struct {
 	shut    [stageEnd]bool
@@ -39,6 +42,9 @@ func (s *Stages) Hold(at Stage, run reactor.Runner) bool { return s.hold(at, run
 
 // Shut holds what comes to the stage from now on.
 func (s *Stages) Shut(at Stage) { s.shut[at] = true }
+
+// IsShut says whether a stage is.
+func (s *Stages) IsShut(at Stage) bool { return s.shut[at] }
 
 // Waiting is the number of those held there.
 func (s *Stages) Waiting(at Stage) int { return len(s.waiting[at]) }

@@ -25,6 +25,7 @@ type serveCmd struct {
 	Cores      string `placeholder:"LIST" help:"Cores to run reactors on, such as 1 or 2-5,8; the last one without it."`
 	Idle       string `enum:"poll,adaptive,interrupt" default:"adaptive" help:"What reactors do without work: poll never sleeps, adaptive sleeps after a while, interrupt at once."`
 	Memory     int    `placeholder:"MIB" default:"256" help:"Most memory for I/O buffers, for each reactor (${default} MiB)."`
+	MapCache   uint64 `name:"map-cache" placeholder:"MIB" default:"64" help:"Memory for the maps of volumes, on each reactor, shared by all volumes there (${default} MiB); with very many volumes it is more."`
 	Config     string `placeholder:"FILE" help:"Configuration to load, YAML or JSON: the calls that pollux config save or rpc.py save_config wrote."`
 	State      string `placeholder:"DIR" help:"Directory of this server's id, which its pools have; without it the id is made from /etc/machine-id."`
 	Metrics    string `placeholder:"HOST:PORT" help:"Serve metrics to Prometheus there, such as 127.0.0.1:9420; off without it."`
@@ -70,7 +71,9 @@ func (c *serveCmd) Run() error {
 		}
 		log.For("volume").Warn("no pools can be opened", "error", err)
 	}
-	e, err := ctl.NewEngine(ctl.EngineConfig{Reactors: reactor.Config{Cores: cores, Idle: idle, MemoryBytes: c.Memory << 20}, Server: id}, log)
+	e, err := ctl.NewEngine(ctl.EngineConfig{
+		Reactors: reactor.Config{Cores: cores, Idle: idle, MemoryBytes: c.Memory << 20}, Server: id, MapCacheBytes: c.MapCache << 20,
+	}, log)
 	if err != nil {
 		return err
 	}

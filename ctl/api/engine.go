@@ -18,7 +18,21 @@ type EngineInfo struct {
 	CPU        EngineCPU `json:"cpu"`
 	Abilities  []string  `json:"abilities" doc:"what this build on this machine can do, such as tcp, rdma, iopoll"`
 
-	Memory []EngineMemory `json:"memory" doc:"buffers for I/O, of each reactor"`
+	Memory   []EngineMemory   `json:"memory" doc:"buffers for I/O, of each reactor"`
+	MapCache []EngineMapCache `json:"map_cache,omitempty" doc:"pages of the maps of volumes, of each reactor that has volumes"`
+}
+
+// EngineMapCache is the memory on one reactor for pages of maps, which all volumes there share.
+type EngineMapCache struct {
+	Reactor         string `json:"reactor"`
+	LimitBytes      uint64 `json:"limit_bytes" doc:"the most there may be: what was asked for, or what so many volumes need at the least"`
+	InUseBytes      uint64 `json:"in_use_bytes" doc:"pages that are there"`
+	DirtyBytes      uint64 `json:"dirty_bytes" doc:"of those that checkpoints have to write"`
+	GuaranteedBytes uint64 `json:"guaranteed_bytes" doc:"that volumes may have dirty whatever others do"`
+	LentBytes       uint64 `json:"lent_bytes" doc:"that, and what is lent beyond it"`
+	Hits            uint64 `json:"hits"`
+	Misses          uint64 `json:"misses" doc:"pages that were read"`
+	Evictions       uint64 `json:"evictions" doc:"pages that gave way to others"`
 }
 
 // EngineMemory is a reactor's memory for I/O.
