@@ -5,12 +5,15 @@ STATICCHECK = $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 ONCE   ?=
 FUZZTIME ?= 20s
 HOURS  ?= 1
+ROUNDS ?= 100
+KIND   ?= killext4 killxfs postgres
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test check bench bench-volume fuzz golden clean
+.PHONY: help build run test check bench bench-volume fuzz golden guest-rounds guest-pgbench clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s
+", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## build bin/pollux
 	$(GO) build -buildvcs=auto -o bin/pollux ./cmd/pollux
@@ -22,6 +25,15 @@ run: build ## serve a 1 GiB file over NVMe/TCP, write and verify it, show how to
 test: ## all tests under the race detector, and real Linux hosts in a guest
 	@scripts/deps test
 	$(GO) test -race -timeout 40m ./...
+
+# Each scenario goes round ROUNDS times; KIND names the scenarios, of which two run at a time.
+guest-rounds: ## kill the engine under ext4, xfs and PostgreSQL, ROUNDS times each (100; one of them: KIND=postgres)
+	@scripts/deps test
+	GUEST_ROUNDS=$(ROUNDS) $(GO) test -race -count 1 -timeout 0 -v -run 'TestPollux/($(subst $() ,|,$(strip $(KIND))))$$' ./test/vm
+
+guest-pgbench: ## PostgreSQL's TPS on volumes against a raw disk, in the guest
+	@scripts/deps test
+	GUEST_MEASURE=pgbench $(GO) test -count 1 -timeout 0 -v -run TestMeasure ./test/vm
 
 check: ## what must be clean: format, vet, staticcheck, the order of packages
 	@scripts/deps check

@@ -5,6 +5,7 @@
 //
 //	guest, kernel, init      the guest, for a shell too: `guest -h`
 //	testdata/scenarios       one scenario a file: bash, in the words that testdata/lib defines
+//	testdata/measures        the same, of what is measured on order
 //	testdata/lib             those words: assertions, the host's side, and the target's side twice
 //	guest_test.go            a running guest, which takes one scenario after another
 //	scenario_test.go         the scenarios and their headers

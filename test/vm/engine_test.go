@@ -27,8 +27,8 @@ import (
 //
 // The words are those of testdata/lib/pollux.sh: start, signal, wait, rpc, run.
 type engine struct {
-	inGuest string // the binary for scenarios that run it in the guest
-	binary  string // the one that runs here
+	inGuest string // the binary for scenarios that run it in the guest, and the one that makes calls
+	binary  string // the one that serves here
 	folder  string // of its files, and of its control socket
 	log     string // the file that takes what it says
 	line    net.Listener
@@ -100,13 +100,14 @@ func (e *engine) order(words []string) (output string, status int) {
 	var err error
 	switch verb, args := words[0], words[1:]; verb {
 	case "start":
-		err = e.start()
+		err = e.start(args)
 	case "signal":
 		err = e.signal(args)
 	case "wait":
 		err = e.wait()
 	case "rpc":
-		output, err = e.run(append([]string{e.binary, "rpc", "--socket", e.socket()}, args...))
+		// Not the binary that looks for data races: such a one sleeps for a second before it exits.
+		output, err = e.run(append([]string{e.inGuest, "rpc", "--socket", e.socket()}, args...))
 	case "run":
 		output, err = e.run(args)
 	default:
@@ -126,13 +127,14 @@ func (e *engine) order(words []string) (output string, status int) {
 func (e *engine) socket() string { return filepath.Join(e.folder, "socket") }
 
 // start starts the engine, and waits for its line that it is ready.
-func (e *engine) start() error {
+func (e *engine) start(options []string) error {
 	log, err := os.OpenFile(e.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		return err
 	}
 	defer log.Close()
-	e.serve = exec.Command(e.binary, "serve", "--rpc-socket", e.socket(), "--cores", strings.Join(e.cores(), ","))
+	args := []string{"serve", "--rpc-socket", e.socket(), "--cores", strings.Join(e.cores(), ",")}
+	e.serve = exec.Command(e.binary, append(args, options...)...)
 	e.serve.Stderr = log
 	e.serve.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	stdout, err := e.serve.StdoutPipe()

@@ -25,17 +25,24 @@ type guest struct {
 	errors  bytes.Buffer
 }
 
-// bootLimit is what a guest has for booting, and guestLimit for all its scenarios together.
-const (
-	bootLimit  = 2 * time.Minute
-	guestLimit = 30 * time.Minute
-)
+// bootLimit is what a guest has for booting.
+const bootLimit = 2 * time.Minute
 
 // boot starts a guest, with a line to an engine on this machine if there is one. It lives as long as the test, if
-// it is not stopped earlier.
-func boot(t *testing.T, e *engine) (*guest, error) {
+// it is not stopped earlier, and limit at most. With disk it has one of that many MiB.
+func boot(t *testing.T, e *engine, limit time.Duration, disk int64) (*guest, error) {
 	g := &guest{dir: t.TempDir()}
-	args := []string{"-i", "-n", "user", "-t", strconv.Itoa(int(guestLimit.Seconds())), "-o", g.dir}
+	args := []string{"-i", "-n", "user", "-t", strconv.Itoa(int(limit.Seconds())), "-o", g.dir}
+	if disk != 0 {
+		path := filepath.Join(g.dir, "disk")
+		if err := os.WriteFile(path, nil, 0o600); err != nil {
+			return nil, err
+		}
+		if err := os.Truncate(path, disk<<20); err != nil {
+			return nil, err
+		}
+		args = append(args, "-d", path)
+	}
 	if e != nil {
 		e.log = filepath.Join(g.dir, "engine.log")
 		env, err := e.environment()
@@ -87,7 +94,7 @@ func (g *guest) stop() {
 // run has the guest run a scenario, and fails the test with its log if it does not end well.
 func (g *guest) run(t *testing.T, s scenario, target, place string) (ok bool) {
 	t.Helper()
-	fmt.Fprintf(g.orders, "%s %s %s %d\n", s.name, target, place, int(s.limit.Seconds()))
+	fmt.Fprintf(g.orders, "%s %s %s %d %d\n", s.name, target, place, int(s.limit.Seconds()), s.rounds)
 	var status string
 	// The guest ends the scenario by itself; the time on top is for what it says at its end.
 	err := g.await("end ", s.limit+time.Minute, &status)

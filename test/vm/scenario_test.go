@@ -2,9 +2,12 @@ package vm
 
 import (
 	"bufio"
+	"cmp"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -16,16 +19,25 @@ import (
 //	# target: host       where Pollux runs for it: on the machine (host), or in the guest beside its client
 //	# nvmet: no, REASON  the kernel's own target cannot do this
 //	# limit: SECONDS     more time than limitDefault, before it is ended
+//	# rounds: COUNT      it goes round so many times, or as many times as GUEST_ROUNDS says
+//	# disk: MIB          its guest has a disk of that size, a file beside the engine's
+//
+// A measure is one in testdata/measures: it asserts nothing of what it measures, and prints it.
 type scenario struct {
-	name  string
-	place string
-	nvmet bool
-	limit time.Duration
+	name   string
+	place  string
+	nvmet  bool
+	limit  time.Duration
+	rounds int
+	disk   int64 // MiB
 }
 
 // limitDefault ends a scenario that hangs. It asserts nothing of speed: on an idle machine most scenarios take
 // a tenth of it.
 const limitDefault = 3 * time.Minute
+
+// roundLimit comes on top for each round.
+const roundLimit = time.Minute
 
 func scenarios(t *testing.T) []scenario {
 	t.Helper()
@@ -41,6 +53,8 @@ func scenarios(t *testing.T) []scenario {
 		}
 		all = append(all, s)
 	}
+	// The longest first, so that none of them is what all wait for at the end.
+	slices.SortStableFunc(all, func(a, b scenario) int { return cmp.Compare(b.limit, a.limit) })
 	return all
 }
 
@@ -73,8 +87,22 @@ func readScenario(path string) (scenario, error) {
 			if err != nil {
 				return s, fmt.Errorf("%s: limit: %w", path, err)
 			}
+		case "disk":
+			s.disk, err = strconv.ParseInt(value, 10, 64)
+			if err != nil {
+				return s, fmt.Errorf("%s: disk: %w", path, err)
+			}
+		case "rounds":
+			if rounds := os.Getenv("GUEST_ROUNDS"); rounds != "" {
+				value = rounds
+			}
+			s.rounds, err = strconv.Atoi(value)
+			if err != nil || s.rounds < 1 {
+				return s, fmt.Errorf("%s: rounds is %q, and should be a number from 1", path, value)
+			}
 		}
 	}
+	s.limit += time.Duration(s.rounds) * roundLimit
 	if s.place != "host" && s.place != "guest" {
 		return s, fmt.Errorf("%s: target is %q, and should be host or guest", path, s.place)
 	}

@@ -2,9 +2,12 @@ package vm
 
 import (
 	"io/fs"
+	"os"
 	"os/exec"
 	"path/filepath"
+	"sync"
 	"testing"
+	"time"
 )
 
 // TestPollux runs the scenarios against Pollux.
@@ -12,10 +15,9 @@ func TestPollux(t *testing.T) {
 	needTools(t)
 	watchSources(t)
 	t.Parallel()
-	b := bench{t: t, target: "pollux", binary: build(t, false), hostBinary: build(t, race)}
-	for _, s := range scenarios(t) {
-		b.run(s, s.place)
-	}
+	// Two guests, because a scenario often waits: for a timeout that has to pass, or for a host that tries again in a second.
+	b := bench{t: t, target: "pollux", binary: build(t, false), hostBinary: build(t, race), guests: 2}
+	b.run(scenarios(t))
 }
 
 // TestNvmet runs the scenarios against the Linux kernel's own target: it tests the scenarios.
@@ -23,54 +25,105 @@ func TestNvmet(t *testing.T) {
 	needTools(t)
 	watchSources(t)
 	t.Parallel()
-	b := bench{t: t, target: "nvmet"}
+	var list []scenario
 	for _, s := range scenarios(t) {
 		if s.nvmet {
-			b.run(s, "guest")
+			s.place = "guest"
+			list = append(list, s)
+		}
+	}
+	b := bench{t: t, target: "nvmet", guests: 1}
+	b.run(list)
+}
+
+// TestMeasure runs the measure that GUEST_MEASURE names, on an engine that does not look for data races. Without a name it looks whether the
+// measures can be read.
+func TestMeasure(t *testing.T) {
+	paths, err := filepath.Glob("testdata/measures/*.sh")
+	if err != nil || len(paths) == 0 {
+		t.Fatalf("no measure in testdata/measures (%v)", err)
+	}
+	for _, path := range paths {
+		s, err := readScenario(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s.name == os.Getenv("GUEST_MEASURE") {
+			needTools(t)
+			binary := build(t, false)
+			b := bench{t: t, target: "pollux", binary: binary, hostBinary: binary, guests: 1}
+			b.run([]scenario{s})
 		}
 	}
 }
 
-// A bench runs scenarios as subtests, one after another in one guest, until one fails: what that left behind is
-// not the next one's.
+// A bench runs scenarios as subtests, on some guests at a time.
 type bench struct {
 	t      *testing.T
 	target string
 	// Pollux, if that is the target: what runs in the guest, and what runs on this machine, where there is the
 	// time to look for data races.
 	binary, hostBinary string
-	guest              *guest
-	engine             *engine
+	guests             int
+	limit              time.Duration // of a guest's life: all scenarios, one after another
 }
 
-func (b *bench) run(s scenario, place string) {
-	b.t.Run(s.name, func(t *testing.T) {
-		if b.guest == nil {
-			if err := b.begin(); err != nil {
+func (b *bench) run(list []scenario) {
+	b.limit = bootLimit
+	queue := make(chan scenario, len(list))
+	for _, s := range list {
+		b.limit += s.limit + time.Minute
+		queue <- s
+	}
+	close(queue)
+	var all sync.WaitGroup
+	for range b.guests {
+		all.Go(func() {
+			p := place{bench: b}
+			for s := range queue {
+				p.run(s)
+			}
+		})
+	}
+	all.Wait()
+}
+
+// A place is where a bench runs scenarios one after another: in one guest, until one fails: what that left behind is not
+// the next one's. It has an engine of its own.
+type place struct {
+	bench  *bench
+	guest  *guest
+	engine *engine
+}
+
+func (p *place) run(s scenario) {
+	p.bench.t.Run(s.name, func(t *testing.T) {
+		if p.guest == nil {
+			if err := p.begin(s.disk); err != nil {
 				t.Fatal(err)
 			}
 		}
-		if !b.guest.run(t, s, b.target, place) {
-			b.end()
+		if !p.guest.run(t, s, p.bench.target, s.place) {
+			p.end()
 		}
 	})
 }
 
-func (b *bench) begin() (err error) {
-	if b.binary != "" {
-		if b.engine, err = newEngine(b.t, b.binary, b.hostBinary); err != nil {
+func (p *place) begin(disk int64) (err error) {
+	if b := p.bench; b.binary != "" {
+		if p.engine, err = newEngine(b.t, b.binary, b.hostBinary); err != nil {
 			return err
 		}
 	}
-	b.guest, err = boot(b.t, b.engine)
+	p.guest, err = boot(p.bench.t, p.engine, p.bench.limit, disk)
 	return err
 }
 
-func (b *bench) end() {
-	b.guest.stop()
-	b.guest = nil
-	if b.engine != nil {
-		b.engine.kill()
+func (p *place) end() {
+	p.guest.stop()
+	p.guest = nil
+	if p.engine != nil {
+		p.engine.kill()
 	}
 }
 

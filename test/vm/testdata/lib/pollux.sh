@@ -41,9 +41,9 @@ guest)
 	;;
 esac
 
-# engine start: the engine runs, and has said so.
+# engine start [OPTION...]: the engine runs, and has said so.
 engine_start() {
-	"$POLLUX" serve --rpc-socket $folder/socket --cores 0 --idle interrupt >$folder/ready 2>>"$JOB/engine.log" &
+	"$POLLUX" serve --rpc-socket $folder/socket --cores 0 --idle interrupt "$@" >$folder/ready 2>>"$JOB/engine.log" &
 	ENGINE=$!
 	eventually 60 engine_ready
 }
@@ -122,6 +122,14 @@ target_restart() {
 	engine start
 	rpc nvmf_create_transport trtype=TCP
 }
+
+# target_keep_config: what target_start_kept starts with.
+target_keep_config() {
+	engine run sh -c '"$1" config save --socket "$2" >"$3"' sh "$POLLUX" "$folder/socket" "$folder/disks/config.json"
+}
+
+# target_start_kept: all that the target served comes back with its start.
+target_start_kept() { engine start --config "$folder/disks/config.json"; }
 
 target_freeze() { engine signal STOP; }
 

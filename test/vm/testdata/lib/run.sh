@@ -1,8 +1,8 @@
-# run.sh SCENARIO TARGET PLACE: run one scenario. It begins with a target that runs and is empty, and with
+# run.sh SCENARIO TARGET PLACE ROUNDS: run one scenario. It begins with a target that runs and is empty, and with
 # no controller on this host; both are so again when it ends well.
 set -Eeuo pipefail
 shopt -s inherit_errexit nullglob
-scenario=$1 TARGET=$2 PLACE=$3
+scenario=$1 TARGET=$2 PLACE=$3 ROUNDS=$4
 lib=$(dirname "${BASH_SOURCE[0]}")
 tmp=$(mktemp -d)
 cd "$tmp"
@@ -33,6 +33,11 @@ finish() {
 	if [ $status != 0 ]; then
 		echo "--- controllers of this host"
 		nvme list-subsys
+		echo "--- its processes, and its disks: reads and writes in flight"
+		busybox ps -o pid,ppid,stat,args | grep -v '\[.*\]$'
+		grep . /sys/block/nvme*/inflight /sys/class/nvme/nvme*/nvme*c*n*/inflight 2>/dev/null
+		# Where those stand that wait for the disk goes to the log.
+		echo w >/proc/sysrq-trigger
 		echo "--- its kernel's log"
 		# The kernel's target has a line for each command that fails.
 		dmesg | grep -v 'nvmet_tcp: failed cmd' | tail -n 200
@@ -46,7 +51,9 @@ trap finish EXIT
 dmesg -C
 step "$scenario against $TARGET, target in the ${PLACE}"
 target_begin
-. "$lib/../scenarios/$scenario.sh"
+script=$lib/../scenarios/$scenario.sh
+[ -e "$script" ] || script=$lib/../measures/$scenario.sh
+. "$script"
 
 step "everything is put away"
 host_disconnect_all

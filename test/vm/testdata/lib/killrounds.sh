@@ -1,0 +1,171 @@
+# killrounds.sh: a file system on a volume, while the engine is killed and, after it, the host crashes.
+#
+# In each round files are written, and each is noted when its fsync has returned. Then
+#
+#	the engine is killed, starts again, the host comes back by itself, and the writers go on: for them it was a pause
+#	the host crashes: the file system is shut down without its log being flushed, and nothing of it is left in memory
+#	it is mounted, which replays its log; every file that was noted has every byte; then it is checked whole
+. "$lib/rounds.sh"
+
+# file_system_rounds TYPE MIB MKFS CHECK: MKFS and CHECK are commands to which the device is added.
+file_system_rounds() {
+	local type=$1 make=$3 check=$4 cache round dev
+	volumes_begin "$2"
+	sources_make
+	for cache in none volatile; do
+		mkdir "$cache"
+		$make "${DEVICE[$cache]}"
+		mount -t "$type" "${DEVICE[$cache]}" "$cache"
+		mkdir "$cache/synced" "$cache/moving"
+		head -c 4096 "sources/0" >"$cache/block"
+		sync -f "$cache"
+		umount "$cache"
+		: >"$cache.notes"
+		echo "done 0" >"$cache.block"
+	done
+	for round in $(seq "$ROUNDS"); do
+		cache=$(cache_in "$round") dev=${DEVICE[$(cache_in "$round")]}
+		step "round $round, write cache $cache"
+		mount -t "$type" "$dev" "$cache"
+		forget_old_files "$cache"
+		: >"$cache.said"
+		writers_begin "$cache"
+		noted_more "$cache" 6
+		pause_at_random 300
+		kill_engine
+		noted_more "$cache" 2
+		# What was noted up to now counts. (An fsync that ext4 is shut down under may return 0, of a commit that was dropped.)
+		cp "$cache.notes" "$cache.counts"
+		xfs_io -x -c shutdown "$cache"
+		writers_end
+		mv "$cache.counts" "$cache.notes"
+		umount "$cache"
+		mount -t "$type" "$dev" "$cache"
+		files_are_whole "$cache"
+		umount "$cache"
+		$check "$dev" >check.out 2>&1 || fail "'$check' finds the file system damaged: $(cat check.out)"
+	done
+	for cache in none volatile; do
+		within "files that were synced and found, write cache $cache" "$(wc -l <"$cache.notes")" $((ROUNDS / 2 * 8)) 1000000000
+	done
+}
+
+# sources_make: 32 files of different sizes in memory, and their sums in SUM. Block N is the first 4 KiB of source N.
+declare -A SUM BLOCK
+sources_make() {
+	local i sum name
+	mkdir sources
+	head -c 8388608 /dev/urandom >random
+	for i in $(seq 0 31); do
+		dd if=random of=sources/$i bs=64k iflag=skip_bytes,count_bytes skip=$((i * 199999)) count=$((4096 + i * i * 237)) status=none
+		head -c 4096 sources/$i >sources/block$i
+	done
+	while read -r sum name; do
+		case $name in
+		block*) BLOCK[${name#block}]=$sum ;;
+		*) SUM[$name]=$sum ;;
+		esac
+	done < <(cd sources && md5sum ./* | sed 's:\./::')
+}
+
+# writers_begin CACHE: three writers, until the file system fails them. Notes are in memory, and the host's: they outlast what fails.
+writers_begin() {
+	WRITERS=()
+	local writer
+	for writer in write_synced write_block write_moving; do
+		(
+			trap - ERR EXIT
+			no_broken_pipe
+			set +e
+			"$writer" "$1" 2>>"$1.said"
+			echo "$writer ended with status $?" >>"$1.said"
+		) &
+		WRITERS+=($!)
+	done
+}
+
+writers_end() {
+	local pid
+	for pid in "${WRITERS[@]}"; do
+		eventually 120 ended "$pid"
+	done
+}
+
+# write_synced: new files. One is noted when it was synced.
+write_synced() {
+	local n=0 source
+	n=$(tail -n 1 "$1.notes" | cut -d ' ' -f 1)
+	while :; do
+		n=$((n + 1)) source=$((RANDOM % 32))
+		dd if=sources/$source of="$1/synced/$n" bs=64k conv=fsync status=none || return
+		echo "$n $source" >>"$1.notes"
+	done
+}
+
+# write_block: one block, written over and over, each time durably.
+write_block() {
+	local source
+	while :; do
+		source=$((RANDOM % 32))
+		echo "begun $source" >>"$1.block"
+		dd if=sources/block$source of="$1/block" bs=4k conv=notrunc,nocreat oflag=direct,dsync status=none || return
+		echo "done $source" >>"$1.block"
+	done
+}
+
+# write_moving: what nobody syncs: files are made, renamed and removed.
+write_moving() {
+	local n=0
+	while :; do
+		n=$((n + 1))
+		cp sources/$((RANDOM % 32)) "$1/moving/$((n % 16))" || return
+		mv -f "$1/moving/$((n % 16))" "$1/moving/$((16 + RANDOM % 16))" || return
+		[ $((n % 4)) != 0 ] || rm -f "$1/moving/$((16 + RANDOM % 16))" || return
+	done
+}
+
+# noted_more CACHE COUNT: so many more files were synced, from now on.
+noted_more() {
+	local from
+	from=$(wc -l <"$1.notes")
+	eventually 120 has_notes "$1" $((from + $2))
+}
+
+has_notes() {
+	[ ! -s "$1.said" ] || fail "a writer met an error: $(cat "$1.said")"
+	[ "$(wc -l <"$1.notes")" -ge "$2" ]
+}
+
+# files_are_whole CACHE: every file noted, and not removed since, has every byte; the block is the last that was durable, or the one that
+# was being written when the host crashed.
+files_are_whole() {
+	local n source sum allowed
+	while read -r n source; do
+		[ "$n" -le "${REMOVED[$1]:-0}" ] || echo "${SUM[$source]}  $1/synced/$n"
+	done <"$1.notes" >sums
+	md5sum --quiet -c sums >wrong 2>&1 || fail "files that were synced are not whole: $(cat wrong)"
+	echo "         files that were synced, and are whole: $(wc -l <sums)"
+	sum=$(md5sum <"$1/block")
+	allowed=$(tail -n 2 "$1.block" | while read -r _ source; do echo "${BLOCK[$source]}"; done)
+	[[ $allowed == *"${sum%% *}"* ]] || fail "the block that was written durably is none of the last two: $(tail -n 2 "$1.block"); it is number $(block_named "${sum%% *}")"
+	echo "done $(block_named "${sum%% *}")" >>"$1.block"
+}
+
+block_named() {
+	local i
+	for i in "${!BLOCK[@]}"; do
+		[ "${BLOCK[$i]}" != "$1" ] || { echo "$i"; return; }
+	done
+	echo "none"
+}
+
+# forget_old_files CACHE: all but the last 64 are removed, so that a file is looked at in several rounds, and there is space for thousands.
+declare -A REMOVED
+forget_old_files() {
+	local last n
+	last=$(tail -n 1 "$1.notes" | cut -d ' ' -f 1)
+	for n in $(seq $((${REMOVED[$1]:-0} + 1)) $((${last:-0} - 64))); do
+		echo "$1/synced/$n"
+	done | xargs -r rm
+	[ $((${last:-0} - 64)) -le "${REMOVED[$1]:-0}" ] || REMOVED[$1]=$((last - 64))
+}
