@@ -12,8 +12,7 @@ KIND   ?= killext4 killxfs postgres
 .PHONY: help build run test check bench bench-volume fuzz golden guest-rounds guest-pgbench clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s
-", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## build bin/pollux
 	$(GO) build -buildvcs=auto -o bin/pollux ./cmd/pollux
