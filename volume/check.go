@@ -271,6 +271,9 @@ func (k *poolCheck) maps(v *VolumePage, c *CheckedVolume) {
 		}
 	}
 	m.name, m.bytes, m.clusters, m.from = "volume "+c.Name, v.Bytes, 0, 0
+	if v.Flags.Has(VolumeDeleting) {
+		m.from = v.DeletingCluster
+	}
 	k.walk(&m, v.Map, int(v.Levels), 0)
 	if c.Unread == 0 && m.cursor == 0 && m.clusters != v.ClustersAlone {
 		k.report.problem("volume %s says that it has %d clusters, and its map has %d", c.Name, v.ClustersAlone, m.clusters)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/pollux-storage/pollux/bdev"
 )
@@ -34,12 +35,10 @@ func (p *Pool) DeleteVolume(ctx context.Context, v *Volume, progress func(done, 
 }
 
 func (p *Pool) deleteVolume(ctx context.Context, v *Volume, progress func(done, total uint64)) error {
-	shared := false
-	if err := v.r.Call(func() { shared = v.page.Snapshots > 0 || v.page.Parent != 0 }); err != nil {
+	v.acts.Lock()
+	defer v.acts.Unlock()
+	if err := v.mayDelete(ctx); err != nil {
 		return err
-	}
-	if shared {
-		return fmt.Errorf("%w: it shares clusters with snapshots", ErrBusy)
 	}
 	if err := p.registry.Unregister(ctx, v.device.Name()); err != nil && !errors.Is(err, bdev.ErrNotFound) {
 		return err
@@ -50,6 +49,36 @@ func (p *Pool) deleteVolume(ctx context.Context, v *Volume, progress func(done, 
 		return ErrPoolGone
 	}
 	return (&eraser{p: p, v: v, page: v.page, progress: progress, step: eraseStep, ctx: ctx}).run()
+}
+
+// mayDelete says why a volume cannot be deleted. What is left of snapshots that were deleted is waited for.
+func (v *Volume) mayDelete(ctx context.Context) error {
+	for {
+		var list []Snapshot
+		ended := false
+		if err := v.r.Call(func() {
+			list, ended = slices.Clone(v.snapshots.list), v.flusher.state == flushEnded || v.clearing.failed != nil
+		}); err != nil {
+			return err
+		}
+		if len(list) == 0 {
+			return nil
+		}
+		for _, s := range list {
+			if s.Flags&SnapshotDeleting == 0 {
+				return fmt.Errorf("%w: it has the snapshot %v; delete its snapshots first", ErrBusy, s.Name)
+			}
+		}
+		if ended {
+			return fmt.Errorf("%w: the snapshot %v was deleted, and what it had cannot be given up", ErrBusy, list[0].Name)
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := v.settleNow(); err != nil {
+			return err
+		}
+	}
 }
 
 // eraser is a deletion under way.
@@ -85,7 +114,12 @@ func (x *eraser) run() error {
 		return fmt.Errorf("its map: %w", err)
 	}
 	m := &commitMessage{unclusters: x.clusters, unrefer: append(x.pages, x.v.ref.Place), unextents: x.page.Log}
-	return x.p.commitNow(x.v, Ref{}, m)
+	if err := x.p.commitNow(x.v, Ref{}, m); err != nil {
+		return err
+	}
+	x.page.Parent = 0
+	x.p.branched(&x.page) // the snapshot that it came from may go now
+	return nil
 }
 
 // commit gives up what was gathered.
@@ -133,21 +167,30 @@ func (x *eraser) walk(ref Ref, level uint32, index uint64) error {
 	if err := x.p.disk.read(ref.Place, buf); err != nil {
 		return err
 	}
-	w := Want{Kind: KindIndex, Level: uint8(level), Pool: x.p.id, Volume: x.page.Number, Index: index, CRC: ref.CRC, Pages: x.p.pages}
+	w := Want{
+		Kind: KindIndex, Level: uint8(level), Pool: x.p.id, Volume: x.page.Number, Index: index, CRC: ref.CRC, SharedTo: x.page.BranchedAt,
+		Pages: x.p.pages,
+	}
+	var h Header
+	var err error
 	if level == 0 {
 		w.Kind = KindLeaf
-		if _, err := sh.OpenLeaf(buf, &w); err != nil {
-			return err
-		}
+		h, err = sh.OpenLeaf(buf, &w)
+	} else {
+		h, err = OpenRefs(buf, &w)
+	}
+	switch {
+	case err != nil:
+		return err
+	case h.Stamp.LSN() <= x.page.BranchedAt: // its parent's, with all below
+		return nil
+	case level == 0:
 		for i := range sh.entries {
-			if place := sh.Entry(buf, i).Place(); place != 0 {
-				x.clusters = append(x.clusters, place)
+			if e := sh.Entry(buf, i); e.Birth() > x.page.BranchedAt {
+				x.clusters = append(x.clusters, e.Place())
 			}
 		}
-	} else {
-		if _, err := OpenRefs(buf, &w); err != nil {
-			return err
-		}
+	default:
 		for k := range RefsMax {
 			if err := x.walk(RefAt(buf, k), level-1, index*RefsMax+uint64(k)); err != nil {
 				return err

@@ -67,13 +67,13 @@ func (p *Pool) renameVolume(v *Volume, to string) error {
 		return err
 	}
 	old := v.called(name)
-	if err := v.device.SetAliases([]string{v.alias(p.Name())}); err != nil {
+	if err := v.setAliases(p.Name()); err != nil {
 		v.called(old)
 		return err
 	}
 	if err := v.edit(func(pg *VolumePage) { pg.Name = name }); err != nil {
 		v.called(old)
-		return errors.Join(err, v.device.SetAliases([]string{v.alias(p.Name())}))
+		return errors.Join(err, v.setAliases(p.Name()))
 	}
 	return nil
 }
@@ -156,6 +156,9 @@ func (p *Pool) setWriteCache(ctx context.Context, v *Volume, cache WriteCache) (
 	}
 	if ended {
 		return nil, errEnded
+	}
+	if err := v.closeSnapshots(ctx); err != nil {
+		return nil, err
 	}
 	if err := p.registry.Unregister(ctx, v.device.Name()); err != nil {
 		return nil, err

@@ -18,6 +18,7 @@ import (
 //
 //	kind             note                                   apply
 //	snapshot         boundary                               the checkpoint at its LSN keeps its root
+//	snapshot delete  —                                      marked; what it has is given up bit by bit (clearing.go)
 //	epoch start      —                                      —
 //
 // A boundary ends what the head has alone: of a cluster that changed on both sides of it, both versions go home, to different places.
@@ -113,12 +114,29 @@ func (v *Volume) note(r *wal.Record, _ []byte) {
 	}
 }
 
-// checkEvent says why an event that came out of a log cannot be applied. Such a log is not opened: what the event does would be missing, and
-// what follows it wrong.
-func checkEvent(r *wal.Record, payload []byte) error {
+// eventCheck looks at the events that come out of a log, before any is applied.
+type eventCheck struct {
+	snapshots map[SnapshotNumber]bool // that there are by then
+}
+
+func (v *Volume) newEventCheck() *eventCheck {
+	k := &eventCheck{map[SnapshotNumber]bool{}}
+	for _, s := range v.snapshots.list {
+		k.snapshots[s.Number] = true
+	}
+	return k
+}
+
+// check says why an event cannot be applied. Such a log is not opened: what the event does would be missing, and what follows it wrong.
+func (k *eventCheck) check(r *wal.Record, payload []byte) error {
 	switch {
 	case !r.Kind.Event(), r.Kind == wal.KindEpoch:
+	case r.Kind == wal.KindSnapshotDelete:
+		if !k.snapshots[SnapshotNumber(r.Block)] {
+			return fmt.Errorf("%w: LSN %d is the %v %d, which there is not", ErrCorrupt, r.LSN, r.Kind, r.Block)
+		}
 	case r.Kind == wal.KindSnapshot:
+		k.snapshots[SnapshotNumber(r.Block)] = true
 		if len(payload) != PageBytes {
 			return fmt.Errorf("%w: LSN %d is a snapshot with %d bytes", ErrCorrupt, r.LSN, len(payload))
 		}
@@ -141,6 +159,8 @@ func (v *Volume) apply(r *wal.Record, payload []byte) {
 	switch r.Kind {
 	case wal.KindSnapshot:
 		v.takeSnapshot(r, payload)
+	case wal.KindSnapshotDelete:
+		v.markDeleted(r)
 	default:
 		v.flusher.round()
 	}

@@ -55,6 +55,7 @@ const (
 	flushGrace
 	flushHoming
 	flushCheckpoint
+	flushClearing
 	flushEnded // the volume is read only, or closed
 )
 
@@ -373,6 +374,7 @@ func (f *flusher) checkpointed() {
 		f.round()
 	case f.home.Offset < f.limit:
 		f.read()
+	case v.clears():
 	default:
 		f.state = flushIdle
 		v.passed()

@@ -45,6 +45,15 @@ func (p *Pool) CreateVolume(cfg VolumeConfig) (*Volume, error) {
 }
 
 func (p *Pool) createVolume(cfg VolumeConfig) (*Volume, error) {
+	v, err := p.newVolume(&cfg)
+	if err != nil {
+		return nil, err
+	}
+	return v, p.begin(v, cfg.LogBytes)
+}
+
+// newVolume checks a config, completes it, and gives a volume that is nowhere yet. acts is held.
+func (p *Pool) newVolume(cfg *VolumeConfig) (*Volume, error) {
 	name, err := p.freeName(cfg.Name)
 	if err != nil {
 		return nil, err
@@ -52,7 +61,7 @@ func (p *Pool) createVolume(cfg VolumeConfig) (*Volume, error) {
 	if cfg.BlockBytes == 0 {
 		cfg.BlockBytes = PageBytes
 	}
-	use, err := p.sizeLog(&cfg)
+	use, err := p.sizeLog(cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -78,16 +87,19 @@ func (p *Pool) createVolume(cfg VolumeConfig) (*Volume, error) {
 	if cfg.Verify {
 		pg.Flags |= VolumeVerify
 	}
-	if err := p.makeRoom(v, cfg.LogBytes); err != nil {
-		return nil, err
-	}
-	if err := p.twice(); err != nil {
-		return nil, err
-	}
-	if err := p.openAll([]*Volume{v}, nil); err != nil {
-		return nil, err
-	}
 	return v, nil
+}
+
+// begin commits a new volume and opens it.
+func (p *Pool) begin(v *Volume, logBytes uint64) error {
+	if err := p.makeRoom(v, logBytes); err != nil {
+		return err
+	}
+	p.branched(&v.page)
+	if err := p.twice(); err != nil {
+		return err
+	}
+	return p.openAll([]*Volume{v}, nil)
 }
 
 // freeName checks the name of a new volume, or a volume's new name. acts is held.
@@ -168,6 +180,7 @@ func (p *Pool) openVolumes(r *root) error {
 	var all, deleting []*Volume
 	for _, f := range r.volumes {
 		v := &Volume{pool: p, page: f.page, ref: f.ref, name: f.page.Name}
+		p.branched(&v.page)
 		if f.page.Flags.Has(VolumeDeleting) {
 			deleting = append(deleting, v)
 			continue

@@ -81,6 +81,7 @@ type Pool struct {
 	failure  error       // of exporting; under acts
 	mu       sync.Mutex  // held for what follows; whoever changes it holds acts too
 	volumes  map[VolumeNumber]*Volume
+	origins  map[VolumeNumber]origin // of clones
 	name     Name
 	pages    uint64
 	problems []string // that whoever operates it should know of
@@ -92,7 +93,7 @@ func openDevice(g *bdev.Registry, device string, cfg PoolConfig) (*Pool, error) 
 	if cfg.Cache == nil {
 		cfg.Cache = NewMapCache(cfg.CacheBytes)
 	}
-	p := &Pool{cfg: cfg, registry: g, volumes: map[VolumeNumber]*Volume{}, taken: map[uint64]bool{}}
+	p := &Pool{cfg: cfg, registry: g, volumes: map[VolumeNumber]*Volume{}, origins: map[VolumeNumber]origin{}, taken: map[uint64]bool{}}
 	p.caches = make([]cachePool, g.Group().Len())
 	p.acts.Lock()
 	h, err := g.Open(device, bdev.OpenOptions{Who: "pool", Claim: true, Event: func(e bdev.Event) {

@@ -47,10 +47,23 @@ func (p *Pool) rename(to string) error {
 
 func (p *Pool) setAliases(pool string) error {
 	for _, v := range p.Volumes() {
-		p.mu.Lock()
-		alias := v.alias(pool)
-		p.mu.Unlock()
-		if err := v.device.SetAliases([]string{alias}); err != nil && !errors.Is(err, bdev.ErrNotFound) {
+		if err := v.setAliases(pool); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// setAliases names the devices of a volume and its snapshots, as far as they are there.
+func (v *Volume) setAliases(pool string) error {
+	v.pool.mu.Lock()
+	alias := v.alias(pool)
+	v.pool.mu.Unlock()
+	if err := v.device.SetAliases([]string{alias}); err != nil && !errors.Is(err, bdev.ErrNotFound) {
+		return err
+	}
+	for _, d := range v.openedSnapshots() {
+		if err := d.device.SetAliases([]string{d.alias(pool)}); err != nil && !errors.Is(err, bdev.ErrNotFound) {
 			return err
 		}
 	}

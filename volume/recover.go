@@ -82,13 +82,14 @@ func (g *reading) run(f func(rd *wal.Reader) error) error {
 // claimPlaced takes the places that the log's placed records name out of the allocator, before anybody is given any, and decides where the
 // log ends on their account.
 func (v *Volume) claimPlaced() error {
+	events := v.newEventCheck()
 	k := placedCheck{per: uint64(v.shape.Blocks()), cut: maxLSN, durable: v.page.Durable}
 	crcs := make([]uint32, k.per)
 	data := pageMemory(int(k.per))
 	log, _, err := v.readLog(func(rd *wal.Reader) error {
 		for i := range rd.Records() {
 			r := &rd.Records()[i]
-			if err := checkEvent(r, rd.Payload(r)); err != nil {
+			if err := events.check(r, rd.Payload(r)); err != nil {
 				return err
 			}
 			k.supersede(r)

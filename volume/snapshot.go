@@ -175,7 +175,12 @@ func (p *Pool) readSnapshots(pg *VolumePage, pages uint64) (list []Snapshot, ref
 
 // setSharing lets the map know what the head has alone.
 func (v *Volume) setSharing() {
-	v.tree.sharing = mapSharing{newest: StampLSN(v.bornBefore(len(v.snapshots.list)))}
+	s := &v.tree.sharing
+	last := len(v.snapshots.list)
+	*s = mapSharing{newest: StampLSN(v.bornBefore(last))}
+	if last > 0 && v.page.Deleting == v.snapshots.list[last-1].Number {
+		s.older, s.cursor = StampLSN(v.bornBefore(last-1)), v.page.DeletingCluster
+	}
 }
 
 // SnapshotConfig says how a snapshot is made.
@@ -246,6 +251,9 @@ func (v *Volume) createSnapshot(cfg SnapshotConfig) (SnapshotInfo, error) {
 	if err != nil {
 		return SnapshotInfo{}, err
 	}
+	if err := v.mayChange(); err != nil {
+		return SnapshotInfo{}, err
+	}
 	s := Snapshot{Name: name, UUID: cfg.UUID, Created: created()}
 	if s.UUID == uuid.Nil {
 		s.UUID = uuid.New()
@@ -276,14 +284,7 @@ func (v *Volume) createSnapshot(cfg SnapshotConfig) (SnapshotInfo, error) {
 
 // mayTake says why no snapshot of this name can be taken.
 func (v *Volume) mayTake(name Name) error {
-	switch {
-	case !v.open:
-		return ErrPoolGone
-	case v.role != RolePrimary:
-		return fmt.Errorf("%w, it is %v", ErrNotPrimary, v.role)
-	case v.failed != bdev.StatusOK:
-		return errEnded
-	case len(v.snapshots.list) == SnapshotsMax:
+	if len(v.snapshots.list) == SnapshotsMax {
 		return fmt.Errorf("%w: a volume has %d snapshots at most; delete one", ErrLimit, SnapshotsMax)
 	}
 	for _, s := range v.snapshots.list {

@@ -1,9 +1,11 @@
 package volume
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 
@@ -83,6 +85,7 @@ func (w *snapshotWorld) reads(d *bdev.Device) []byte {
 	for at := uint64(0); at < snapshotBlocks; at += 250 {
 		c.must(bdev.Read, at, 250, got[at*PageBytes:][:250*PageBytes])
 	}
+	c.close()
 	return got
 }
 
@@ -166,4 +169,105 @@ func TestSnapshotsThatCannotBe(t *testing.T) {
 	if s := c.do(bdev.Write, 0, 1, pageMemory(1)); s != bdev.StatusReadOnly {
 		t.Errorf("a write to a snapshot: %v", s)
 	}
+}
+
+// drop deletes a snapshot.
+func (w *snapshotWorld) drop(i int) {
+	w.t.Helper()
+	if err := w.v.DeleteSnapshot(context.Background(), w.old[i].name); err != nil {
+		w.t.Fatal(err)
+	}
+	w.old = slices.Delete(w.old, i, i+1)
+}
+
+// cleared waits until nothing of what was deleted is left.
+func (w *snapshotWorld) cleared() {
+	w.t.Helper()
+	w.w.Run("deleted snapshots are gone", func() bool { return len(w.v.snapshots.list) == len(w.old) && w.v.flusher.state == flushIdle })
+}
+
+// TestADeletedSnapshotGivesUpWhatOnlyItHad: whichever it is, under writes and power cuts (S-5).
+func TestADeletedSnapshotGivesUpWhatOnlyItHad(t *testing.T) {
+	sim.Each(t, 6, nil, func(t *testing.T, seed uint64) {
+		w := newSnapshotWorld(t, seed)
+		for i := range 14 {
+			w.change(40)
+			if len(w.old) < 4 {
+				w.take(fmt.Sprint("s", i))
+			}
+			w.change(w.r.IntN(40))
+			if w.r.Uint32N(2) == 0 {
+				w.drop(w.r.IntN(len(w.old)))
+			}
+			w.change(w.r.IntN(40))
+			if w.r.Uint32N(2) == 0 {
+				w.again()
+			}
+			if w.r.Uint32N(2) == 0 {
+				w.compare(fmt.Sprint("round ", i))
+			}
+		}
+		for len(w.old) > 0 {
+			w.drop(0)
+		}
+		w.cleared()
+		w.compare("without snapshots")
+		info, err := w.v.Info()
+		if err != nil {
+			t.Fatal(err)
+		}
+		mapped := uint64(0)
+		for at := 0; at < snapshotBlocks; at += 16 {
+			if strings.Trim(string(w.head[at*PageBytes:min(at+16, snapshotBlocks)*PageBytes]), "\x00") != "" {
+				mapped++
+			}
+		}
+		if info.Clusters < mapped || info.Clusters > snapshotBlocks/16+1 {
+			t.Errorf("the volume has %d clusters, and %d of them are not zeros", info.Clusters, mapped)
+		}
+	})
+}
+
+func TestAClone(t *testing.T) {
+	sim.Each(t, 4, nil, func(t *testing.T, seed uint64) {
+		w := newSnapshotWorld(t, seed)
+		w.change(100)
+		w.take("s0")
+		w.change(50)
+		if _, err := w.v.CloneSnapshot("s0", VolumeConfig{Name: "c0", LogBytes: 8 << 20}); err != nil {
+			t.Fatal(err)
+		}
+		// The clone is another world over the same pool.
+		c := &snapshotWorld{house: w.house, r: w.r, v: w.find("c0"), head: append([]byte(nil), w.old[0].data...), seq: 1 << 40}
+		c.c = c.client(c.v, 0)
+		for i := range 4 {
+			c.change(40)
+			w.change(40)
+			c.take(fmt.Sprint("c", i))
+			c.change(40)
+			if err := w.v.DeleteSnapshot(context.Background(), "s0"); !errors.Is(err, ErrSnapshotInUse) {
+				t.Fatalf("a snapshot with a clone is deleted: %v", err)
+			}
+			if i == 1 {
+				c.drop(0)
+			}
+			if i%2 == 1 {
+				w.again()
+				c.v = c.find("c0")
+				c.c = c.client(c.v, 0)
+			}
+			w.compare("the parent")
+			c.compare("the clone")
+		}
+		for len(c.old) > 0 {
+			c.drop(0)
+		}
+		c.c.close()
+		if err := w.pool.DeleteVolume(context.Background(), c.v, nil); err != nil {
+			t.Fatal(err)
+		}
+		w.drop(0)
+		w.cleared()
+		w.compare("the parent alone")
+	})
 }

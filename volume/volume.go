@@ -87,6 +87,7 @@ type Volume struct {
 	events     eventList // that wait for room in the log
 	boundaries []wal.LSN // events in the log that end what a cluster has alone, and are not applied
 	snapshots  snapshots
+	clearing   clearing
 
 	flusher    flusher
 	flushLater reactor.Deferred

@@ -83,6 +83,15 @@ type client struct {
 	c *bdev.Channel
 	q bdev.Request
 	e bool
+
+	handle *bdev.Handle
+}
+
+// close lets the device go.
+func (k *client) close() {
+	k.h.t.Helper()
+	k.h.w.On(k.r.Index(), func(*reactor.Reactor) { k.c.Close() })
+	k.handle.Close()
 }
 
 func (h *house) client(v *Volume, core int) *client { return h.clientOf(v.Device(), core) }
@@ -91,14 +100,15 @@ func (h *house) client(v *Volume, core int) *client { return h.clientOf(v.Device
 func (h *house) clientOf(d *bdev.Device, core int) *client {
 	h.t.Helper()
 	k := &client{h: h, r: h.w.Reactor(core)}
-	handle, err := h.w.Registry.Open(d.Name(), bdev.OpenOptions{Who: "test"})
+	var err error
+	k.handle, err = h.w.Registry.Open(d.Name(), bdev.OpenOptions{Who: "test"})
 	if err != nil {
 		h.t.Fatal(err)
 	}
 	h.w.On(core, func(r *reactor.Reactor) {
-		k.c, err = handle.Channel(r)
+		k.c, err = k.handle.Channel(r)
 	})
-	h.handles = append(h.handles, handle)
+	h.handles = append(h.handles, k.handle)
 	if err != nil {
 		h.t.Fatal(err)
 	}
