@@ -103,19 +103,24 @@ func (m *crashModel) history(vol int, block uint64) string {
 
 // crashFill makes the pages of a value.
 func crashFill(dst []byte, vol int, seq uint32, block uint64) {
-	for i := 0; i < len(dst); i += PageBytes {
+	crashFillBlocks(dst, PageBytes, vol, seq, block)
+}
+
+// crashFillBlocks makes blocks of another size.
+func crashFillBlocks(dst []byte, size, vol int, seq uint32, block uint64) {
+	for i := 0; i < len(dst); i += size {
 		w := uint64(vol+1)<<56 | uint64(seq)<<24 | block
-		for k := 0; k < PageBytes; k += 8 {
+		for k := 0; k < size; k += 8 {
 			le.PutUint64(dst[i+k:], w)
 		}
 		block++
 	}
 }
 
-// crashValue reads a page: false if it is no value of this block of this volume, nor zeros.
+// crashValue reads a block: false if it is no value of this block of this volume, nor zeros.
 func crashValue(page []byte, vol int, block uint64) (uint32, bool) {
 	w := le.Uint64(page)
-	for k := 8; k < PageBytes; k += 8 {
+	for k := 8; k < len(page); k += 8 {
 		if le.Uint64(page[k:]) != w {
 			return 0, false
 		}
@@ -144,6 +149,7 @@ type crashHarness struct {
 	v     [2]*Volume
 	cache [2]WriteCache
 	cfg   PoolConfig
+	unit  uint64 // bytes of a block
 
 	faulty bool // requests may fail
 
@@ -167,7 +173,13 @@ func newCrashHarness(t *testing.T, seed, bytes uint64) *crashHarness {
 // newCrashHarnessWith has the logs on a device of their own, or not.
 func newCrashHarnessWith(t *testing.T, seed, bytes uint64, logs bool) *crashHarness {
 	t.Helper()
-	k := &crashHarness{house: &house{t: t, w: bdevsim.NewWorld(t, seed, 2)}, r: sim.Stream(seed, "script"), m: newCrashModel()}
+	return newCrashHarnessOf(t, seed, bytes, PageBytes, logs)
+}
+
+// newCrashHarnessOf has volumes with blocks of so many bytes.
+func newCrashHarnessOf(t *testing.T, seed, bytes, unit uint64, logs bool) *crashHarness {
+	t.Helper()
+	k := &crashHarness{unit: unit, house: &house{t: t, w: bdevsim.NewWorld(t, seed, 2)}, r: sim.Stream(seed, "script"), m: newCrashModel()}
 	k.disk = k.w.Disk("Disk0", bytes)
 	medium := bdevsim.DiskOf(k.disk).Medium()
 	old := make([]byte, 1<<20) // bytes of an older pool
@@ -189,7 +201,7 @@ func newCrashHarnessWith(t *testing.T, seed, bytes uint64, logs bool) *crashHarn
 	}
 	for i, name := range k.names() {
 		k.v[i], err = k.pool.CreateVolume(VolumeConfig{
-			Name: name, Bytes: crashBlocks * PageBytes, LogBytes: crashLogBytes, Cache: k.cache[i], Verify: true,
+			Name: name, Bytes: crashBlocks * unit, BlockBytes: uint32(unit), LogBytes: crashLogBytes, Cache: k.cache[i], Verify: true,
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -216,7 +228,7 @@ func (c *crashClient) begin(kind bdev.Kind, block, n uint64, fua bool) {
 	switch kind {
 	case bdev.Read:
 		k.m.tick++
-		data = c.data[:n*PageBytes]
+		data = c.data[:n*k.unit]
 	case bdev.Flush:
 		k.m.tick++
 	default:
@@ -224,8 +236,8 @@ func (c *crashClient) begin(kind bdev.Kind, block, n uint64, fua bool) {
 		if kind == bdev.Write {
 			k.m.seq++
 			c.op.seq = k.m.seq
-			data = c.data[:n*PageBytes]
-			crashFill(data, c.vol, c.op.seq, block)
+			data = c.data[:n*k.unit]
+			crashFillBlocks(data, int(k.unit), c.vol, c.op.seq, block)
 		}
 		k.m.add(c.op)
 	}
@@ -251,7 +263,7 @@ func (c *crashClient) RequestDone(q *bdev.Request) {
 			k.t.Errorf("reading %d blocks at %d of volume %d: %v", q.Blocks, q.LBA, c.vol, q.Status)
 			return
 		}
-		k.compare("a read", c.vol, q.LBA, c.data[:q.Blocks*PageBytes], c.begun, m.tick, false)
+		k.compare("a read", c.vol, q.LBA, c.data[:q.Blocks*k.unit], c.begun, m.tick, false)
 	case q.Kind == bdev.Flush:
 		if q.Status == bdev.StatusOK {
 			m.flushed(c.vol, c.begun)
@@ -270,8 +282,8 @@ func (c *crashClient) RequestDone(q *bdev.Request) {
 // compare compares blocks with the model.
 func (k *crashHarness) compare(what string, vol int, block uint64, data []byte, at, until int, durable bool) {
 	k.t.Helper()
-	for ; len(data) > 0; data, block = data[PageBytes:], block+1 {
-		value, ok := crashValue(data[:PageBytes], vol, block)
+	for ; len(data) > 0; data, block = data[k.unit:], block+1 {
+		value, ok := crashValue(data[:k.unit], vol, block)
 		if ok && k.m.allowed(vol, block, value, at, until, durable) {
 			continue
 		}
@@ -292,7 +304,7 @@ func (k *crashHarness) clients(n int) []*crashClient {
 
 // random begins something.
 func (c *crashClient) random(r *rand.Rand) {
-	n, per := 1+r.Uint64N(8), uint64(c.k.v[0].shape.Blocks())
+	n, per := 1+r.Uint64N(8), min(c.k.v[0].shape.ClusterBytes()/c.k.unit, 256)
 	switch r.Uint32N(8) {
 	case 0:
 		n = 1 + r.Uint64N(256)
@@ -425,10 +437,10 @@ func (k *crashHarness) all() [2][]byte {
 	k.t.Helper()
 	var got [2][]byte
 	for i := range got {
-		got[i] = pageMemory(crashBlocks)
+		got[i] = pageMemory(int(crashBlocks*k.unit+PageBytes-1) / PageBytes)[:crashBlocks*k.unit]
 		c := k.client(k.v[i], i)
 		for at := uint64(0); at < crashBlocks; at += 250 {
-			c.must(bdev.Read, at, 250, got[i][at*PageBytes:][:250*PageBytes])
+			c.must(bdev.Read, at, 250, got[i][at*k.unit:][:250*k.unit])
 		}
 	}
 	return got
@@ -490,7 +502,7 @@ func (k *crashHarness) writeAgain(what string, got [2][]byte) {
 	k.m.seq = before.seq + 1<<20
 	for vol := range got {
 		for b := range uint64(crashBlocks) {
-			if seq, _ := crashValue(got[vol][b*PageBytes:][:PageBytes], vol, b); seq != 0 {
+			if seq, _ := crashValue(got[vol][b*k.unit:][:k.unit], vol, b); seq != 0 {
 				k.m.by[vol][b] = []*crashOp{{vol: vol, seq: seq, block: b, n: 1, begun: 1, done: 1, durable: 1, ok: true}}
 			}
 		}
@@ -563,6 +575,13 @@ func TestPowerCutsLoseNothing(t *testing.T) {
 func TestPowerCutsLoseNothingWithALogDevice(t *testing.T) {
 	sim.Each(t, 3, nil, func(t *testing.T, seed uint64) {
 		powerCuts(t, seed, newCrashHarnessWith(t, seed, crashPoolBytes, true))
+	})
+}
+
+// TestPowerCutsLoseNoPartOfABlock is the harness with volumes whose blocks are parts of their own.
+func TestPowerCutsLoseNoPartOfABlock(t *testing.T) {
+	sim.Each(t, 3, nil, func(t *testing.T, seed uint64) {
+		powerCuts(t, seed, newCrashHarnessOf(t, seed, crashPoolBytes, 512, false))
 	})
 }
 

@@ -45,6 +45,8 @@ type op struct {
 	since  reactor.Ticks // when it came
 	opTimes
 	ready reactor.Ticks // it may not pass the door before
+
+	partialOp
 }
 
 type opList struct {
@@ -251,12 +253,18 @@ func (v *Volume) begin(o *op, q *bdev.Request, x *crossing, t *mapTree) {
 	o.at, o.out, o.last, o.ready = o.block, 1, 0, 0
 	o.since = v.r.Now()
 	o.opTimes = opTimes{came: v.came()}
-	v.opsOut++
+	if v.opsOut++; v.sub > 0 {
+		o.partly()
+	}
 	switch s := v.gate(q.Kind); {
 	case q.Kind == bdev.Read:
 		o.phase = v.grace.enter()
 		if o.fail(s); s == bdev.StatusOK {
-			v.read(o)
+			if o.odd {
+				v.readOdd(o)
+			} else {
+				v.read(o)
+			}
 			return
 		}
 	case s != bdev.StatusOK:
@@ -265,6 +273,9 @@ func (v *Volume) begin(o *op, q *bdev.Request, x *crossing, t *mapTree) {
 		if t == v.tree {
 			o.last = v.acked // what is written and not acknowledged has a wait of its own, if it needs one
 		}
+	case v.sub > 0:
+		v.claim(o)
+		return
 	default:
 		v.admit(o)
 		return
@@ -313,9 +324,15 @@ func (o *op) fail(s bdev.Status) {
 // settle goes on with an op of which nothing is under way: a change waits until it is durable, if it must be.
 func (v *Volume) settle(o *op) {
 	if o.q.Kind == bdev.Read {
-		v.grace.leave(o.phase)
+		if v.grace.leave(o.phase); o.bounce != nil {
+			o.bounce.readEnd(o.status)
+			return
+		}
 		v.finish(o)
 		return
+	}
+	if o.claimed {
+		v.unclaim(o)
 	}
 	if o.status != bdev.StatusOK || o.last == 0 || v.cache == CacheVolatile && !o.q.FUA && o.q.Kind != bdev.Flush {
 		v.finish(o)

@@ -69,8 +69,8 @@ func (p *Pool) newVolume(cfg *VolumeConfig) (*Volume, error) {
 		cfg.UUID = uuid.New()
 	}
 	switch {
-	case cfg.BlockBytes != PageBytes:
-		return nil, fmt.Errorf("%w: blocks of %d bytes: only %d are served", ErrInvalid, cfg.BlockBytes, PageBytes)
+	case cfg.BlockBytes != PageBytes && cfg.BlockBytes != 512:
+		return nil, fmt.Errorf("%w: blocks of %d bytes: choose 512 or %d", ErrInvalid, cfg.BlockBytes, PageBytes)
 	case cfg.Bytes == 0 || cfg.Bytes%uint64(cfg.BlockBytes) != 0:
 		return nil, fmt.Errorf("%w: %d bytes: a volume has a whole number of blocks of %d bytes", ErrInvalid, cfg.Bytes, cfg.BlockBytes)
 	}
@@ -321,7 +321,7 @@ func (v *Volume) make() error {
 	v.flusher.make(v)
 	v.scrub.v = v
 	v.scrub.node.init(&v.scrub)
-	return nil
+	return v.makePartial()
 }
 
 // logConfig is what the log is opened with.
@@ -347,9 +347,13 @@ func (v *Volume) state() wal.State {
 
 // geometry is what hosts see of so many bytes.
 func (v *Volume) geometry(bytes uint64) bdev.Geometry {
+	atomic := uint32(v.shape.Blocks())
+	if v.sub > 0 {
+		atomic = bounceBlocks << v.sub
+	}
 	return bdev.Geometry{
 		BlockSize: v.page.BlockBytes, Blocks: bytes / uint64(v.page.BlockBytes), PhysicalBlockSize: PageBytes,
-		OptimalBlocks: uint32(v.shape.ClusterBytes()) / v.page.BlockBytes, AtomicBlocks: uint32(v.shape.Blocks()), MemoryAlign: PageBytes,
+		OptimalBlocks: uint32(v.shape.ClusterBytes()) / v.page.BlockBytes, AtomicBlocks: atomic, MemoryAlign: PageBytes,
 		Native:    bdev.SetOf(bdev.Read, bdev.Write, bdev.Flush, bdev.Unmap, bdev.WriteZeroes),
 		NativeFUA: bdev.SetOf(bdev.Write, bdev.Unmap, bdev.WriteZeroes),
 		Volatile:  v.cache == CacheVolatile, UnmapZeroes: true, ReadOnly: v.page.Flags.Has(VolumeReadOnly),

@@ -483,5 +483,6 @@ func (v *Volume) giveBack() error {
 			al.Unreserve(v.have.plus(v.ask.giveUp).plus(credits{pages: v.mapPages}).need())
 		})
 	}
+	v.closePartial()
 	return err
 }

@@ -2,6 +2,7 @@ package volume
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -15,24 +16,30 @@ import (
 
 func TestContract(t *testing.T) {
 	for _, cache := range []WriteCache{CacheNone, CacheVolatile} {
-		bdevtest.Run(t, bdevtest.Subject{
-			Name: "volume", BlockSizes: []uint32{4096},
-			Make: func(t bdevtest.T, g *bdev.Registry, blockSize uint32) *bdev.Device {
-				if _, err := bdev.NewMem(g, "m", uuid.New(), 4096, 128<<20/4096); err != nil {
-					t.Fatalf("%v", err)
-				}
-				p, err := CreatePool(g, "m", PoolConfig{Name: "p", Server: uuid.New(), CacheBytes: 4 << 20})
-				if err != nil {
-					t.Fatalf("%v", err)
-				}
-				v, err := p.CreateVolume(VolumeConfig{Name: "v", Bytes: bdevtest.Bytes, LogBytes: 32 << 20, Cache: cache})
-				if err != nil {
-					t.Fatalf("%v", err)
-				}
-				return v.Device()
-			},
-		})
+		for _, size := range []uint32{512, 4096} {
+			t.Run(fmt.Sprintf("%v/%d", cache, size), func(t *testing.T) { testContract(t, cache, size) })
+		}
 	}
+}
+
+func testContract(t *testing.T, cache WriteCache, size uint32) {
+	bdevtest.Run(t, bdevtest.Subject{
+		Name: "volume", BlockSizes: []uint32{size},
+		Make: func(t bdevtest.T, g *bdev.Registry, blockSize uint32) *bdev.Device {
+			if _, err := bdev.NewMem(g, "m", uuid.New(), 4096, 128<<20/4096); err != nil {
+				t.Fatalf("%v", err)
+			}
+			p, err := CreatePool(g, "m", PoolConfig{Name: "p", Server: uuid.New(), CacheBytes: 4 << 20})
+			if err != nil {
+				t.Fatalf("%v", err)
+			}
+			v, err := p.CreateVolume(VolumeConfig{Name: "v", Bytes: bdevtest.Bytes, BlockBytes: blockSize, LogBytes: 32 << 20, Cache: cache})
+			if err != nil {
+				t.Fatalf("%v", err)
+			}
+			return v.Device()
+		},
+	})
 }
 
 func TestAPoolOnAFileIsClosedInOrder(t *testing.T) {

@@ -83,6 +83,7 @@ type Volume struct {
 	shutTimer reactor.Timer
 
 	purse
+	partialDoor
 
 	events     eventList // that wait for room in the log
 	boundaries []wal.LSN // events in the log that end what a cluster has alone, and are not applied

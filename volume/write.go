@@ -27,6 +27,7 @@ type segment struct {
 	places []Place     // for each of its clusters
 	crcs   []uint32    // of its blocks; of a logged write those of the payload are in e.CRCs
 	page   []byte      // payload of a placed write
+	bounce *bounce     // with part of the payload of an odd one
 }
 
 // Limits of a segment.
@@ -48,13 +49,15 @@ func (v *Volume) change(o *op) {
 
 // changeNext issues the next segment of an op. It reports false if the op has to wait.
 func (v *Volume) changeNext(o *op) bool {
-	blocks, placed := v.cut(o)
+	blocks, kind := v.nextRecord(o)
 	s := v.segments
 	if s == nil {
 		v.segmentWaiters.push(o)
 		return false
 	}
-	kind := recordKind(o.q.Kind, placed)
+	if o.odd && v.lacks(o, blocks, kind) {
+		return false
+	}
 	s.need = v.needs(kind, o.at, blocks)
 	if !v.reserve(o, &s.need) {
 		return o.status != bdev.StatusOK
@@ -68,6 +71,11 @@ func (v *Volume) changeNext(o *op) bool {
 	case wal.KindPlaced:
 		v.place(o, s)
 	case wal.KindWrite:
+		if o.odd {
+			v.gather(o, s, blocks)
+			v.log.Append(&s.e)
+			break
+		}
 		s.e.Payload = slice(s.e.Payload, o.q.Data, o.memory(), int(blocks)*PageBytes)
 		fallthrough
 	default:
@@ -75,6 +83,15 @@ func (v *Volume) changeNext(o *op) bool {
 	}
 	o.at += blocks
 	return true
+}
+
+// nextRecord says how many blocks the next record of an op has, and what it is.
+func (v *Volume) nextRecord(o *op) (blocks uint64, kind wal.Kind) {
+	if o.odd {
+		return v.cutOdd(o)
+	}
+	blocks, placed := v.cut(o)
+	return blocks, recordKind(o.q.Kind, placed)
 }
 
 // recordKind is what a change becomes in the log.
@@ -248,7 +265,12 @@ func (v *Volume) endSegment(s *segment, st bdev.Status) {
 	clear(s.e.Payload)
 	s.next = v.segments
 	v.segments = s
+	b := s.bounce
+	s.bounce = nil
 	o.ended(st)
+	if b != nil {
+		v.giveBounce(b)
+	}
 	if w := v.segmentWaiters.pop(); w != nil {
 		v.change(w)
 	}
