@@ -2,7 +2,7 @@
 
 # volumes_begin MIB: a pool with two volumes of that size, which differ in their write cache. Each has a subsystem of its own, because a
 # controller has one cache for all its namespaces: so to the volume without one the host sends no flush. The host has them as
-# DEVICE[none] and DEVICE[volatile], through CONTROLLER[...], over paths that it does not give up. Their logs are small, so that each goes
+# DEVICE[none] and DEVICE[volatile], through CONTROLLER[...], over paths that it does not give up. Their logs are as small as can be, so that each goes
 # round many times.
 declare -A DEVICE CONTROLLER
 volumes_begin() {
@@ -10,7 +10,7 @@ volumes_begin() {
 	bdev_file disk 2048
 	rpc pool_create name=pool0 device=disk
 	for cache in none volatile; do
-		rpc volume_create pool=pool0 name=$cache bytes:=$(($1 << 20)) log_bytes:=$((16 << 20)) write_cache=$cache uuid=$uuid
+		rpc volume_create pool=pool0 name=$cache bytes:=$(($1 << 20)) log_bytes:=$((32 << 20)) write_cache=$cache uuid=$uuid
 		subsystem_add $NQN-$cache any
 		ns_add $NQN-$cache 1 pool0/$cache $uuid
 		listener_add $NQN-$cache $PORT1
