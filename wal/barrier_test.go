@@ -277,3 +277,40 @@ func TestOneFlushAtATime(t *testing.T) {
 		t.Errorf("%d flushes, the other heard %d times", n, -j.other.left)
 	}
 }
+
+// syncer waits for the flush as soon as its entry is written.
+type syncer struct{ *add }
+
+func (s syncer) EntryWritten(e *Entry, st bdev.Status) {
+	s.add.EntryWritten(e, st)
+	s.o.log.AwaitDurable(&s.wait, e.LSN)
+}
+
+// Who waits for the flush when an entry is written waits for the same as all others of the batch: for one, of all of it.
+func TestABatchNeedsOneFlush(t *testing.T) {
+	w := bdevsim.NewWorld(t, 1, 1)
+	m := newMachine(w, w.Disk("Disk0", diskBytes), 0)
+	o := m.open(State{Tail: 0, Offset: 0, Life: 3, LSN: 10})
+	const batches, records = 5, 20
+	flushes := m.cfg.Barrier.Flushes()
+	for b := range batches {
+		var all []syncer
+		m.on(func() {
+			for i := range records {
+				s := syncer{newAdd(o)}
+				s.e.Done = s
+				if !s.put(uint64(b*records+i), KindWrite, 1) {
+					t.Fatal("no room")
+				}
+				all = append(all, s)
+			}
+		})
+		w.Run("all is durable", func() bool {
+			return !slices.ContainsFunc(all, func(s syncer) bool { return !s.durable })
+		})
+	}
+	if n := m.cfg.Barrier.Flushes() - flushes; n != batches {
+		t.Errorf("%d flushes of %d batches", n, batches)
+	}
+	o.close()
+}

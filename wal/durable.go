@@ -70,7 +70,7 @@ func (l *Log) AwaitDurable(w *Waiter, lsn LSN) {
 
 // flush joins the device's next flush, if a waiter needs it and it would help.
 func (l *Log) flush() {
-	if l.joined || l.phase != phaseOpen || l.written == l.durable {
+	if l.joined || l.telling || l.phase != phaseOpen || l.written == l.durable {
 		return
 	}
 	for w := l.waiters.head; w != nil; w = w.next {

@@ -87,6 +87,7 @@ type Log struct {
 	waiters waiterList
 	join    Join
 	joined  bool   // in a flush
+	telling bool   // entries hear that they are written: who then waits for the flush waits for one that has all of the batch
 	placed  bool   // a record was written that speaks of the data's device, since that was last flushed
 	onData  bool   // that flush is the data's, and the log's own comes after it
 	target  LSN    // which makes this durable
@@ -378,6 +379,7 @@ func (l *Log) RequestDone(q *bdev.Request) {
 		l.joinFlush()
 		return
 	}
+	l.telling = true
 	for l.flight.head != nil {
 		e := l.flight.pop()
 		invariant.Check(e.LSN == l.written+1, "wal: records out of order")
@@ -389,6 +391,7 @@ func (l *Log) RequestDone(q *bdev.Request) {
 		e.in = false
 		e.Done.EntryWritten(e, bdev.StatusOK)
 	}
+	l.telling = false
 	l.flush()
 	if l.phase == phaseOpen {
 		l.write()
