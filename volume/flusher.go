@@ -134,6 +134,17 @@ const flushPeriod = 100 * reactor.Millisecond
 // log holds three such parts before writes are slowed down.
 const passParts = 5
 
+// pressedParts: while writes are slowed down a checkpoint is made after so large a part, before the end of the pass. The log becomes free in steps
+// of the part, and who waits at the door waits for a step. Smaller ones cost writes of the map's pages.
+const pressedParts = 8
+
+// slows says that the door waits for the tail, and that enough is home to let it move.
+func (f *flusher) slows() bool {
+	log := f.v.log
+	p, _ := wal.Admission(log.Used(), log.Size())
+	return p != wal.PressureNone && f.home.Offset > f.v.newer.offset+wal.Offset(log.Size()/pressedParts)
+}
+
 // due lets a pass begin in a while, if there is something for it.
 func (v *Volume) due() {
 	f := &v.flusher
@@ -199,6 +210,10 @@ func (f *flusher) read() {
 			f.over()
 			return
 		}
+		f.checkpoint()
+		return
+	}
+	if f.slows() {
 		f.checkpoint()
 		return
 	}
