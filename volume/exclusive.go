@@ -84,9 +84,9 @@ func (v *Volume) drained() {
 	}
 }
 
-// setShutTimer lets those who wait for the end of an act be looked at when the first has waited too long.
+// setShutTimer lets those who wait for the end of an act, or for an op, be looked at when the first has waited too long.
 func (v *Volume) setShutTimer() {
-	if v.shut && v.waiting.n > 0 && !v.shutTimer.Set() {
+	if v.waiting.n > 0 && !v.shutTimer.Set() {
 		v.r.SetTimer(&v.shutTimer, v.waiting.first().since+admitTimeout, (*shutTimeout)(v))
 	}
 }
@@ -97,7 +97,7 @@ type shutTimeout Volume
 // Run refuses who has waited too long.
 func (t *shutTimeout) Run() {
 	v := (*Volume)(t)
-	for v.shut && v.waiting.n > 0 && v.r.Now()-v.waiting.first().since >= admitTimeout {
+	for v.waiting.n > 0 && v.r.Now()-v.waiting.first().since >= admitTimeout {
 		e := v.waiting.pop()
 		v.answer(e.q, e.x, bdev.StatusBusy)
 	}

@@ -251,8 +251,8 @@ func (v *Volume) begin(o *op, q *bdev.Request, x *crossing, t *mapTree) {
 	o.q, o.x, o.tree, o.status, o.next = q, x, t, bdev.StatusOK, nil
 	o.block, o.end = q.LBA, q.LBA+q.Blocks
 	o.at, o.out, o.last, o.ready = o.block, 1, 0, 0
-	o.since = v.r.Now()
 	o.opTimes = opTimes{came: v.came()}
+	o.since = o.came
 	if v.opsOut++; v.sub > 0 {
 		o.partly()
 	}

@@ -388,8 +388,8 @@ func (v *Volume) Close() error {
 func (v *Volume) shutDown() error {
 	e := newEvent()
 	if err := v.r.Call(func() {
-		v.open = false
 		v.scrub.ask(scrubCloses)
+		v.shutDoor()
 		v.drains = append(v.drains, e)
 		if v.opsOut == 0 {
 			v.drained()

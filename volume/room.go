@@ -64,6 +64,9 @@ func (v *Volume) reserve(o *op, n *need) bool {
 	case v.failed != bdev.StatusOK:
 		o.fail(v.failed)
 		return false
+	case !v.open: // shut while it was under way
+		o.fail(bdev.StatusClosed)
+		return false
 	case !v.have.covers(n.credits) || len(v.places) < n.places:
 		if v.refused == o {
 			v.refused = nil
@@ -186,6 +189,22 @@ func (v *Volume) letPass() {
 		}
 		v.turnedAway(o)
 		o.fail(bdev.StatusBusy)
+		o.issued()
+	}
+	v.setDoorTimer()
+}
+
+// shutDoor lets nobody in any more: who waits, here or for an op, hears it at once, and what has passed goes on.
+func (v *Volume) shutDoor() {
+	v.open = false
+	for n := v.waiting.n; n > 0; n-- { // who hears it may send more
+		e := v.waiting.pop()
+		v.answer(e.q, e.x, bdev.StatusClosed)
+	}
+	v.asker = nil
+	for n := v.doorList.n; n > 0; n-- {
+		o := v.doorList.pop()
+		o.fail(bdev.StatusClosed)
 		o.issued()
 	}
 	v.setDoorTimer()
