@@ -51,6 +51,7 @@ type Engine struct {
 	devices          deviceCalls
 	arrivals         arrivals
 	pools            pools
+	scrubs           scrubs
 	cryptoKeys       cryptoKeys
 	initiatorOptions initiatorOptions
 	targetOptions    targetOptions
@@ -87,6 +88,7 @@ func NewEngine(cfg EngineConfig, log *Log) (*Engine, error) {
 	e.registerFramework()
 	e.registerPools(log.For("volume"), cfg.Server, cfg.MapCacheBytes)
 	e.registerVolumes()
+	e.registerScrubs()
 	e.registerLvols()
 	e.registerCrypto()
 	e.registerDevices()
@@ -126,12 +128,14 @@ func (e *Engine) Configure(ctx context.Context, c *api.Config, wait bool) error 
 func (e *Engine) Metrics() *Metrics {
 	m := NewMetrics()
 	m.Add(engineMetrics{e})
+	m.Add(volumeMetrics{e})
 	return m
 }
 
 // Close ends the engine: long work is cancelled, no connection is accepted any more, what is in flight ends, then the devices are closed,
 // volumes before the pools that they stand on and pools before their devices, and the reactors stop. It says what it had to leave behind if ctx ends first.
 func (e *Engine) Close(ctx context.Context) error {
+	e.scrubs.close()
 	err := e.Jobs.Close(ctx)
 	if err == nil {
 		err = e.Target.Stop(ctx)

@@ -126,7 +126,7 @@ func (e *Engine) registerDevices() {
 	})
 	e.Frame.Add(Subsystem{Name: "bdev", DependsOn: []string{"accel", "keyring", "sock"}, Config: func(context.Context) ([]api.ConfigCall, error) {
 		return slices.Concat(
-			e.kept.list(api.BdevSetOptions.Spec, api.BdevRaidSetOptions.Spec, api.BdevISCSISetOptions.Spec), e.initiatorOptions.config(),
+			e.kept.list(api.BdevSetOptions.Spec, api.VolumeScrubSetOptions.Spec, api.BdevRaidSetOptions.Spec, api.BdevISCSISetOptions.Spec), e.initiatorOptions.config(),
 			e.kept.list(api.BdevNVMeSetHotplug.Spec), e.pools.configOf(e.devices.list()), e.limitsConfig(), e.depths.config(),
 			[]api.ConfigCall{api.BdevWaitForExamine.Config(api.None{})},
 		), nil

@@ -101,7 +101,7 @@ func (e *Engine) registerFramework() {
 		return nil
 	})
 	RegisterDo(r, api.SPDKKillInstance, func(_ context.Context, p *api.KillParams) error { return kill(p.SigName) })
-	Register(r, api.EngineGetHealth, func(context.Context, *api.None) (api.EngineHealth, error) { return e.Health.State(), nil })
+	Register(r, api.EngineGetHealth, func(context.Context, *api.None) (api.EngineHealth, error) { return e.health(), nil })
 }
 
 func (e *Engine) info() api.EngineInfo {

@@ -40,6 +40,17 @@ func (h *Health) Report(object, state, why string, now time.Time) {
 	h.reasons[object] = api.HealthReason{State: state, Object: object, Why: why, Since: since}
 }
 
+// forget drops what was reported of objects of one kind that are not here any more.
+func (h *Health) forget(kind string, here map[string]bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for object := range h.reasons {
+		if strings.HasPrefix(object, kind) && !here[object] {
+			delete(h.reasons, object)
+		}
+	}
+}
+
 // State is the engine's health with all that led to it, the worst first.
 func (h *Health) State() api.EngineHealth {
 	h.mu.Lock()

@@ -50,7 +50,7 @@ func TestPoolsWithALogDevice(t *testing.T) {
 		e.steps(t, []step{
 			uring(second, files[second]), wait,
 			{"pool_list", `{}`, `\[\{"name":"p".*"log_device":"logs".*`},
-			{"volume_list", `{}`, `\[\{"name":"v".*"state":"ok".*`},
+			{"volume_list", `{}`, `\[\{"name":"v".*"state":"healthy".*`},
 			{"engine_health", `{}`, `\{"state":"ok".*`},
 		})
 		if saved := savedConfig(t, e); strings.Count(saved, "bdev_wait_for_examine") == 0 {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"syscall"
+	"time"
 
 	"github.com/pollux-storage/pollux/ctl/api"
 	"github.com/pollux-storage/pollux/volume"
@@ -89,9 +90,9 @@ func (e *Engine) registerLvols() {
 				if err != nil {
 					return nil, codeOf(err)
 				}
-				state, _ := volumeState(v, &i)
+				degraded := i.Health(time.Now()).State != volume.Healthy
 				out = append(out, api.Lvol{
-					Alias: pool.Name() + "/" + i.Name, UUID: i.UUID.String(), Name: i.Name, IsThinProvisioned: true, IsDegraded: state != "ok",
+					Alias: pool.Name() + "/" + i.Name, UUID: i.UUID.String(), Name: i.Name, IsThinProvisioned: true, IsDegraded: degraded,
 					NumAllocatedClusters: i.Clusters, Lvs: api.LvolLvs{Name: pool.Name(), UUID: pool.ID().String()},
 				})
 			}

@@ -56,7 +56,7 @@ func (engineMetrics) Families() []*Family {
 // Scrape reads the counters where they are kept, each on its reactor.
 func (m engineMetrics) Scrape(s *Scrape) {
 	s.Value(mBuild, 1, version.Pollux, version.Commit())
-	state := m.e.Health.State().State
+	state := m.e.health().State
 	for _, one := range []string{HealthOK, HealthDegraded, HealthFailed} {
 		value := 0.0
 		if one == state {

@@ -205,7 +205,7 @@ func (ps *pools) config() (volume.PoolConfig, error) {
 	if ps.server == uuid.Nil {
 		return volume.PoolConfig{}, api.Errno(22, "this server has no id, which its pools need: /etc/machine-id has none; give serve a --state directory")
 	}
-	return volume.PoolConfig{Server: ps.server, Boot: ps.boot, Cache: ps.cache}, nil
+	return volume.PoolConfig{Server: ps.server, Boot: ps.boot, Cache: ps.cache, Found: ps.found}, nil
 }
 
 // create makes a pool, or gives the one that was asked for before.
@@ -468,11 +468,20 @@ func describePool(p *openPool) (api.Pool, error) {
 	if err != nil {
 		return api.Pool{}, err
 	}
+	var in volume.PoolHealthInput
+	for _, v := range p.Volumes() {
+		if one, err := v.Info(); err == nil {
+			in.Volumes = append(in.Volumes, one.Health(time.Now()))
+		}
+	}
+	in.Fill, in.Problems = i.Fill, i.Problems
+	h := in.Health()
 	free := i.Space.Free - min(i.Space.Free, i.Space.Reserved)
 	return api.Pool{
 		Name: i.Name, UUID: i.UUID.String(), Device: i.Device, Bytes: i.Space.Total * volume.PageBytes, FreeBytes: free * volume.PageBytes,
 		RestingBytes: i.Space.Resting * volume.PageBytes, ClusterBytes: i.ClusterBytes, Clusters: i.Clusters, FreeClusters: i.ClustersFree,
 		GrowableBytes: (i.ClustersAfter - min(i.ClustersAfter, i.Clusters)) * i.ClusterBytes, Fill: i.Fill.String(), Volumes: uint32(i.Volumes),
 		LogDevice: i.LogDevice, LogBytes: i.LogBytes, LogFreeBytes: i.LogBytesFree, Commits: i.Commits, Problems: i.Problems,
+		State: h.State.String(), Score: h.Score, Reasons: h.Reasons,
 	}, nil
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/pollux-storage/pollux/bdev"
 	"github.com/pollux-storage/pollux/ctl/api"
 	"github.com/pollux-storage/pollux/volume"
 	"github.com/pollux-storage/pollux/wal"
@@ -66,7 +65,8 @@ func (e *Engine) registerVolumes() {
 			return api.VolumeStatus{}, err
 		}
 		out := api.VolumeStatus{Name: i.Name, UUID: i.UUID.String(), Reasons: []string{}}
-		out.State, out.Reasons = volumeState(v, &i)
+		h := i.Health(time.Now())
+		out.State, out.Score, out.Reasons = h.State.String(), h.Score, append(out.Reasons, h.Reasons...)
 		return out, nil
 	})
 	Register(r, api.VolumeStatsOf, func(_ context.Context, p *api.VolumeParams) (api.VolumeStats, error) {
@@ -75,11 +75,10 @@ func (e *Engine) registerVolumes() {
 			return api.VolumeStats{}, err
 		}
 		i, err := v.Stats()
-		return api.VolumeStats{
-			Name: i.Name, UUID: i.UUID.String(), Epoch: uint64(i.Epoch), AppendedLSN: uint64(i.Appended), WrittenLSN: uint64(i.Written),
-			DurableLSN: uint64(i.Durable), HomeLSN: uint64(i.Home), LogBytes: i.LogBytes, LogUsed: i.LogUsed, Checkpoints: i.Checkpoints,
-			HomeErrors: i.HomeErrors,
-		}, err
+		if err != nil {
+			return api.VolumeStats{}, err
+		}
+		return describeStats(&i), nil
 	})
 }
 
@@ -170,26 +169,30 @@ func (e *Engine) listVolumes(_ context.Context, p *api.VolumeListParams) ([]api.
 
 func describeVolume(v *volume.Volume) (api.Volume, error) {
 	i, err := v.Info()
-	state, _ := volumeState(v, &i)
+	h := i.Health(time.Now())
 	return api.Volume{
 		Name: i.Name, Pool: v.Pool().Name(), UUID: i.UUID.String(), Bytes: i.Bytes, BlockSize: i.BlockBytes, AllocatedBytes: i.Clusters * v.Pool().ClusterBytes(),
-		WriteCache: i.Cache.String(), ReadOnly: i.ReadOnly, Verify: i.Verify, Use: i.Use.String(), Role: i.Role.String(), State: state, Created: i.Created.UTC().Format(time.RFC3339),
+		WriteCache: i.Cache.String(), ReadOnly: i.ReadOnly, Verify: i.Verify, Use: i.Use.String(), Role: i.Role.String(), State: h.State.String(), Created: i.Created.UTC().Format(time.RFC3339),
 	}, err
 }
 
-// volumeState says what a volume is fit for, and why it is not fit for more.
-func volumeState(v *volume.Volume, i *volume.VolumeInfo) (state string, reasons []string) {
-	state, reasons = "ok", []string{}
-	worse := func(to, format string, args ...any) {
-		if state != "failed" {
-			state = to
-		}
-		reasons = append(reasons, fmt.Sprintf(format, args...))
+// describeStats is a volume's counters in the words of the interface.
+func describeStats(i *volume.VolumeStats) api.VolumeStats {
+	out := api.VolumeStats{
+		Name: i.Name, UUID: i.UUID.String(), Epoch: uint64(i.Epoch), AppendedLSN: uint64(i.Appended), WrittenLSN: uint64(i.Written),
+		DurableLSN: uint64(i.Durable), HomeLSN: uint64(i.Home), LogBytes: i.LogBytes, LogUsed: i.LogUsed, Checkpoints: i.Checkpoints,
+		HomeErrors: i.HomeErrors, LogPressure: i.Pressure.String(), DirtyBytes: i.Dirty * volume.PageBytes, HomePasses: i.HomePasses,
+		HomeBytes: i.HomeBytes, MapBytes: i.MapBytes, LogBatches: i.Log.Batches, LogFlushes: i.Log.Flushes, LogWritten: i.Log.Bytes,
+		LogPayload: i.Log.PayloadBytes, Scrub: describeScrub(&i.Scrub),
 	}
-	if i.Wounded {
-		worse("failed", "its log lost a record that was durable: it is served as it was before that, and takes no changes")
-	} else if i.Failed != bdev.StatusOK {
-		worse("failed", "it takes no changes any more: %v; what was acknowledged is in its log, and the next import of pool %s reads it", i.Failed, v.Pool().Name())
+	for d := range volume.Doors {
+		out.Admissions = append(out.Admissions, api.VolumeDoor{Door: d.String(), Count: i.Door[d], WaitNS: uint64(i.DoorWait[d])})
 	}
-	return state, reasons
+	for s := range volume.Stages {
+		h := &i.Stages[s]
+		out.Stages = append(out.Stages, api.VolumeStage{
+			Stage: s.String(), Count: h.Count, MeanNS: uint64(h.Mean()), P50NS: uint64(h.Quantile(0.5)), P99NS: uint64(h.Quantile(0.99)),
+		})
+	}
+	return out
 }

@@ -27,6 +27,7 @@ type PoolInfo struct {
 	LogBytesFree  uint64 // that new logs could have
 	Fill          Fill
 	Volumes       int
+	Flushes       uint64 // of its device, since it was opened
 	Commits       uint64
 	Problems      []string
 }
@@ -49,6 +50,7 @@ func (p *Pool) Info() (PoolInfo, error) {
 		if p.logs != nil {
 			i.LogBytes, i.LogBytesFree = p.logs.space.pages*PageBytes, p.logs.space.free()*PageBytes
 		}
+		i.Flushes = p.barrier.Flushes()
 		i.ClustersFree, promised = i.Space.Clusters, p.alloc.reserved.Clusters
 	})
 	i.ClustersFree -= min(i.ClustersFree, promised)
@@ -96,6 +98,9 @@ type VolumeInfo struct {
 	Loss                 Loss // that nobody released
 	LossKnown, LossFound wal.LSN
 	Fenced               bool
+
+	Scrubbed  time.Time // the end of the last scrub; zero if there was none
+	BadBlocks uint64    // that it found, or the one under way, whatever is more
 }
 
 // Info tells about the volume.
@@ -119,6 +124,10 @@ func (v *Volume) tell(i *VolumeInfo) {
 	i.Loss, i.LossKnown, i.LossFound, i.Fenced = p.Loss, p.LossKnown, p.LossFound, p.Flags.Has(VolumeFenced)
 	for _, e := range p.Log {
 		i.LogAreaBytes += e.Pages * PageBytes
+	}
+	i.BadBlocks = max(p.ScrubErrors, v.scrub.soFar())
+	if p.Scrubbed != 0 {
+		i.Scrubbed = time.Unix(p.Scrubbed, 0)
 	}
 	i.Failed, i.Wounded = v.failed, p.Flags.Has(VolumeWounded)
 	i.Appended, i.Written, i.Durable = v.log.Marks()

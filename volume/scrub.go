@@ -398,6 +398,13 @@ func (s *scrubber) save() {
 	s.state = scrubIdle
 }
 
+// unsaved reports that the last checkpoint of a volume that is being closed does not have what its scrub left in the page.
+func (s *scrubber) unsaved() bool {
+	pg, was := &s.v.page, &s.v.ckpt.page
+	return s.state == scrubEnded && !s.v.flusher.ending &&
+		(pg.ScrubCursor != was.ScrubCursor || pg.ScrubFound != was.ScrubFound || pg.Scrubbed != was.Scrubbed || pg.ScrubErrors != was.ScrubErrors)
+}
+
 // keep asks for a checkpoint. It reports false if one is being made which has the page as it was before.
 func (s *scrubber) keep() bool {
 	v := s.v

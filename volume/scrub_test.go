@@ -202,6 +202,35 @@ func TestScrubByHand(t *testing.T) {
 	}
 }
 
+// TestScrubIsClosedDuringACheckpoint: what the checkpoint under way does not have is in the next one, which the close waits for.
+func TestScrubIsClosedDuringACheckpoint(t *testing.T) {
+	h := newHouse(t, 1, 1, 96<<20)
+	v := h.volume("v0", 64<<20)
+	k := h.client(v, 0)
+	data := pattern(sim.Stream(1, "data"), 256)
+	for at := uint64(0); at < 16<<20/PageBytes; at += 256 {
+		k.must(bdev.Write, at, 256, data)
+	}
+	h.forced(v)
+	h.startScrub(v, 1<<20)
+	h.w.RunFor(4 * reactor.Second)
+	h.w.Run("nothing else is under way", func() bool { return v.flusher.state == flushIdle })
+	if err := v.PauseScrub(); err != nil {
+		t.Fatal(err)
+	}
+	h.w.Run("its place is being written", func() bool { return v.ckpt.step == checkpointCommit })
+	if err := v.StopScrub(); err != nil {
+		t.Fatal(err)
+	}
+	if err := v.Close(); err != nil {
+		t.Fatal(err)
+	}
+	h.crash(func(i *sim.Image) *sim.Image { return i.Crash(sim.None) })
+	if i := h.scrubInfo(h.find("v0")); i.Unfinished() {
+		t.Errorf("a pass that was given up goes on at %d", i.Block)
+	}
+}
+
 // TestScrubFindsWhatCannotBeRead: of a run of blocks in which one cannot be read that one counts; a page of the map counts once, and the
 // pass goes on behind what it is about.
 func TestScrubFindsWhatCannotBeRead(t *testing.T) {

@@ -55,10 +55,10 @@ func (s *scrubber) info() ScrubInfo {
 	v := s.v
 	i := ScrubInfo{
 		ScrubStats: s.stats, State: s.state.String(), Why: s.why, Block: v.page.ScrubCursor << v.shape.shift, All: v.blocks(),
-		Found: v.page.ScrubFound, LastErrors: v.page.ScrubErrors,
+		Found: s.soFar(), LastErrors: v.page.ScrubErrors,
 	}
 	if s.runs() || s.state == scrubPaused {
-		i.Block, i.Found = s.at, s.errors
+		i.Block = s.at
 	}
 	if s.runs() {
 		i.Ran += max(0, v.r.Now()-s.began)
@@ -71,6 +71,14 @@ func (s *scrubber) info() ScrubInfo {
 		i.Last = time.Unix(v.page.Scrubbed, 0)
 	}
 	return i
+}
+
+// soFar is how many errors the pass has found that is under way, or was when the engine ended.
+func (s *scrubber) soFar() uint64 {
+	if s.runs() || s.state == scrubPaused {
+		return s.errors
+	}
+	return s.v.page.ScrubFound
 }
 
 // Seconds that it ran.

@@ -140,17 +140,18 @@ func (v *Volume) served(o *op) {
 type VolumeStats struct {
 	VolumeInfo
 	Counters
-	Scrub     ScrubInfo
-	Log       wal.Stats
-	Pressure  wal.Pressure // of the log
-	Dirty     uint64       // blocks of 4096 bytes that wait to go home, those of placed clusters included
-	Snapshots uint64
-	Device    bdev.Stats // what hosts asked of it
+	Scrub        ScrubInfo
+	Log          wal.Stats
+	Pressure     wal.Pressure // of the log
+	Dirty        uint64       // blocks of 4096 bytes that wait to go home, those of placed clusters included
+	Snapshots    uint64
+	ClusterBytes uint64
+	Device       bdev.Stats // what hosts asked of it
 }
 
 // Stats gives all that a volume counts.
 func (v *Volume) Stats() (VolumeStats, error) {
-	s := VolumeStats{VolumeInfo: v.identity()}
+	s := VolumeStats{VolumeInfo: v.identity(), ClusterBytes: v.shape.ClusterBytes()}
 	err := v.r.Call(func() {
 		v.tell(&s.VolumeInfo)
 		s.Counters, s.Scrub = v.counters, v.scrub.info()

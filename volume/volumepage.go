@@ -87,6 +87,9 @@ const (
 	roleEnd
 )
 
+// Roles is how many there are.
+const Roles = roleEnd
+
 var roleNames = [roleEnd]string{"none", "primary", "replica", "stale", "rebuilding", "draining"}
 
 func (r Role) String() string {

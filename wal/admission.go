@@ -19,6 +19,10 @@ const (
 	PressureWait            // from 0.9 on: nothing is admitted
 )
 
+var pressureNames = [...]string{"none", "delay", "urgent", "wait"}
+
+func (p Pressure) String() string { return pressureNames[p] }
+
 // delayMax is the delay where waiting begins.
 const delayMax = 5 * reactor.Millisecond
 

@@ -15,6 +15,7 @@ type poolCmd struct {
 	Export poolExportCmd `cmd:"" help:"Close a pool and its volumes in order, so that its device may go elsewhere."`
 	Rename poolRenameCmd `cmd:"" help:"Give a pool another name."`
 	Grow   poolGrowCmd   `cmd:"" help:"Let a pool take all of its block device, which has grown."`
+	Scrub  poolScrubCmd  `cmd:"" help:"Compare the blocks of all volumes of a pool with their checksums."`
 	Delete poolDeleteCmd `cmd:"" help:"Delete a pool, all its volumes, and what is on them."`
 }
 
@@ -36,9 +37,9 @@ func (c *poolListCmd) Run() error {
 		return err
 	}
 	return c.print(pools, func(t *table) {
-		t.columns("NAME", "DEVICE", "SIZE", "FREE", "FILL", "CLUSTER", "LOG", "VOLUMES", "UUID")
+		t.columns("NAME", "DEVICE", "SIZE", "FREE", "FILL", "STATE", "CLUSTER", "LOG", "VOLUMES", "UUID")
 		for _, p := range pools {
-			t.row(p.Name, p.Device, size(p.Bytes), size(p.FreeBytes), p.Fill, size(p.ClusterBytes), p.LogDevice, p.Volumes, p.UUID)
+			t.row(p.Name, p.Device, size(p.Bytes), size(p.FreeBytes), p.Fill, p.State, size(p.ClusterBytes), p.LogDevice, p.Volumes, p.UUID)
 		}
 	})
 }

@@ -30,17 +30,25 @@ func TestPoolAndVolumeCommands(t *testing.T) {
 		}
 	}
 	const id = `[0-9a-f-]{36}`
-	looks("pool list", `NAME  DEVICE  SIZE +FREE +FILL +CLUSTER +LOG +VOLUMES  UUID\np +disk +256 MiB +2\d\d\.?\d? MiB +normal +64 KiB +- +0 +`+id+`\n`)
+	looks("pool list", `NAME  DEVICE  SIZE +FREE +FILL +STATE +CLUSTER +LOG +VOLUMES  UUID\np +disk +256 MiB +2\d\d\.?\d? MiB +normal +healthy +64 KiB +- +0 +`+id+`\n`)
 	looks("volume create p v 64M --log 32M", id+`\n`)
 	sh.fails("volume create p v 32M", "the name is taken")
-	looks("volume list p", `POOL +NAME +SIZE +ALLOCATED +CACHE +READ ONLY +STATE +UUID\np +v +64 MiB +0 B +none +- +ok +`+id+`\n`)
+	looks("volume list p", `POOL +NAME +SIZE +ALLOCATED +CACHE +READ ONLY +STATE +UUID\np +v +64 MiB +0 B +none +- +healthy +`+id+`\n`)
 	sh.fails("volume set p/v", "nothing is to be changed")
 	sh.must("volume set p/v --cache volatile --read-only")
-	looks("volume list", `.* volatile +yes +ok .*`)
+	looks("volume list", `.* volatile +yes +healthy .*`)
 	sh.must("volume set p/v --no-read-only")
 	sh.must("volume rename p/v w")
 	sh.must("pool rename p q")
-	looks("volume status q/w", `NAME  STATE  REASON\nw +ok +-\n`)
+	looks("volume status q/w", `NAME  STATE +SCORE +REASON\nw +healthy +1.0 +-\n`)
+	looks("volume scrub q/w", `NAME  SCRUB  DONE % +ERRORS  LAST  LAST ERRORS  FIRST BAD BLOCK\nw +idle +0.0 +0 +- +0 +-\n`)
+	looks("pool scrub q --limit 1G", `job \d+: done\n`)
+	looks("volume scrub q/w", `.* idle +0.0 +0 +20\S+Z +0 +-\n`)
+	sh.must("volume scrub start q/w --limit 1M")
+	sh.must("volume scrub pause q/w")
+	sh.must("volume scrub stop q/w")
+	sh.fails("volume scrub start q/none", "no volume")
+	looks("volume stats q/w", `STAGE +CHANGES +MEAN +MEDIAN +p99\nadmit +0 +0s +0s +0s\n.*total .*`)
 	var volumes []api.Volume
 	if err := json.Unmarshal([]byte(sh.must("volume list -o json")), &volumes); err != nil || len(volumes) != 1 || volumes[0].Name != "w" || volumes[0].ReadOnly {
 		t.Errorf("%+v, %v", volumes, err)

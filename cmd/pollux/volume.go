@@ -16,6 +16,8 @@ type volumeCmd struct {
 	Status volumeStatusCmd `cmd:"" help:"Say what a volume is fit for, and why it is not fit for more."`
 	Rename volumeRenameCmd `cmd:"" help:"Give a volume another name in its pool."`
 	Set    volumeSetCmd    `cmd:"" help:"Change a volume's write cache or protection."`
+	Scrub  volumeScrubCmd  `cmd:"" help:"Compare a volume's blocks with their checksums, or see how far that is."`
+	Stats  volumeStatsCmd  `cmd:"" help:"Where a volume's changes spent their time, and how it fares."`
 	Delete volumeDeleteCmd `cmd:"" help:"Delete a volume and what is on it."`
 }
 
@@ -93,12 +95,12 @@ func (c *volumeStatusCmd) Run() error {
 		return err
 	}
 	return c.print(status, func(t *table) {
-		t.columns("NAME", "STATE", "REASON")
+		t.columns("NAME", "STATE", "SCORE", "REASON")
 		if len(status.Reasons) == 0 {
-			t.row(status.Name, status.State, "")
+			t.row(status.Name, status.State, decimal(status.Score), "")
 		}
 		for _, why := range status.Reasons {
-			t.row(status.Name, status.State, why)
+			t.row(status.Name, status.State, decimal(status.Score), why)
 		}
 	})
 }

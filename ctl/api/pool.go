@@ -53,6 +53,9 @@ type Pool struct {
 	LogBytes      uint64   `json:"log_device_bytes,omitempty"`
 	LogFreeBytes  uint64   `json:"log_device_free_bytes,omitempty" doc:"that logs of more volumes could have"`
 	Volumes       uint32   `json:"volumes"`
+	State         string   `json:"state" doc:"healthy, degraded or unsafe: no better than the worst of its volumes"`
+	Score         float64  `json:"score" doc:"the lowest of its volumes"`
+	Reasons       []string `json:"reasons,omitempty" doc:"why the state is no better"`
 	Commits       uint64   `json:"commits" doc:"since it was opened"`
 	Problems      []string `json:"problems,omitempty"`
 }
@@ -106,7 +109,7 @@ type Volume struct {
 	Verify         bool   `json:"verify" doc:"checksums are verified on every read"`
 	Use            string `json:"use" doc:"general, database or throughput"`
 	Role           string `json:"role"`
-	State          string `json:"state" doc:"ok, degraded or failed; volume_status says why"`
+	State          string `json:"state" doc:"healthy, degraded or unsafe; volume_status says why"`
 	Created        string `json:"created" doc:"RFC 3339"`
 
 	Warnings []string `json:"warnings,omitempty" doc:"of the call that made it"`
@@ -116,8 +119,9 @@ type Volume struct {
 type VolumeStatus struct {
 	Name    string   `json:"name"`
 	UUID    string   `json:"uuid"`
-	State   string   `json:"state" doc:"ok, degraded or failed"`
-	Reasons []string `json:"reasons"`
+	State   string   `json:"state" doc:"healthy, degraded or unsafe"`
+	Score   float64  `json:"score" doc:"1, less 0.1 for each error of a scrub, at most 0.5, and 0.1 if the last scrub is older than two days"`
+	Reasons []string `json:"reasons" doc:"why state and score are no better"`
 }
 
 // VolumeStats are a volume's marks and counters.
@@ -133,6 +137,77 @@ type VolumeStats struct {
 	LogUsed     uint64 `json:"log_used_bytes"`
 	Checkpoints uint64 `json:"checkpoints" doc:"since it was opened"`
 	HomeErrors  uint64 `json:"home_errors" doc:"writes that failed behind the log"`
+
+	LogPressure string        `json:"log_pressure" doc:"none, delay (writes are slowed down), urgent, or wait"`
+	DirtyBytes  uint64        `json:"dirty_bytes" doc:"that wait to go home"`
+	HomePasses  uint64        `json:"home_passes"`
+	HomeBytes   uint64        `json:"home_bytes" doc:"that were brought home"`
+	MapBytes    uint64        `json:"map_bytes" doc:"of map and volume pages that were written"`
+	LogBatches  uint64        `json:"log_batches"`
+	LogFlushes  uint64        `json:"log_flushes" doc:"of its device that the log joined"`
+	LogWritten  uint64        `json:"log_written_bytes" doc:"headers included"`
+	LogPayload  uint64        `json:"log_payload_bytes"`
+	Admissions  []VolumeDoor  `json:"admissions" doc:"how changes passed the door"`
+	Stages      []VolumeStage `json:"stages" doc:"where changes spent their time; they add up to total"`
+	Scrub       VolumeScrub   `json:"scrub"`
+}
+
+// VolumeDoor counts the changes that passed the door in one way.
+type VolumeDoor struct {
+	Door   string `json:"door" doc:"open, space (the pool was asked), soft (slowed down), hard (waited for room) or timeout (turned away)"`
+	Count  uint64 `json:"count"`
+	WaitNS uint64 `json:"wait_ns" doc:"of all together"`
+}
+
+// VolumeStage is the time that changes took in one stage.
+type VolumeStage struct {
+	Stage  string `json:"stage" doc:"admit, place, append, write, flush or total"`
+	Count  uint64 `json:"count"`
+	MeanNS uint64 `json:"mean_ns"`
+	P50NS  uint64 `json:"p50_ns"`
+	P99NS  uint64 `json:"p99_ns"`
+}
+
+// VolumeScrub is a volume's scrub.
+type VolumeScrub struct {
+	State      string        `json:"state" doc:"idle, running or paused"`
+	Why        string        `json:"why,omitempty" doc:"it paused by itself"`
+	AtBytes    uint64        `json:"at_bytes" doc:"how far the pass is"`
+	Bytes      uint64        `json:"bytes" doc:"of all"`
+	Errors     uint64        `json:"errors" doc:"of the pass under way"`
+	First      *ScrubFinding `json:"first,omitempty" doc:"the first error of the last run"`
+	Last       string        `json:"last,omitempty" doc:"end of the last pass, RFC 3339"`
+	LastErrors uint64        `json:"last_errors" doc:"that it found"`
+	Passes     uint64        `json:"passes" doc:"since the volume was opened, and so are the following"`
+	AllErrors  uint64        `json:"all_errors"`
+	Checked    uint64        `json:"checked_bytes"`
+	Seconds    float64       `json:"seconds"`
+}
+
+// ScrubFinding is a block that is not what it should be.
+type ScrubFinding struct {
+	LBA    uint64 `json:"lba" doc:"in the volume's blocks; of a page of the map the first that it is about"`
+	Place  uint64 `json:"place" doc:"in pages of 4096 bytes on the pool's device"`
+	Map    bool   `json:"map" doc:"it is a page of the map"`
+	Status string `json:"status"`
+}
+
+// VolumeScrubParams start the scrub of a volume.
+type VolumeScrubParams struct {
+	Name  string `json:"name" rpc:"required" doc:"UUID of the volume, or POOL/VOLUME"`
+	Limit uint64 `json:"limit_bytes_per_second,omitempty" default:"0" doc:"at most; 0 is no limit"`
+}
+
+// PoolScrubParams scrub the volumes of a pool.
+type PoolScrubParams struct {
+	Name  string `json:"name" rpc:"required" doc:"name or UUID of the pool"`
+	Limit uint64 `json:"limit_bytes_per_second,omitempty" default:"0" doc:"at most; 0 is no limit"`
+}
+
+// VolumeScrubOptionsParams are for the scrubs that the engine begins by itself.
+type VolumeScrubOptionsParams struct {
+	EveryHours *uint32 `json:"every_hours,omitempty" default:"24" doc:"after the last pass of a volume; 0 begins none"`
+	Limit      uint64  `json:"limit_bytes_per_second,omitempty" default:"0" doc:"at most; 0 is no limit"`
 }
 
 var (
@@ -158,6 +233,15 @@ var (
 		"Change what an acknowledged write means, of a volume that nobody uses.")
 	VolumeSetReadOnly = changes[VolumeSetReadOnlyParams, bool]("volume_set_read_only", Runtime,
 		"Let a volume refuse writes, or take them again.")
-	VolumeStatusOf = reads[VolumeParams, VolumeStatus]("volume_status", Runtime, "Say what a volume is fit for, with every reason.")
-	VolumeStatsOf  = reads[VolumeParams, VolumeStats]("volume_stats", Runtime, "Give a volume's marks and counters.")
+	VolumeStatusOf   = reads[VolumeParams, VolumeStatus]("volume_status", Runtime, "Say what a volume is fit for, with every reason.")
+	VolumeStatsOf    = reads[VolumeParams, VolumeStats]("volume_stats", Runtime, "Give a volume's marks and counters.")
+	VolumeScrubStart = changes[VolumeScrubParams, bool]("volume_scrub_start", Runtime,
+		"Compare a volume's blocks with their checksums; goes on with a pass that was paused or cut short.")
+	VolumeScrubPause = changes[VolumeParams, bool]("volume_scrub_pause", Runtime,
+		"Let a volume's scrub rest where it is. It goes on when it is started, or after the next start of the engine.")
+	VolumeScrubStop       = changes[VolumeParams, bool]("volume_scrub_stop", Runtime, "Give a volume's scrub up.")
+	VolumeScrubSetOptions = changes[VolumeScrubOptionsParams, bool]("volume_scrub_set_options", Always,
+		"Say how often volumes are scrubbed without being asked, and how fast.")
+	PoolScrub = changes[PoolScrubParams, JobStarted]("pool_scrub", Runtime,
+		"Compare the blocks of all volumes of a pool with their checksums, one volume after the other.")
 )
