@@ -19,6 +19,7 @@ import (
 //	kind             note                                   apply
 //	snapshot         boundary                               the checkpoint at its LSN keeps its root
 //	snapshot delete  —                                      marked; what it has is given up bit by bit (clearing.go)
+//	restore          boundary                               each cluster that differs becomes what it was (restoring.go)
 //	epoch start      —                                      —
 //
 // A boundary ends what the head has alone: of a cluster that changed on both sides of it, both versions go home, to different places.
@@ -111,6 +112,9 @@ func (v *Volume) note(r *wal.Record, _ []byte) {
 	switch r.Kind {
 	case wal.KindSnapshot:
 		v.boundaries = append(v.boundaries, r.LSN)
+	case wal.KindRestore:
+		v.boundaries = append(v.boundaries, r.LSN)
+		v.restores = append(v.restores, SnapshotNumber(r.Block))
 	}
 }
 
@@ -131,7 +135,7 @@ func (v *Volume) newEventCheck() *eventCheck {
 func (k *eventCheck) check(r *wal.Record, payload []byte) error {
 	switch {
 	case !r.Kind.Event(), r.Kind == wal.KindEpoch:
-	case r.Kind == wal.KindSnapshotDelete:
+	case r.Kind == wal.KindSnapshotDelete, r.Kind == wal.KindRestore:
 		if !k.snapshots[SnapshotNumber(r.Block)] {
 			return fmt.Errorf("%w: LSN %d is the %v %d, which there is not", ErrCorrupt, r.LSN, r.Kind, r.Block)
 		}
@@ -161,6 +165,9 @@ func (v *Volume) apply(r *wal.Record, payload []byte) {
 		v.takeSnapshot(r, payload)
 	case wal.KindSnapshotDelete:
 		v.markDeleted(r)
+	case wal.KindRestore:
+		v.restores = v.restores[1:]
+		v.flusher.round()
 	default:
 		v.flusher.round()
 	}

@@ -79,6 +79,7 @@ type flusher struct {
 	active int // homings under way
 	width  int // of this round: so many at once
 	failed bdev.Status
+	behind bool // the restore at which it stands was applied
 	ending bool // nothing more is begun; what is under way ends by itself
 
 	homings []homing
@@ -357,6 +358,11 @@ func (f *flusher) goOn() {
 
 // event applies an event, before which all is home; then the flusher goes on behind it.
 func (f *flusher) event(r *wal.Record) {
+	if r.Kind == wal.KindRestore && !f.behind {
+		f.restore(r)
+		return
+	}
+	f.behind = false
 	f.record++
 	if f.home = f.rd.Follow(); f.record < len(f.rd.Records()) {
 		f.home = f.rd.Before(f.record)
@@ -399,4 +405,20 @@ func (f *flusher) checkpointed() {
 // superseded says that a version of a block or cluster need not go home: a newer one is durable, and goes home before the next boundary.
 func (f *flusher) superseded(lsn, newest wal.LSN) bool {
 	return newest > lsn && newest <= f.durable && (len(f.v.boundaries) == 0 || newest < f.v.boundaries[0])
+}
+
+// restore lets a restore begin when the map is as on the device. It ends with restored, maybe after checkpoints.
+func (f *flusher) restore(r *wal.Record) {
+	if f.v.tree.dirtyN > 0 {
+		f.checkpoint()
+		return
+	}
+	f.v.restore(r)
+}
+
+// restored goes on behind a restore.
+func (v *Volume) restored() {
+	f := &v.flusher
+	f.behind = true
+	f.event(&f.rd.Records()[f.record])
 }

@@ -256,7 +256,11 @@ func (v *Volume) begin(o *op, q *bdev.Request, x *crossing, t *mapTree) {
 	if v.opsOut++; v.sub > 0 {
 		o.partly()
 	}
-	switch s := v.gate(q.Kind); {
+	s := v.gate(q.Kind)
+	if v.torn && t == v.tree {
+		s = bdev.StatusCorrupt
+	}
+	switch {
 	case q.Kind == bdev.Read:
 		o.phase = v.grace.enter()
 		if o.fail(s); s == bdev.StatusOK {

@@ -228,10 +228,8 @@ func (p *Pool) openEach(all []*Volume, marks map[uint64]mark) error {
 		}
 	}
 	for _, v := range all {
-		if v.unapplied && v.failed == bdev.StatusOK {
-			if err := v.settleNow(); err != nil {
-				return fmt.Errorf("opening volume %s: applying the events of its log: %w", v.page.Name, err)
-			}
+		if err := v.applyRecovered(); err != nil {
+			return fmt.Errorf("opening volume %s: applying the events of its log: %w", v.page.Name, err)
 		}
 	}
 	for _, v := range all { // no host takes the space that another's log needs

@@ -318,15 +318,16 @@ func (v *Volume) takePages(n int) {
 
 // settlePages lets what a checkpoint did not need be used for what comes, and gives the pool back what is too much.
 func (v *Volume) settlePages() {
-	if short := min(checkpointReserve-v.mapPages, v.have.pages); short > 0 {
+	reserve := checkpointReserve + v.restoring.pages
+	if short := min(reserve-v.mapPages, v.have.pages); short > 0 {
 		v.mapPages += short
 		v.have.pages -= short
 	}
-	if short := checkpointReserve - v.mapPages; short > checkpointReserve/2 && !v.asking {
+	if short := reserve - v.mapPages; short > checkpointReserve/2 && !v.asking {
 		v.ask.refill = short
 		v.sendAsk()
 	}
-	if over := v.mapPages - checkpointReserve; over > 0 {
+	if over := v.mapPages - reserve; over > 0 {
 		v.mapPages -= over
 		v.have.pages += over
 	}

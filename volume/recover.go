@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/pollux-storage/pollux/bdev"
 	"github.com/pollux-storage/pollux/internal/invariant"
@@ -484,5 +485,32 @@ func (v *Volume) giveBack() error {
 		})
 	}
 	v.closePartial()
+	return err
+}
+
+// applyRecovered brings home what the log has, if there are events in it: their effect must be there before the volume is used. Where a restore
+// cannot be applied, nothing of the volume is right, but for its snapshots.
+func (v *Volume) applyRecovered() error {
+	if !v.unapplied {
+		return nil
+	}
+	var restores []SnapshotNumber
+	failed := bdev.StatusOK
+	if err := v.r.Call(func() {
+		restores, failed = slices.Clone(v.restores), v.failed
+		v.torn = failed != bdev.StatusOK && len(restores) > 0
+	}); err != nil || failed != bdev.StatusOK {
+		return err
+	}
+	for _, n := range restores {
+		if err := v.keepPages(context.Background(), n); err != nil {
+			return err
+		}
+	}
+	err := v.settleNow()
+	if v.torn { // known to this goroutine: nothing is under way
+		v.pool.problem("volume %s cannot be read: it was being restored to a snapshot whose map is damaged; restore another", v.name)
+		return nil
+	}
 	return err
 }

@@ -1,6 +1,7 @@
 package volume
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/pollux-storage/pollux/bdev"
 	"github.com/pollux-storage/pollux/internal/sim"
+	"github.com/pollux-storage/pollux/wal"
 )
 
 // past is what a volume had when a snapshot was taken.
@@ -270,4 +272,76 @@ func TestAClone(t *testing.T) {
 		w.cleared()
 		w.compare("the parent alone")
 	})
+}
+
+// restore makes the head what a snapshot is, and drops those after it.
+func (w *snapshotWorld) restore(i int) {
+	w.t.Helper()
+	w.c.close()
+	newer := i < len(w.old)-1
+	if newer {
+		if err := w.v.RestoreSnapshot(context.Background(), w.old[i].name, RestoreOptions{}); !errors.Is(err, ErrNewerSnapshots) {
+			w.t.Fatalf("restoring over newer snapshots: %v", err)
+		}
+	}
+	if err := w.v.RestoreSnapshot(context.Background(), w.old[i].name, RestoreOptions{DropNewer: newer}); err != nil {
+		w.t.Fatal(err)
+	}
+	w.old = w.old[:i+1]
+	copy(w.head, w.old[i].data)
+	w.c = w.client(w.v, 1)
+}
+
+// TestARestoredVolumeIsTheSnapshot: and goes on, over power cuts, and what has changed is told (S-7, S-11).
+func TestARestoredVolumeIsTheSnapshot(t *testing.T) {
+	sim.Each(t, 6, nil, func(t *testing.T, seed uint64) {
+		w := newSnapshotWorld(t, seed)
+		for i := range 10 {
+			w.change(30)
+			if len(w.old) < 4 {
+				w.take(fmt.Sprint("s", i))
+			}
+			w.change(w.r.IntN(60))
+			since, err := w.v.Info()
+			if err != nil {
+				t.Fatal(err)
+			}
+			before := append([]byte(nil), w.head...)
+			if w.r.Uint32N(2) == 0 {
+				w.restore(w.r.IntN(len(w.old)))
+			}
+			w.change(w.r.IntN(30))
+			w.changedSince(since.Appended, before)
+			if w.r.Uint32N(2) == 0 {
+				w.again()
+			}
+			if w.r.Uint32N(2) == 0 {
+				w.compare(fmt.Sprint("round ", i))
+			}
+		}
+		w.compare("the end")
+	})
+}
+
+// changedSince compares what is told to have changed with what the head was.
+func (w *snapshotWorld) changedSince(lsn wal.LSN, before []byte) {
+	w.t.Helper()
+	told := make([]bool, snapshotBlocks)
+	last := uint64(0)
+	if err := w.v.Changed(context.Background(), ChangedOptions{Since: lsn}, func(first, blocks uint64) error {
+		if first < last {
+			return fmt.Errorf("block %d after block %d", first, last)
+		}
+		for last = first; last < first+blocks; last++ {
+			told[last] = true
+		}
+		return nil
+	}); err != nil {
+		w.t.Fatal(err)
+	}
+	for b, t := range told {
+		if at := b * PageBytes; !t && !bytes.Equal(before[at:at+PageBytes], w.head[at:at+PageBytes]) {
+			w.t.Fatalf("block %d has changed since LSN %d, and is not named", b, lsn)
+		}
+	}
 }

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"sync"
 
+	"github.com/google/uuid"
+
 	"github.com/pollux-storage/pollux/bdev"
 	"github.com/pollux-storage/pollux/reactor"
 	"github.com/pollux-storage/pollux/wal"
@@ -89,6 +91,11 @@ type Volume struct {
 	boundaries []wal.LSN // events in the log that end what a cluster has alone, and are not applied
 	snapshots  snapshots
 	clearing   clearing
+	restoring  restoring
+	restores   []SnapshotNumber // of events in the log that are not applied
+	torn       bool             // a restore could not be applied: what it should be is not known
+	walks      int              // turns of control's walks through maps
+	requests   []uuid.UUID      // of the last restores; under acts
 
 	flusher    flusher
 	flushLater reactor.Deferred
@@ -228,7 +235,7 @@ func (v *Volume) unrefer(p Place) {
 
 // checkIdle tells who closes the volume when nothing is under way.
 func (v *Volume) checkIdle() {
-	if v.idle == nil || v.opsOut > 0 || v.asking || v.syncing || !v.log.Idle() || v.flusher.busy() || v.scrub.busy() || v.ckpt.step != checkpointNone {
+	if v.idle == nil || v.opsOut > 0 || v.asking || v.syncing || v.walks > 0 || !v.log.Idle() || v.flusher.busy() || v.scrub.busy() || v.ckpt.step != checkpointNone {
 		return
 	}
 	e := v.idle
