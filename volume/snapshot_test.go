@@ -10,8 +10,12 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/uuid"
+
 	"github.com/pollux-storage/pollux/bdev"
+	"github.com/pollux-storage/pollux/bdev/bdevsim"
 	"github.com/pollux-storage/pollux/internal/sim"
+	"github.com/pollux-storage/pollux/reactor"
 	"github.com/pollux-storage/pollux/wal"
 )
 
@@ -344,4 +348,95 @@ func (w *snapshotWorld) changedSince(lsn wal.LSN, before []byte) {
 			w.t.Fatalf("block %d has changed since LSN %d, and is not named", b, lsn)
 		}
 	}
+}
+
+// event logs the event of a snapshot, without waiting for the flusher.
+func (w *snapshotWorld) event(n SnapshotNumber) {
+	w.t.Helper()
+	name := fmt.Sprint("e", n)
+	s := Snapshot{Number: n, Name: mustName(w.t, name), UUID: uuid.New(), Bytes: snapshotBlocks * PageBytes}
+	payload := pageMemory(1)
+	s.encode(payload)
+	e := &eventWait{event: newEvent()}
+	w.w.On(w.v.r.Index(), func(*reactor.Reactor) { w.v.logEvent(&e.logEvent, wal.KindSnapshot, uint64(n), payload, e) })
+	w.w.Run("the event is durable", func() bool { return e.set })
+	w.old = append(w.old, past{name, slices.Clone(w.head)})
+}
+
+func mustName(t *testing.T, s string) Name {
+	t.Helper()
+	n, err := MakeName(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// TestWhatChangesOnBothSidesOfASnapshot: the flusher is behind, and meets versions of a block before and after one snapshot and the next, in one
+// pass; after a power cut as well. Each of them has a place of its own, and the pool may be full but for those that were promised (V-27, S-1).
+func TestWhatChangesOnBothSidesOfASnapshot(t *testing.T) {
+	for _, c := range []struct {
+		what string
+		cut  bool
+		full bool
+	}{{"the flusher catches up", false, false}, {"after a power cut", true, false}, {"in a full pool", false, true}, {"after a power cut in a full pool", true, true}} {
+		t.Run(c.what, func(t *testing.T) {
+			w := &snapshotWorld{house: &house{t: t, w: bdevsim.NewWorld(t, 1, 2)}, r: sim.Stream(1, "snapshots"), head: make([]byte, snapshotBlocks*PageBytes)}
+			w.disk = w.w.Disk("Disk0", 64<<20)
+			cfg := w.config()
+			cfg.Stages = new(wal.Stages)
+			var err error
+			if w.pool, err = CreatePool(w.w.Registry, "Disk0", cfg); err != nil {
+				t.Fatal(err)
+			}
+			w.v = w.volume("v0", snapshotBlocks*PageBytes)
+			filler := w.volume("filler", 64<<20)
+			w.c = w.client(w.v, 1)
+			w.change(20)
+			w.forced(w.v)
+			cfg.Stages.Shut(wal.StageMap)
+			w.w.On(w.v.r.Index(), func(*reactor.Reactor) { w.v.force(newEvent()) })
+			w.w.Run("a checkpoint is held", func() bool { return cfg.Stages.Waiting(wal.StageMap) > 0 })
+			for n := range SnapshotNumber(3) {
+				for at := uint64(0); at < 160; at += 16 { // the same block of ten clusters, and another one of each
+					w.put(at+3, 1)
+					w.put(at+4+uint64(n), 2)
+				}
+				w.event(n + 1)
+			}
+			w.put(3, 1)
+			if c.full {
+				k := w.client(filler, 0)
+				for at := uint64(0); ; at += 16 {
+					if s := k.do(bdev.Write, at, 16, pageMemory(16)); s == bdev.StatusNoSpace || s == bdev.StatusBusy { // nothing comes home meanwhile
+						break
+					} else if s != bdev.StatusOK {
+						t.Fatal(s)
+					}
+				}
+			}
+			if c.cut {
+				w.again()
+			} else {
+				cfg.Stages.Open(wal.StageMap)
+				w.forced(w.v)
+				if err := w.v.openSnapshots(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			w.compare(c.what)
+		})
+	}
+}
+
+// put writes something new to blocks.
+func (w *snapshotWorld) put(at, blocks uint64) {
+	w.t.Helper()
+	data := pageMemory(int(blocks))
+	for i := 0; i < len(data); i += 8 {
+		w.seq++
+		le.PutUint64(data[i:], w.seq)
+	}
+	w.c.must(bdev.Write, at, blocks, data)
+	copy(w.head[at*PageBytes:], data)
 }
