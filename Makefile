@@ -6,7 +6,7 @@ ONCE   ?=
 FUZZTIME ?= 20s
 HOURS  ?= 1
 ROUNDS ?= 100
-KIND   ?= killext4 killxfs postgres
+KIND   ?= killext4 killxfs postgres powercut
 
 .DEFAULT_GOAL := help
 .PHONY: help build run test check bench bench-volume fuzz golden guest-rounds guest-pgbench clean
@@ -26,7 +26,7 @@ test: ## all tests under the race detector, and real Linux hosts in a guest
 	$(GO) test -race -timeout 40m ./...
 
 # Each scenario goes round ROUNDS times; KIND names the scenarios, of which two run at a time.
-guest-rounds: ## kill the engine under ext4, xfs and PostgreSQL, ROUNDS times each (100; one of them: KIND=postgres)
+guest-rounds: ## kill the engine under ext4, XFS and PostgreSQL, ROUNDS times each (100; one of them: KIND=postgres)
 	@scripts/deps test
 	GUEST_ROUNDS=$(ROUNDS) $(GO) test -race -count 1 -timeout 0 -v -run 'TestPollux/($(subst $() ,|,$(strip $(KIND))))$$' ./test/vm
 

@@ -7,9 +7,9 @@
 #	it is mounted, which replays its log; every file that was noted has every byte; then it is checked whole
 . "$lib/rounds.sh"
 
-# file_system_rounds TYPE MIB MKFS CHECK: MKFS and CHECK are commands to which the device is added.
+# file_system_rounds TYPE MIB MKFS CHECK [CRASH]: MKFS and CHECK are commands to which the device is added, CRASH what happens under the writers.
 file_system_rounds() {
-	local type=$1 make=$3 check=$4 cache round dev
+	local type=$1 make=$3 check=$4 crash=${5:-engine_then_host} cache round
 	volumes_begin "$2"
 	sources_make
 	for cache in none volatile; do
@@ -24,30 +24,40 @@ file_system_rounds() {
 		echo "done 0" >"$cache.block"
 	done
 	for round in $(seq "$ROUNDS"); do
-		cache=$(cache_in "$round") dev=${DEVICE[$(cache_in "$round")]}
+		cache=$(cache_in "$round")
 		step "round $round, write cache $cache"
-		mount -t "$type" "$dev" "$cache"
+		mount -t "$type" "${DEVICE[$cache]}" "$cache"
 		forget_old_files "$cache"
 		: >"$cache.said"
 		writers_begin "$cache"
 		noted_more "$cache" 6
 		pause_at_random 300
-		kill_engine
-		noted_more "$cache" 2
-		# What was noted up to now counts. (An fsync that ext4 is shut down under may return 0, of a commit that was dropped.)
-		cp "$cache.notes" "$cache.counts"
-		xfs_io -x -c shutdown "$cache"
-		writers_end
-		mv "$cache.counts" "$cache.notes"
-		umount "$cache"
-		mount -t "$type" "$dev" "$cache"
+		$crash "$cache"
+		mount -t "$type" "${DEVICE[$cache]}" "$cache"
 		files_are_whole "$cache"
 		umount "$cache"
-		$check "$dev" >check.out 2>&1 || fail "'$check' finds the file system damaged: $(cat check.out)"
+		$check "${DEVICE[$cache]}" >check.out 2>&1 || fail "'$check' finds the file system damaged: $(cat check.out)"
 	done
 	for cache in none volatile; do
-		within "files that were synced and found, write cache $cache" "$(wc -l <"$cache.notes")" $((ROUNDS / 2 * 8)) 1000000000
+		within "files that were synced and found, write cache $cache" "$(wc -l <"$cache.notes")" $((ROUNDS / 2 * 6)) 1000000000
 	done
+}
+
+# engine_then_host CACHE: the engine is killed, the writers go on, and the host crashes.
+engine_then_host() {
+	kill_engine
+	noted_more "$1" 2
+	# (An fsync that ext4 is shut down under may return 0, of a commit that was dropped.)
+	notes_count "$1"
+	xfs_io -x -c shutdown "$1"
+	writers_end "$1"
+	umount "$1"
+}
+
+# notes_count CACHE: what was noted up to now counts; what comes until writers_end does not.
+notes_count() {
+	cp "$1.notes" "$1.counts"
+	BLOCK_FROM=$(($(wc -l <"$1.block") - 1))
 }
 
 # sources_make: 32 files of different sizes in memory, and their sums in SUM. Block N is the first 4 KiB of source N.
@@ -89,6 +99,7 @@ writers_end() {
 	for pid in "${WRITERS[@]}"; do
 		eventually 120 ended "$pid"
 	done
+	mv "$1.counts" "$1.notes"
 }
 
 # write_synced: new files. One is noted when it was synced.
@@ -136,8 +147,8 @@ has_notes() {
 	[ "$(wc -l <"$1.notes")" -ge "$2" ]
 }
 
-# files_are_whole CACHE: every file noted, and not removed since, has every byte; the block is the last that was durable, or the one that
-# was being written when the host crashed.
+# files_are_whole CACHE: every file noted, and not removed since, has every byte; the block is the one that was durable
+# when the notes counted, or a later one.
 files_are_whole() {
 	local n source sum allowed
 	while read -r n source; do
@@ -146,8 +157,8 @@ files_are_whole() {
 	md5sum --quiet -c sums >wrong 2>&1 || fail "files that were synced are not whole: $(cat wrong)"
 	echo "         files that were synced, and are whole: $(wc -l <sums)"
 	sum=$(md5sum <"$1/block")
-	allowed=$(tail -n 2 "$1.block" | while read -r _ source; do echo "${BLOCK[$source]}"; done)
-	[[ $allowed == *"${sum%% *}"* ]] || fail "the block that was written durably is none of the last two: $(tail -n 2 "$1.block"); it is number $(block_named "${sum%% *}")"
+	allowed=$(tail -n "+$BLOCK_FROM" "$1.block" | while read -r _ source; do echo "${BLOCK[$source]}"; done)
+	[[ $allowed == *"${sum%% *}"* ]] || fail "the block that was written durably is none of these: $(tail -n "+$BLOCK_FROM" "$1.block"); it is number $(block_named "${sum%% *}")"
 	echo "done $(block_named "${sum%% *}")" >>"$1.block"
 }
 

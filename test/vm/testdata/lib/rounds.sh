@@ -1,26 +1,36 @@
 # rounds.sh: volumes under load, while the engine is killed again and again.
 
 # volumes_begin MIB: a pool with two volumes of that size, which differ in their write cache. Each has a subsystem of its own, because a
-# controller has one cache for all its namespaces: so to the volume without one the host sends no flush. The host has them as
-# DEVICE[none] and DEVICE[volatile], through CONTROLLER[...], over paths that it does not give up. Their logs are as small as can be, so that each goes
-# round many times.
-declare -A DEVICE CONTROLLER
+# controller has one cache for all its namespaces: so to the volume without one the host sends no flush. Their logs are as small as can
+# be, so that each goes round many times.
 volumes_begin() {
 	local cache uuid=$UUID1
-	bdev_file disk 2048
+	pool_device
 	rpc pool_create name=pool0 device=disk
 	for cache in none volatile; do
 		rpc volume_create pool=pool0 name=$cache bytes:=$(($1 << 20)) log_bytes:=$((32 << 20)) write_cache=$cache uuid=$uuid
 		subsystem_add $NQN-$cache any
 		ns_add $NQN-$cache 1 pool0/$cache $uuid
 		listener_add $NQN-$cache $PORT1
+		uuid=$UUID2
+	done
+	target_keep_config
+	volumes_connect
+}
+
+# pool_device: what the pool stands on, under the name of "disk". A scenario may have another.
+pool_device() { bdev_file disk 2048; }
+
+# volumes_connect: the host has them as DEVICE[none] and DEVICE[volatile], through CONTROLLER[...], over paths that it does not give up.
+declare -A DEVICE CONTROLLER
+volumes_connect() {
+	local cache
+	for cache in none volatile; do
 		host_connect $NQN-$cache $PORT1 --ctrl-loss-tmo=600
 		await_namespace $NQN-$cache 1
 		CONTROLLER[$cache]=$CTRL DEVICE[$cache]=$DEV
 		equal "cache that the host sees on pool0/$cache" "$(cat "/sys/block/$NS/queue/write_cache")" "$(cache_of $cache)"
-		uuid=$UUID2
 	done
-	target_keep_config
 }
 
 cache_of() {
