@@ -29,15 +29,17 @@ import (
 //	p − B ≤ (C − c) × k
 //
 // always holds, and with it everything reserved can be taken: a page out of a whole cluster makes C one less and B k−1 more. Ordinary
-// reservations must leave a cushion beside that; trim and deletion, which in the end give space, may use it.
+// reservations must leave a cushion beside that; trim and deletion, which in the end give space, may use it, and half of it what is written in
+// place, which gives back as many pages as it takes.
 
 // Class says whose reservation it is.
 type Class uint8
 
 // The classes.
 const (
-	Ordinary Class = iota // what makes a volume larger: writes, copies, snapshots, logs
-	Freeing               // what is needed to free space: the map pages of a trim or a deletion
+	Ordinary    Class = iota // what makes a volume larger: writes, copies, snapshots, logs
+	Freeing                  // what is needed to free space: the map pages of a trim or a deletion
+	Overwriting              // map pages of what is written in place
 )
 
 // Need is an amount of space: whole clusters, and single pages.
@@ -187,11 +189,16 @@ func (a *Allocator) Unreserve(n Need) {
 // fits says whether so much could be reserved in all.
 func (a *Allocator) fits(clusters, pages uint64, c Class) bool {
 	b := a.bits
-	if c == Ordinary {
-		var ok bool
-		if pages, ok = add(pages, a.cushion); !ok {
-			return false
-		}
+	var left uint64
+	switch c {
+	case Ordinary:
+		left = a.cushion
+	case Overwriting:
+		left = a.cushion / 2
+	}
+	pages, ok := add(pages, left)
+	if !ok {
+		return false
 	}
 	return clusters <= b.wholeClusters && (pages <= b.brokenPages || pages-b.brokenPages <= (b.wholeClusters-clusters)<<b.shift)
 }

@@ -85,6 +85,7 @@ func (v *Volume) letEventsPass() {
 			e.heard.eventLogged(e, v.failed)
 		case v.log.Reserve(len(e.entry.Payload)):
 			v.events.pop()
+			v.eventsOut++
 			v.log.Append(&e.entry)
 		default:
 			v.hurry()
@@ -95,6 +96,7 @@ func (v *Volume) letEventsPass() {
 
 // EntryWritten takes an event that is in the log.
 func (e *logEvent) EntryWritten(r *wal.Entry, s bdev.Status) {
+	e.v.eventsOut--
 	if s != bdev.StatusOK {
 		e.heard.eventLogged(e, s)
 		return

@@ -46,6 +46,7 @@ type op struct {
 	opTimes
 	ready reactor.Ticks // it may not pass the door before
 
+	short bool // the pool has refused it a place
 	partialOp
 }
 
@@ -250,7 +251,7 @@ func (r *requestRing) pop() queuedRequest {
 func (v *Volume) begin(o *op, q *bdev.Request, x *crossing, t *mapTree) {
 	o.q, o.x, o.tree, o.status, o.next = q, x, t, bdev.StatusOK, nil
 	o.block, o.end = q.LBA, q.LBA+q.Blocks
-	o.at, o.out, o.last, o.ready = o.block, 1, 0, 0
+	o.at, o.out, o.last, o.ready, o.short = o.block, 1, 0, 0, false
 	o.opTimes = opTimes{came: v.came()}
 	o.since = o.came
 	if v.opsOut++; v.sub > 0 {

@@ -345,7 +345,7 @@ func (v *Volume) state() wal.State {
 
 // geometry is what hosts see of so many bytes.
 func (v *Volume) geometry(bytes uint64) bdev.Geometry {
-	atomic := uint32(v.shape.Blocks())
+	atomic := min(uint32(v.shape.Blocks()), wal.RecordPagesMax)
 	if v.sub > 0 {
 		atomic = bounceBlocks << v.sub
 	}

@@ -97,11 +97,13 @@ func (v *Volume) credit(r *wal.Record, n credits) {
 	first, last := r.Block>>shift, (r.Block+r.Blocks-1)>>shift
 	k := int(last-first) + 1
 	each := credits{n.clusters / k, n.pages / k}
+	rest := n.minus(credits{each.clusters * k, each.pages * k}) // for the first
 	most := v.creditsFor(1, true)
 	most.clusters += len(v.boundaries)  // what changed before one and what changed after it may need places of their own
 	most.pages *= 2 + len(v.boundaries) // for the pass that is under way, and for the next
 	for c := first; c <= last; c++ {
-		have := unpack(v.dirty.takeCredits(c)).plus(each)
+		have := unpack(v.dirty.takeCredits(c)).plus(each).plus(rest)
+		rest = credits{}
 		keep := credits{min(have.clusters, most.clusters), min(have.pages, most.pages)}
 		v.dirty.addCredits(c, keep.pack())
 		v.have = v.have.plus(have.minus(keep))

@@ -153,7 +153,11 @@ func (o *op) find(cluster uint64) (Entry, mapState) {
 // mapFound goes on with an entry.
 func (o *op) mapFound(w *mapWaiter, e Entry, s bdev.Status) {
 	o.entry = foundEntry{e, w.cluster, s, true}
-	o.v.read(o)
+	if o.q.Kind == bdev.Write {
+		o.v.change(o)
+	} else {
+		o.v.read(o)
+	}
 	o.entry = foundEntry{}
 }
 

@@ -58,7 +58,7 @@ func (v *Volume) dirtyRoomOf(k wal.Kind, block, blocks uint64) dirtyRoom {
 	return n
 }
 
-// reserve takes what a segment needs, all of it or nothing. If it reports false the op waits at the door, or has failed.
+// reserve takes what a segment needs, all of it or nothing. If it reports false the op waits at the door, or has failed, or is short now.
 func (v *Volume) reserve(o *op, n *need) bool {
 	switch {
 	case v.failed != bdev.StatusOK:
@@ -69,16 +69,11 @@ func (v *Volume) reserve(o *op, n *need) bool {
 		return false
 	case !v.have.covers(n.credits) || len(v.places) < n.places:
 		if v.refused == o {
-			v.refused = nil
-			o.fail(bdev.StatusNoSpace)
+			v.refuse(o)
 			return false
 		}
-		class := Ordinary
-		if o.q.Kind != bdev.Write {
-			class = Freeing
-		}
 		if !v.stalled {
-			v.askPool(o, n.credits, n.places, class)
+			v.askPool(o, n.credits, n.places, o.classOf(n))
 		}
 	case !v.admitted.plus(n.dirty).minus(v.older.passed).within(v.retained) || !v.dirty.reserve(n.dirty):
 		v.hurry()

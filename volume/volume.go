@@ -86,6 +86,8 @@ type Volume struct {
 
 	purse
 	partialDoor
+	trims     int // records on their way into the log that take places away
+	eventsOut int // events on their way into it
 
 	events     eventList // that wait for room in the log
 	boundaries []wal.LSN // events in the log that end what a cluster has alone, and are not applied

@@ -59,8 +59,12 @@ func (v *Volume) changeNext(o *op) bool {
 		return false
 	}
 	s.need = v.needs(kind, o.at, blocks)
+	short := o.short
+	if short && kind == wal.KindWrite && !v.ownPlaces(o, blocks, &s.need) {
+		return false
+	}
 	if !v.reserve(o, &s.need) {
-		return o.status != bdev.StatusOK
+		return o.status != bdev.StatusOK || o.short != short
 	}
 	v.segments = s.next
 	s.next, s.op, s.status = nil, o, bdev.StatusOK
@@ -79,6 +83,7 @@ func (v *Volume) changeNext(o *op) bool {
 		s.e.Payload = slice(s.e.Payload, o.q.Data, o.memory(), int(blocks)*PageBytes)
 		fallthrough
 	default:
+		s.clears(1)
 		v.log.Append(&s.e)
 	}
 	o.at += blocks
@@ -114,6 +119,9 @@ func (v *Volume) cut(o *op) (blocks uint64, placed bool) {
 	toBoundary := -o.at & (per - 1)
 	if o.q.Kind != bdev.Write {
 		return min(left, toBoundary+trimClustersMax*per), false
+	}
+	if o.short {
+		return min(left, wal.RecordPagesMax), false
 	}
 	if toBoundary == 0 && left >= per {
 		return min(left/per, placedClustersMax) * per, true
@@ -208,6 +216,7 @@ func placedAt(payload []byte, i, per int, crcs []uint32) Place {
 // EntryWritten takes a record that is in the log: from now on it is what is read.
 func (s *segment) EntryWritten(e *wal.Entry, st bdev.Status) {
 	v := s.v
+	s.clears(-1)
 	if st == bdev.StatusOK {
 		v.dirty.unreserve(s.need.dirty)
 		v.insert(&e.Record, e.CRCs, s.page, s.crcs)
