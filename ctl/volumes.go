@@ -191,7 +191,7 @@ func describeStats(i *volume.VolumeStats) api.VolumeStats {
 	for s := range volume.Stages {
 		h := &i.Stages[s]
 		out.Stages = append(out.Stages, api.VolumeStage{
-			Stage: s.String(), Count: h.Count, MeanNS: uint64(h.Mean()), P50NS: uint64(h.Quantile(0.5)), P99NS: uint64(h.Quantile(0.99)),
+			Stage: s.String(), Count: h.Count, SumNS: h.Sum, MeanNS: uint64(h.Mean()), P50NS: uint64(h.Quantile(0.5)), P99NS: uint64(h.Quantile(0.99)),
 		})
 	}
 	return out

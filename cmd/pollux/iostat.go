@@ -23,6 +23,7 @@ type iostatCmd struct {
 // deviceRate is what a device did between two looks, by second.
 type deviceRate struct {
 	Name        string  `json:"name"`
+	Volume      string  `json:"volume,omitempty" doc:"POOL/VOLUME, if the device is one"`
 	Reads       float64 `json:"reads_per_second"`
 	Writes      float64 `json:"writes_per_second"`
 	ReadBytes   float64 `json:"read_bytes_per_second"`
@@ -58,7 +59,12 @@ func (c *iostatCmd) Run() error {
 		if now, err = c.look(ctx, engine); err != nil {
 			break
 		}
+		var volumes []api.Volume
+		if volumes, err = api.VolumeList.Call(ctx, engine, api.VolumeListParams{}); err != nil {
+			break
+		}
 		list := rates(&before, &now)
+		nameVolumes(list, volumes)
 		if err = c.print(list, func(t *table) { rateTable(t, list) }); err != nil || n == c.Count {
 			return err
 		}
@@ -117,6 +123,25 @@ func rates(before, now *api.Iostats) []deviceRate {
 	return list
 }
 
+// nameVolumes says of each device that is a volume which.
+func nameVolumes(list []deviceRate, volumes []api.Volume) {
+	for i := range list {
+		for _, v := range volumes {
+			if v.UUID == list[i].Name {
+				list[i].Volume = v.Pool + "/" + v.Name
+			}
+		}
+	}
+}
+
+// title is what people call the device.
+func (r *deviceRate) title() string {
+	if r.Volume != "" {
+		return r.Volume
+	}
+	return r.Name
+}
+
 func errorsOf(s *api.Iostat) (sum uint64) {
 	for _, n := range s.IOError {
 		sum += n
@@ -132,7 +157,7 @@ func (d decimal) String() string { return fmt.Sprintf("%.1f", float64(d)) }
 func rateTable(t *table, list []deviceRate) {
 	t.columns("DEVICE", "READ/S", "WRITE/S", "READ MiB/S", "WRITE MiB/S", "READ µS", "WRITE µS", "DEPTH", "ERRORS")
 	for _, r := range list {
-		t.row(r.Name, decimal(r.Reads), decimal(r.Writes), decimal(r.ReadBytes/(1<<20)), decimal(r.WriteBytes/(1<<20)),
+		t.row(r.title(), decimal(r.Reads), decimal(r.Writes), decimal(r.ReadBytes/(1<<20)), decimal(r.WriteBytes/(1<<20)),
 			decimal(r.ReadMicros), decimal(r.WriteMicros), r.Depth, r.Errors)
 	}
 }

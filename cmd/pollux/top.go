@@ -89,6 +89,8 @@ type topLook struct {
 	latencies []api.Latency
 	target    api.NVMFStats
 	hosts     []connectedHost
+	volumes   []api.Volume
+	stats     map[string]api.VolumeStats // by UUID
 }
 
 // lookAround reads an engine.
@@ -105,8 +107,19 @@ func lookAround(ctx context.Context, engine api.Caller) (l topLook, err error) {
 	if l.target, err = api.NVMFGetStats.Call(ctx, engine, api.NVMFTarget{}); err != nil {
 		return l, err
 	}
-	l.hosts, err = hostsOf(ctx, engine)
-	return l, err
+	if l.hosts, err = hostsOf(ctx, engine); err != nil {
+		return l, err
+	}
+	if l.volumes, err = api.VolumeList.Call(ctx, engine, api.VolumeListParams{}); err != nil {
+		return l, err
+	}
+	l.stats = map[string]api.VolumeStats{}
+	for _, v := range l.volumes {
+		if s, err := api.VolumeStatsOf.Call(ctx, engine, api.VolumeParams{Name: v.UUID}); err == nil { // else it is gone
+			l.stats[v.UUID] = s
+		}
+	}
+	return l, nil
 }
 
 // engineLoad is what an engine did between two looks.
@@ -114,6 +127,7 @@ type engineLoad struct {
 	Seconds  float64         `json:"seconds" doc:"between the looks"`
 	Reactors []reactorLoad   `json:"reactors"`
 	Devices  []deviceLoad    `json:"devices"`
+	Volumes  []volumeLoad    `json:"volumes"`
 	Groups   []groupLoad     `json:"nvmf_poll_groups"`
 	Hosts    []connectedHost `json:"nvmf_controllers"`
 }
@@ -133,6 +147,74 @@ type deviceLoad struct {
 	WriteP99 float64 `json:"write_p99_microseconds"`
 }
 
+// volumeLoad is where a volume stands, and where its changes spend their time: 99th percentiles since it was opened, means between the looks.
+type volumeLoad struct {
+	Name    string        `json:"name" doc:"POOL/VOLUME"`
+	State   string        `json:"state"`
+	Changes float64       `json:"changes_per_second"`
+	Log     float64       `json:"log_percent" doc:"of its log that is taken"`
+	Dirty   uint64        `json:"dirty_bytes" doc:"that wait to go home"`
+	Home    float64       `json:"home_bytes_per_second"`
+	Stages  []volumeStage `json:"stages"`
+	Scrub   string        `json:"scrub" doc:"idle, paused, or how far it is"`
+	Errors  uint64        `json:"scrub_errors" doc:"of the pass under way, or of the last one"`
+}
+
+type volumeStage struct {
+	Stage  string  `json:"stage"`
+	Micros float64 `json:"mean_microseconds"`
+	P99    float64 `json:"p99_microseconds"`
+}
+
+// volumeLoads compares two looks at the volumes.
+func volumeLoads(before, now *topLook, seconds float64) []volumeLoad {
+	list := []volumeLoad{}
+	for _, v := range now.volumes {
+		s, ok := now.stats[v.UUID]
+		was, before := before.stats[v.UUID]
+		if !ok || !before || s.HomeBytes < was.HomeBytes { // it was opened between
+			continue
+		}
+		one := volumeLoad{
+			Name: v.Pool + "/" + v.Name, State: v.State, Dirty: s.DirtyBytes, Home: float64(s.HomeBytes-was.HomeBytes) / seconds, Scrub: s.Scrub.State,
+			Errors: s.Scrub.LastErrors,
+		}
+		if s.LogBytes > 0 {
+			one.Log = 100 * float64(s.LogUsed) / float64(s.LogBytes)
+		}
+		if s.Scrub.State != "idle" {
+			one.Scrub, one.Errors = fmt.Sprintf("%s %.0f %%", s.Scrub.State, float64(donePercent(&s.Scrub))), s.Scrub.Errors
+		}
+		for i, at := range s.Stages {
+			st := volumeStage{Stage: at.Stage, P99: float64(at.P99NS) / 1e3}
+			if i < len(was.Stages) && at.Count > was.Stages[i].Count {
+				n := at.Count - was.Stages[i].Count
+				st.Micros = float64(at.SumNS-was.Stages[i].SumNS) / float64(n) / 1e3
+				if at.Stage == "total" {
+					one.Changes = float64(n) / seconds
+				}
+			}
+			one.Stages = append(one.Stages, st)
+		}
+		list = append(list, one)
+	}
+	return list
+}
+
+// volumeTable is the volumes, with the mean of each stage between the looks.
+func volumeTable(t *table, list []volumeLoad) {
+	t.columns("VOLUME", "STATE", "CHANGES/S", "ADMIT µS", "PLACE µS", "APPEND µS", "WRITE µS", "FLUSH µS", "TOTAL µS", "p99", "LOG %", "DIRTY", "HOME MiB/S", "SCRUB", "BAD")
+	for _, v := range list {
+		row := []any{v.Name, v.State, decimal(v.Changes)}
+		p99 := 0.0
+		for _, s := range v.Stages {
+			row = append(row, decimal(s.Micros))
+			p99 = s.P99
+		}
+		t.row(append(row, decimal(p99), decimal(v.Log), size(v.Dirty), decimal(v.Home/(1<<20)), v.Scrub, v.Errors)...)
+	}
+}
+
 type groupLoad struct {
 	Name     string  `json:"name"`
 	Admin    uint32  `json:"admin_queues"`
@@ -144,7 +226,7 @@ type groupLoad struct {
 
 // loadOf compares two looks. What was not there at the first, or was reset between, is left out once.
 func loadOf(before, now *topLook) engineLoad {
-	load := engineLoad{Reactors: []reactorLoad{}, Devices: []deviceLoad{}, Groups: []groupLoad{}, Hosts: now.hosts}
+	load := engineLoad{Reactors: []reactorLoad{}, Devices: []deviceLoad{}, Volumes: []volumeLoad{}, Groups: []groupLoad{}, Hosts: now.hosts}
 	if now.devices.Ticks > before.devices.Ticks {
 		load.Seconds = float64(now.devices.Ticks-before.devices.Ticks) / float64(now.devices.TickRate)
 	}
@@ -165,7 +247,10 @@ func loadOf(before, now *topLook) engineLoad {
 	if load.Seconds == 0 {
 		return load
 	}
-	for _, r := range rates(&before.devices, &now.devices) {
+	load.Volumes = volumeLoads(before, now, load.Seconds)
+	devices := rates(&before.devices, &now.devices)
+	nameVolumes(devices, now.volumes)
+	for _, r := range devices {
 		load.Devices = append(load.Devices, deviceLoad{r, p99(now.latencies, r.Name, "read"), p99(now.latencies, r.Name, "write")})
 	}
 	for _, g := range now.target.PollGroups {
@@ -197,7 +282,7 @@ var topKeys = []string{"name", "iops", "mib", "latency", "depth", "errors"}
 // sort orders the devices.
 func (l *engineLoad) sort(key string) {
 	slices.SortFunc(l.Devices, func(a, b deviceLoad) int {
-		return cmp.Or(cmp.Compare(b.measure(key), a.measure(key)), strings.Compare(a.Name, b.Name))
+		return cmp.Or(cmp.Compare(b.measure(key), a.measure(key)), strings.Compare(a.title(), b.title()))
 	})
 }
 
@@ -219,14 +304,15 @@ func (d *deviceLoad) measure(key string) float64 {
 
 // text is the load as tables, one below the other.
 func (l *engineLoad) text() string {
-	var reactors, devices, groups, hosts table
+	var reactors, devices, volumes, groups, hosts table
+	volumeTable(&volumes, l.Volumes)
 	reactors.columns("REACTOR", "CORE", "BUSY %", "ASLEEP")
 	for _, r := range l.Reactors {
 		reactors.row(r.Name, r.Core, decimal(r.Busy), r.Asleep)
 	}
 	devices.columns("DEVICE", "READ/S", "WRITE/S", "READ MiB/S", "WRITE MiB/S", "READ µS", "p99", "WRITE µS", "p99", "DEPTH", "ERRORS")
 	for _, d := range l.Devices {
-		devices.row(d.Name, decimal(d.Reads), decimal(d.Writes), decimal(d.ReadBytes/(1<<20)), decimal(d.WriteBytes/(1<<20)),
+		devices.row(d.title(), decimal(d.Reads), decimal(d.Writes), decimal(d.ReadBytes/(1<<20)), decimal(d.WriteBytes/(1<<20)),
 			decimal(d.ReadMicros), decimal(d.ReadP99), decimal(d.WriteMicros), decimal(d.WriteP99), d.Depth, d.Errors)
 	}
 	groups.columns("NVMe-oF", "ADMIN QUEUES", "I/O QUEUES", "NEW", "PENDING", "COMMANDS/S")
@@ -237,5 +323,5 @@ func (l *engineLoad) text() string {
 	for _, k := range l.Hosts {
 		hosts.row(k.NQN, k.HostNQN, k.CntlID, k.CntrlType, k.NumIOQpairs)
 	}
-	return strings.Join([]string{reactors.String(), devices.String(), groups.String(), hosts.String()}, "\n")
+	return strings.Join([]string{reactors.String(), devices.String(), volumes.String(), groups.String(), hosts.String()}, "\n")
 }

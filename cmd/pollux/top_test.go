@@ -46,7 +46,7 @@ func fixedLooks() (before, now topLook) {
 	before = topLook{
 		reactors: api.Reactors{Reactors: []api.Reactor{reactor(1e9, 1e9, true)}},
 		devices: api.Iostats{TickRate: 1e9, Ticks: 10e9, Bdevs: &[]api.Iostat{
-			{Name: "idle"}, {Name: "busy", NumReadOps: 1000, BytesRead: 4096000, ReadLatencyTicks: 1e9}, {Name: "reset", NumWriteOps: 9},
+			{Name: "idle"}, {Name: "busy", NumReadOps: 1000, BytesRead: 4096000, ReadLatencyTicks: 1e9}, {Name: "reset", NumWriteOps: 9}, {Name: "11111111-2222-4333-8444-555555555555"},
 		}},
 		target: group(100),
 	}
@@ -56,12 +56,25 @@ func fixedLooks() (before, now topLook) {
 			{Name: "idle"},
 			{Name: "busy", NumReadOps: 3000, BytesRead: 4096000 + 8<<20, ReadLatencyTicks: 1.2e9, NumWriteOps: 20, BytesWritten: 1 << 20,
 				WriteLatencyTicks: 10e6, QueueDepth: new(uint64(32)), IOError: map[string]uint64{"media error": 2}},
-			{Name: "reset"}, {Name: "new", NumReadOps: 5},
+			{Name: "reset"}, {Name: "new", NumReadOps: 5}, {Name: "11111111-2222-4333-8444-555555555555", NumWriteOps: 200},
 		}},
 		latencies: []api.Latency{{Name: "busy", Op: "read", P99NS: 250500}, {Name: "busy", Op: "write", P99NS: 1e6}, {Name: "idle", Op: "flush", P99NS: 9}},
 		target:    group(2100),
 		hosts:     []connectedHost{{"nqn.2024-01.com.example:disk", api.NVMFController{CntlID: 1, CntrlType: "io", HostNQN: "nqn.2024-01.com.example:host", NumIOQpairs: 4}}},
 	}
+	stages := func(n uint64) []api.VolumeStage {
+		return []api.VolumeStage{
+			{Stage: "admit", Count: n, SumNS: n * 1000}, {Stage: "place"}, {Stage: "append", Count: n, SumNS: n * 2500}, {Stage: "write", Count: n, SumNS: n * 20_000},
+			{Stage: "flush", Count: n, SumNS: n * 100_000}, {Stage: "total", Count: n, SumNS: n * 123_500, P99NS: 410_000},
+		}
+	}
+	volumes := []api.Volume{{Name: "v", Pool: "p", UUID: "11111111-2222-4333-8444-555555555555", State: "healthy"}, {Name: "new", Pool: "p", UUID: "6"}}
+	before.volumes, now.volumes = volumes, volumes
+	before.stats = map[string]api.VolumeStats{volumes[0].UUID: {Stages: stages(100), HomeBytes: 1 << 20}}
+	now.stats = map[string]api.VolumeStats{volumes[0].UUID: {
+		Stages: stages(300), HomeBytes: 5 << 20, LogBytes: 1000, LogUsed: 250, DirtyBytes: 3 << 20,
+		Scrub: api.VolumeScrub{State: "running", AtBytes: 40, Bytes: 100, Errors: 2},
+	}, "6": {}}
 	return before, now
 }
 

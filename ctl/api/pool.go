@@ -163,6 +163,7 @@ type VolumeDoor struct {
 type VolumeStage struct {
 	Stage  string `json:"stage" doc:"admit, place, append, write, flush or total"`
 	Count  uint64 `json:"count"`
+	SumNS  uint64 `json:"sum_ns" doc:"of all together"`
 	MeanNS uint64 `json:"mean_ns"`
 	P50NS  uint64 `json:"p50_ns"`
 	P99NS  uint64 `json:"p99_ns"`
