@@ -27,6 +27,7 @@ type EngineConfig struct {
 	Reactors    reactor.Config
 	MemoryLimit int64     // of the Go heap, in bytes; 0 is 256 MiB
 	Server      uuid.UUID // of this server, in its pools: ServerID; without one there are none
+	Boot        uuid.UUID // of the machine since it started; zero: as the kernel tells
 
 	MapCacheBytes uint64 // for pages of volumes' maps, on each reactor; 0 is volume.DefaultCacheBytes
 }
@@ -86,7 +87,7 @@ func NewEngine(cfg EngineConfig, log *Log) (*Engine, error) {
 	e.kept.addParts(e.Frame)
 	e.Initiator = initiator.New(e.Bdevs, log.For("initiator"))
 	e.registerFramework()
-	e.registerPools(log.For("volume"), cfg.Server, cfg.MapCacheBytes)
+	e.registerPools(log.For("volume"), cfg)
 	e.registerVolumes()
 	e.registerScrubs()
 	e.registerLvols()

@@ -46,10 +46,13 @@ type openPool struct {
 func (p *openPool) standsOn(device string) bool { return p.device == device || p.logs == device }
 
 // registerPools registers the methods of this file.
-func (e *Engine) registerPools(log *slog.Logger, server uuid.UUID, mapCacheBytes uint64) {
+func (e *Engine) registerPools(log *slog.Logger, cfg EngineConfig) {
 	ps := &e.pools
-	ps.e, ps.log, ps.server, ps.boot = e, log, server, bootID()
-	ps.cache = volume.NewMapCache(mapCacheBytes)
+	ps.e, ps.log, ps.server, ps.boot = e, log, cfg.Server, cfg.Boot
+	if ps.boot == uuid.Nil {
+		ps.boot = bootID(bootFile)
+	}
+	ps.cache = volume.NewMapCache(cfg.MapCacheBytes)
 	e.Bdevs.Watch(func(ev bdev.Event) {
 		switch ev.Kind {
 		case bdev.Registered:

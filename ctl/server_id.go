@@ -99,12 +99,19 @@ func writeWhole(path, text string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// bootID is this start of the machine, zero where the kernel tells none.
-func bootID() uuid.UUID {
-	text, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+// bootFile is where the kernel tells which start of the machine this is: random(4).
+const bootFile = "/proc/sys/kernel/random/boot_id"
+
+// bootID is this start of the machine. Where nobody tells, every engine takes itself for another one: what a cache may have lost is rather
+// reported once too often.
+func bootID(file string) uuid.UUID {
+	text, err := os.ReadFile(file)
 	if err != nil {
-		return uuid.Nil
+		return uuid.New()
 	}
-	id, _ := uuid.Parse(strings.TrimSpace(string(text)))
+	id, err := uuid.Parse(strings.TrimSpace(string(text)))
+	if err != nil || id == uuid.Nil {
+		return uuid.New()
+	}
 	return id
 }

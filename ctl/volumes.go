@@ -48,6 +48,24 @@ func (e *Engine) registerVolumes() {
 		_, err = v.Pool().SetWriteCache(ctx, v, cache)
 		return codeOf(err)
 	})
+	RegisterDo(r, api.VolumeSetCacheLoss, func(_ context.Context, p *api.VolumeSetCacheLossParams) error {
+		v, err := e.volume(p.Name)
+		if err != nil {
+			return err
+		}
+		to, err := volume.ParseCacheLoss(p.CacheLoss)
+		if err != nil {
+			return api.Invalid("%v", err)
+		}
+		return codeOf(v.SetCacheLoss(to))
+	})
+	RegisterDo(r, api.VolumeRelease, func(_ context.Context, p *api.VolumeParams) error {
+		v, err := e.volume(p.Name)
+		if err != nil {
+			return err
+		}
+		return codeOf(v.ReleaseLoss())
+	})
 	RegisterDo(r, api.VolumeSetReadOnly, func(_ context.Context, p *api.VolumeSetReadOnlyParams) error {
 		v, err := e.volume(p.Name)
 		if err != nil {
@@ -67,6 +85,9 @@ func (e *Engine) registerVolumes() {
 		out := api.VolumeStatus{Name: i.Name, UUID: i.UUID.String(), Reasons: []string{}}
 		h := i.Health(time.Now())
 		out.State, out.Score, out.Reasons = h.State.String(), h.Score, append(out.Reasons, h.Reasons...)
+		if i.Loss != volume.LossNone {
+			out.Loss = &api.VolumeLoss{Of: i.Loss.String(), KnownLSN: uint64(i.LossKnown), FoundLSN: uint64(i.LossFound), Fenced: i.Fenced}
+		}
 		return out, nil
 	})
 	Register(r, api.VolumeStatsOf, func(_ context.Context, p *api.VolumeParams) (api.VolumeStats, error) {
@@ -105,6 +126,10 @@ func (e *Engine) createVolume(p *api.VolumeCreateParams) (*volume.Volume, error)
 	if err != nil {
 		return nil, api.Invalid("%v", err)
 	}
+	loss, err := volume.ParseCacheLoss(p.CacheLoss)
+	if err != nil {
+		return nil, api.Invalid("%v", err)
+	}
 	for _, v := range pool.Volumes() {
 		if v.Name() != p.Name {
 			continue
@@ -114,14 +139,14 @@ func (e *Engine) createVolume(p *api.VolumeCreateParams) (*volume.Volume, error)
 			return nil, err
 		}
 		if i.Bytes != p.Bytes || i.BlockBytes != p.BlockSize || i.Cache != cache || p.UUID != "" && i.UUID != parseUUID(p.UUID) ||
-			i.Verify != p.Verify || i.Use != volume.LogUseOf(wal.Use(p.Use)) || p.LogBytes != 0 && roundUp(p.LogBytes, pool.ClusterBytes()) != i.LogAreaBytes {
-			return nil, fmt.Errorf("creating volume %s in pool %s: %w by a volume of %d bytes in blocks of %d, write cache %s, verify %v, for use %v with a log of %d bytes, %s",
-				p.Name, pool.Name(), volume.ErrExists, i.Bytes, i.BlockBytes, i.Cache, i.Verify, i.Use, i.LogAreaBytes, i.UUID)
+			i.Verify != p.Verify || i.CacheLoss != loss || i.Use != volume.LogUseOf(wal.Use(p.Use)) || p.LogBytes != 0 && roundUp(p.LogBytes, pool.ClusterBytes()) != i.LogAreaBytes {
+			return nil, fmt.Errorf("creating volume %s in pool %s: %w by a volume of %d bytes in blocks of %d, write cache %s, on_cache_loss %v, verify %v, for use %v with a log of %d bytes, %s",
+				p.Name, pool.Name(), volume.ErrExists, i.Bytes, i.BlockBytes, i.Cache, i.CacheLoss, i.Verify, i.Use, i.LogAreaBytes, i.UUID)
 		}
 		return v, nil
 	}
 	return pool.CreateVolume(volume.VolumeConfig{
-		Name: p.Name, Bytes: p.Bytes, BlockBytes: p.BlockSize, LogBytes: p.LogBytes, Use: wal.Use(p.Use), Cache: cache, Verify: p.Verify, UUID: parseUUID(p.UUID),
+		Name: p.Name, Bytes: p.Bytes, BlockBytes: p.BlockSize, LogBytes: p.LogBytes, Use: wal.Use(p.Use), Cache: cache, CacheLoss: loss, Verify: p.Verify, UUID: parseUUID(p.UUID),
 	})
 }
 
@@ -172,7 +197,7 @@ func describeVolume(v *volume.Volume) (api.Volume, error) {
 	h := i.Health(time.Now())
 	return api.Volume{
 		Name: i.Name, Pool: v.Pool().Name(), UUID: i.UUID.String(), Bytes: i.Bytes, BlockSize: i.BlockBytes, AllocatedBytes: i.Clusters * v.Pool().ClusterBytes(),
-		WriteCache: i.Cache.String(), ReadOnly: i.ReadOnly, Verify: i.Verify, Use: i.Use.String(), Role: i.Role.String(), State: h.State.String(), Created: i.Created.UTC().Format(time.RFC3339),
+		WriteCache: i.Cache.String(), CacheLoss: i.CacheLoss.String(), ReadOnly: i.ReadOnly, Verify: i.Verify, Use: i.Use.String(), Role: i.Role.String(), State: h.State.String(), Created: i.Created.UTC().Format(time.RFC3339),
 	}, err
 }
 

@@ -11,14 +11,15 @@ import (
 
 // volumeCmd is about volumes.
 type volumeCmd struct {
-	List   volumeListCmd   `cmd:"" help:"List volumes."`
-	Create volumeCreateCmd `cmd:"" help:"Make a thin volume in a pool, and print its UUID. pollux nvmf shows it to hosts."`
-	Status volumeStatusCmd `cmd:"" help:"Say what a volume is fit for, and why it is not fit for more."`
-	Rename volumeRenameCmd `cmd:"" help:"Give a volume another name in its pool."`
-	Set    volumeSetCmd    `cmd:"" help:"Change a volume's write cache or protection."`
-	Scrub  volumeScrubCmd  `cmd:"" help:"Compare a volume's blocks with their checksums, or see how far that is."`
-	Stats  volumeStatsCmd  `cmd:"" help:"Where a volume's changes spent their time, and how it fares."`
-	Delete volumeDeleteCmd `cmd:"" help:"Delete a volume and what is on it."`
+	List    volumeListCmd    `cmd:"" help:"List volumes."`
+	Create  volumeCreateCmd  `cmd:"" help:"Make a thin volume in a pool, and print its UUID. pollux nvmf shows it to hosts."`
+	Status  volumeStatusCmd  `cmd:"" help:"Say what a volume is fit for, and why it is not fit for more."`
+	Rename  volumeRenameCmd  `cmd:"" help:"Give a volume another name in its pool."`
+	Set     volumeSetCmd     `cmd:"" help:"Change a volume's write cache or protection."`
+	Scrub   volumeScrubCmd   `cmd:"" help:"Compare a volume's blocks with their checksums, or see how far that is."`
+	Stats   volumeStatsCmd   `cmd:"" help:"Where a volume's changes spent their time, and how it fares."`
+	Release volumeReleaseCmd `cmd:"" help:"Take note of what may be gone of a volume, and serve it again if it was fenced."`
+	Delete  volumeDeleteCmd  `cmd:"" help:"Delete a volume and what is on it."`
 }
 
 // volumeArg names a volume.
@@ -57,6 +58,7 @@ type volumeCreateCmd struct {
 	Name   string    `arg:"" help:"Name of the new volume."`
 	Size   byteCount `arg:"" help:"Size, such as 10G. Space is taken as it is written."`
 	Cache  string    `enum:"none,volatile" default:"none" help:"Write cache. none: a write is durable when it is acknowledged; volatile: when the host flushes it (${default})."`
+	Loss   string    `name:"on-cache-loss" enum:"report,fence" default:"report" help:"When a volatile cache may have lost something: report it, or fence the volume until pollux volume release (${default})."`
 	Use    string    `default:"general" help:"What it is for, which decides how large its log is at least: general, database or throughput (${default})."`
 	Log    byteCount `placeholder:"BYTES" help:"Size of its log; the engine's choice without it."`
 	Verify bool      `help:"Verify checksums on every read."`
@@ -68,7 +70,7 @@ func (c *volumeCreateCmd) Run() error {
 	return create(&c.engineFlags, func(ctx context.Context, engine api.Caller) (string, error) {
 		v, err := api.VolumeCreate.Call(ctx, engine, api.VolumeCreateParams{
 			Pool: c.Pool, Name: c.Name, Bytes: uint64(c.Size), BlockSize: c.Block, WriteCache: c.Cache, LogBytes: uint64(c.Log), Verify: c.Verify,
-			Use: c.Use,
+			Use: c.Use, CacheLoss: c.Loss,
 		})
 		for _, w := range v.Warnings {
 			fmt.Fprintln(os.Stderr, "pollux: warning:", w)
@@ -126,13 +128,14 @@ type volumeSetCmd struct {
 	engineFlags
 	volumeArg
 	Cache    string `enum:"none,volatile," default:"" help:"Write cache: none or volatile. Nobody may use the volume then: hosts learn of a cache when they attach."`
+	Loss     string `name:"on-cache-loss" enum:"report,fence," default:"" help:"When a volatile cache may have lost something: report or fence."`
 	ReadOnly *bool  `name:"read-only" negatable:"" help:"Refuse writes; --no-read-only takes them again."`
 }
 
 // Run changes what is named.
 func (c *volumeSetCmd) Run() error {
-	if c.Cache == "" && c.ReadOnly == nil {
-		return errors.New("volume set: nothing is to be changed; give --cache, --read-only or --no-read-only")
+	if c.Cache == "" && c.Loss == "" && c.ReadOnly == nil {
+		return errors.New("volume set: nothing is to be changed; give --cache, --on-cache-loss, --read-only or --no-read-only")
 	}
 	engine, err := c.dial()
 	if err != nil {
@@ -145,9 +148,30 @@ func (c *volumeSetCmd) Run() error {
 			return err
 		}
 	}
+	if c.Loss != "" {
+		if _, err := api.VolumeSetCacheLoss.Call(ctx, engine, api.VolumeSetCacheLossParams{Name: c.Volume, CacheLoss: c.Loss}); err != nil {
+			return err
+		}
+	}
 	if c.ReadOnly != nil {
 		_, err = api.VolumeSetReadOnly.Call(ctx, engine, api.VolumeSetReadOnlyParams{Name: c.Volume, ReadOnly: c.ReadOnly})
 	}
+	return err
+}
+
+type volumeReleaseCmd struct {
+	engineFlags
+	volumeArg
+}
+
+// Run releases.
+func (c *volumeReleaseCmd) Run() error {
+	engine, err := c.dial()
+	if err != nil {
+		return err
+	}
+	defer engine.Close()
+	_, err = api.VolumeRelease.Call(context.Background(), engine, api.VolumeParams{Name: c.Volume})
 	return err
 }
 

@@ -67,6 +67,7 @@ type VolumeCreateParams struct {
 	Bytes      uint64 `json:"bytes" rpc:"required" doc:"size; space is taken as it is written"`
 	BlockSize  uint32 `json:"block_size,omitempty" default:"4096" doc:"bytes: 512 or 4096; hosts that write parts of 4096 bytes cost a read more each"`
 	WriteCache string `json:"write_cache,omitempty" default:"none" enum:"none,volatile" doc:"none: a write is durable when it is acknowledged; volatile: when it is flushed"`
+	CacheLoss  string `json:"on_cache_loss,omitempty" default:"report" enum:"report,fence" doc:"when a volatile cache may have lost something: report it, or do not serve the volume until volume_release"`
 	Verify     bool   `json:"verify,omitempty" default:"false" doc:"verify checksums on every read"`
 	Use        string `json:"use,omitempty" default:"general" doc:"what it is for, which decides how large its log is at least: general (32 MiB), database or throughput (128 MiB); another word counts as general, with a warning"`
 	LogBytes   uint64 `json:"log_bytes,omitempty" default:"0" doc:"size of its log; 0 is the engine's choice: 64 MiB, or what the use needs"`
@@ -90,6 +91,12 @@ type VolumeSetWriteCacheParams struct {
 	WriteCache string `json:"write_cache" rpc:"required" enum:"none,volatile"`
 }
 
+// VolumeSetCacheLossParams change what happens when a volatile cache may have lost something.
+type VolumeSetCacheLossParams struct {
+	Name      string `json:"name" rpc:"required" doc:"UUID of the volume, or POOL/VOLUME"`
+	CacheLoss string `json:"on_cache_loss" rpc:"required" enum:"report,fence"`
+}
+
 // VolumeSetReadOnlyParams protect a volume, or end that.
 type VolumeSetReadOnlyParams struct {
 	Name     string `json:"name" rpc:"required" doc:"UUID of the volume, or POOL/VOLUME"`
@@ -106,6 +113,7 @@ type Volume struct {
 	AllocatedBytes uint64 `json:"allocated_bytes" doc:"clusters that it has; what stands in the log alone is not counted"`
 	WriteCache     string `json:"write_cache" doc:"none or volatile"`
 	ReadOnly       bool   `json:"read_only"`
+	CacheLoss      string `json:"on_cache_loss" doc:"report or fence"`
 	Verify         bool   `json:"verify" doc:"checksums are verified on every read"`
 	Use            string `json:"use" doc:"general, database or throughput"`
 	Role           string `json:"role"`
@@ -122,6 +130,16 @@ type VolumeStatus struct {
 	State   string   `json:"state" doc:"healthy, degraded or unsafe"`
 	Score   float64  `json:"score" doc:"1, less 0.1 for each error of a scrub, at most 0.5, and 0.1 if the last scrub is older than two days"`
 	Reasons []string `json:"reasons" doc:"why state and score are no better"`
+
+	Loss *VolumeLoss `json:"loss,omitempty" doc:"what may be gone, until volume_release"`
+}
+
+// VolumeLoss is what may be gone of a volume.
+type VolumeLoss struct {
+	Of       string `json:"of" doc:"cache: what was acknowledged and not flushed; log device: what that held and no checkpoint has"`
+	KnownLSN uint64 `json:"known_lsn" doc:"up to here all was known to be durable"`
+	FoundLSN uint64 `json:"found_lsn" doc:"up to here all was found; what came after it is gone, if there was more"`
+	Fenced   bool   `json:"fenced" doc:"the volume is not served"`
 }
 
 // VolumeStats are a volume's marks and counters.
@@ -232,6 +250,10 @@ var (
 
 	VolumeSetWriteCache = changes[VolumeSetWriteCacheParams, bool]("volume_set_write_cache", Runtime,
 		"Change what an acknowledged write means, of a volume that nobody uses.")
+	VolumeSetCacheLoss = changes[VolumeSetCacheLossParams, bool]("volume_set_cache_loss", Runtime,
+		"Say what happens when a volatile cache may have lost something, from the next opening on.")
+	VolumeRelease = changes[VolumeParams, bool]("volume_release", Runtime,
+		"Take note of what may be gone of a volume: it is no longer reported, and a fenced volume is served again.")
 	VolumeSetReadOnly = changes[VolumeSetReadOnlyParams, bool]("volume_set_read_only", Runtime,
 		"Let a volume refuse writes, or take them again.")
 	VolumeStatusOf   = reads[VolumeParams, VolumeStatus]("volume_status", Runtime, "Say what a volume is fit for, with every reason.")
