@@ -6,7 +6,7 @@ ONCE   ?=
 FUZZTIME ?= 20s
 HOURS  ?= 1
 ROUNDS ?= 100
-KIND   ?= killext4 killxfs postgres powercut
+KIND   ?= killext4 killxfs postgres powercut reopen
 
 .DEFAULT_GOAL := help
 .PHONY: help build run test check bench bench-volume fuzz golden guest-rounds guest-pgbench clean

@@ -1,4 +1,4 @@
-# killrounds.sh: a file system on a volume, while the engine is killed and, after it, the host crashes.
+# killrounds.sh: a file system on a volume whose engine ends under it, one way or another.
 #
 # In each round files are written, and each is noted when its fsync has returned. Then
 #
@@ -78,9 +78,10 @@ sources_make() {
 	done < <(cd sources && md5sum ./* | sed 's:\./::')
 }
 
-# writers_begin CACHE: three writers, until the file system fails them. Notes are in memory, and the host's: they outlast what fails.
+# writers_begin CACHE: three writers, until the file system fails them or CACHE.stop is there. Notes are in memory, and the host's: they outlast what fails.
 writers_begin() {
 	WRITERS=()
+	rm -f "$1.stop"
 	local writer
 	for writer in write_synced write_block write_moving; do
 		(
@@ -106,7 +107,7 @@ writers_end() {
 write_synced() {
 	local n=0 source
 	n=$(tail -n 1 "$1.notes" | cut -d ' ' -f 1)
-	while :; do
+	while [ ! -e "$1.stop" ]; do
 		n=$((n + 1)) source=$((RANDOM % 32))
 		dd if=sources/$source of="$1/synced/$n" bs=64k conv=fsync status=none || return
 		echo "$n $source" >>"$1.notes"
@@ -116,7 +117,7 @@ write_synced() {
 # write_block: one block, written over and over, each time durably.
 write_block() {
 	local source
-	while :; do
+	while [ ! -e "$1.stop" ]; do
 		source=$((RANDOM % 32))
 		echo "begun $source" >>"$1.block"
 		dd if=sources/block$source of="$1/block" bs=4k conv=notrunc,nocreat oflag=direct,dsync status=none || return
@@ -127,7 +128,7 @@ write_block() {
 # write_moving: what nobody syncs: files are made, renamed and removed.
 write_moving() {
 	local n=0
-	while :; do
+	while [ ! -e "$1.stop" ]; do
 		n=$((n + 1))
 		cp sources/$((RANDOM % 32)) "$1/moving/$((n % 16))" || return
 		mv -f "$1/moving/$((n % 16))" "$1/moving/$((16 + RANDOM % 16))" || return
