@@ -37,6 +37,7 @@ type claim struct {
 
 // Open gives the right to use a device.
 func (g *Registry) Open(name string, o OpenOptions) (*Handle, error) {
+	name = g.own(name)
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	d := g.names[name]

@@ -48,6 +48,7 @@ type Registry struct {
 	devices  map[string]*Device
 	names    map[string]*Device // aliases and UUIDs too
 	watchers []func(Event)
+	resolve  func(name string) *Device // of names that no device has; nil: there are none
 
 	parts sync.Mutex // held while one is made
 
@@ -143,8 +144,31 @@ func (d *Device) SetAliases(aliases []string) error {
 	return nil
 }
 
+// Resolve lets f say which device a name means that no device has, nil if none: such names keep nobody else from taking them. f is called
+// on the goroutine that asks, and may use the registry.
+func (g *Registry) Resolve(f func(name string) *Device) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.resolve = f
+}
+
+// own gives the name that a device has, for one that only resolves to it.
+func (g *Registry) own(name string) string {
+	g.mu.Lock()
+	known, f := g.names[name] != nil, g.resolve
+	g.mu.Unlock()
+	if known || f == nil {
+		return name
+	}
+	if d := f(name); d != nil {
+		return d.name
+	}
+	return name
+}
+
 // Lookup finds a device by name, alias or UUID.
 func (g *Registry) Lookup(name string) (*Device, error) {
+	name = g.own(name)
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if d := g.names[name]; d != nil {
@@ -169,6 +193,7 @@ func (g *Registry) Devices() []*Device {
 // closed. Those who have not closed it within a grace find their requests refused with StatusGone. When ctx ends first, the
 // removal goes on without the caller; calling again waits for it again.
 func (g *Registry) Unregister(ctx context.Context, name string) error {
+	name = g.own(name)
 	g.mu.Lock()
 	d := g.names[name]
 	if d == nil {

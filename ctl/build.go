@@ -91,6 +91,8 @@ func NewEngine(cfg EngineConfig, log *Log) (*Engine, error) {
 	e.registerVolumes()
 	e.registerScrubs()
 	e.registerLvols()
+	e.registerSnapshots()
+	e.registerLvolTree()
 	e.registerCrypto()
 	e.registerDevices()
 	e.registerLayers()
@@ -219,6 +221,8 @@ var errorCodes = []struct {
 	code   int
 	reason string
 }{
+	{volume.ErrSnapshotExists, -17, "ErrSnapshotExists"}, {volume.ErrSnapshotNotFound, -19, "ErrSnapshotNotFound"},
+	{volume.ErrSnapshotInUse, -16, "ErrSnapshotInUse"}, {volume.ErrNotPrimary, -22, "ErrNotPrimary"},
 	{volume.ErrPoolForeign, -13, "ErrPoolForeign"}, {volume.ErrPoolInUse, -16, "ErrPoolInUse"}, {volume.ErrPoolCorrupt, -117, "ErrPoolCorrupt"},
 	{volume.ErrVersion, -95, "ErrVersion"}, {volume.ErrPoolGone, -19, ""}, {volume.ErrExists, -17, ""},
 	{volume.ErrInvalid, -22, ""}, {volume.ErrName, -22, ""}, {volume.ErrNoSpace, -28, ""}, {volume.ErrLimit, -28, ""},

@@ -300,10 +300,19 @@ func describe(d *bdev.Device) api.Bdev {
 	if b.Claimed {
 		b.ClaimType = "exclusive_write"
 	}
-	if v, ok := d.Driver().(*volume.Volume); ok {
-		b.DriverSpecific = describeLvol(v)
-	} else if m, ok := d.Driver().Describe().(map[string]any); ok {
-		b.DriverSpecific = m
+	switch v := d.Driver().(type) {
+	case *volume.Volume:
+		b.DriverSpecific = lvolOfVolume(v).describe()
+	case *volume.SnapshotDevice:
+		l := lvolOfSnapshot(v)
+		b.DriverSpecific = l.describe()
+		if alias := l.alias(); !slices.Contains(b.Aliases, alias) {
+			b.Aliases = append(b.Aliases, alias)
+		}
+	default:
+		if m, ok := v.Describe().(map[string]any); ok {
+			b.DriverSpecific = m
+		}
 	}
 	return b
 }

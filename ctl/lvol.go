@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"syscall"
-	"time"
 
 	"github.com/pollux-storage/pollux/ctl/api"
 	"github.com/pollux-storage/pollux/volume"
@@ -86,20 +85,22 @@ func (e *Engine) registerLvols() {
 		out := []api.Lvol{}
 		for _, pool := range list {
 			for _, v := range pool.Volumes() {
-				i, err := v.Info()
-				if err != nil {
-					return nil, codeOf(err)
+				for _, d := range v.SnapshotDevices() {
+					out = append(out, lvolOfSnapshot(d).list())
 				}
-				degraded := i.Health(time.Now()).State != volume.Healthy
-				out = append(out, api.Lvol{
-					Alias: pool.Name() + "/" + i.Name, UUID: i.UUID.String(), Name: i.Name, IsThinProvisioned: true, IsDegraded: degraded,
-					NumAllocatedClusters: i.Clusters, Lvs: api.LvolLvs{Name: pool.Name(), UUID: pool.ID().String()},
-				})
+				out = append(out, lvolOfVolume(v).list())
 			}
 		}
 		return out, nil
 	})
 	RegisterDo(r, api.BdevLvolDelete, func(_ context.Context, p *api.BdevNameParams) error {
+		if e.isSnapshot(p.Name) {
+			d, err := e.snapshot(p.Name)
+			if err != nil {
+				return err
+			}
+			return deleteSnapshot(d)
+		}
 		v, err := e.volume(p.Name)
 		if err != nil {
 			return err
@@ -113,13 +114,22 @@ func (e *Engine) registerLvols() {
 		return e.Jobs.await(ctx, started.Job)
 	})
 	RegisterDo(r, api.BdevLvolRename, func(_ context.Context, p *api.LvolRenameParams) error {
+		if e.isSnapshot(p.OldName) {
+			return api.Errno(syscall.EOPNOTSUPP, "renaming %s to %s: a snapshot keeps its name", p.OldName, p.NewName)
+		}
 		v, err := e.volume(p.OldName)
+		if err == nil && v.Name() != p.NewName {
+			err = lvolNameFree(v.Pool(), p.NewName)
+		}
 		if err != nil {
 			return err
 		}
 		return codeOf(v.Pool().RenameVolume(v, p.NewName))
 	})
 	RegisterDo(r, api.BdevLvolSetReadOnly, func(_ context.Context, p *api.BdevNameParams) error {
+		if e.isSnapshot(p.Name) {
+			return nil // it is
+		}
 		v, err := e.volume(p.Name)
 		if err != nil {
 			return err
@@ -166,6 +176,9 @@ func (e *Engine) createLvol(p *api.LvolCreateParams) (*volume.Volume, error) {
 	if p.SizeInMiB > volume.PoolBytesMax>>20 {
 		return nil, api.Errno(syscall.EINVAL, "creating volume %s: %d MiB are more than any pool has", p.LvolName, p.SizeInMiB)
 	}
+	if err := lvolNameFree(pool.Pool, p.LvolName); err != nil {
+		return nil, err
+	}
 	bytes := p.SizeInMiB << 20
 	if !p.ThinProvision {
 		i, err := pool.Info()
@@ -178,18 +191,6 @@ func (e *Engine) createLvol(p *api.LvolCreateParams) (*volume.Volume, error) {
 		}
 	}
 	return pool.CreateVolume(volume.VolumeConfig{Name: p.LvolName, Bytes: bytes})
-}
-
-// describeLvol is what bdev_get_bdevs tells of a volume.
-func describeLvol(v *volume.Volume) map[string]any {
-	i, err := v.Info()
-	if err != nil {
-		return map[string]any{}
-	}
-	return map[string]any{"lvol": map[string]any{
-		"lvol_store_uuid": v.Pool().ID().String(), "base_bdev": v.Pool().DeviceName(), "thin_provision": true, "num_allocated_clusters": i.Clusters,
-		"snapshot": false, "clone": false, "esnap_clone": false,
-	}}
 }
 
 // await waits for the end of a job, for calls that answer only then.

@@ -336,7 +336,8 @@ func (ps *pools) rename(p *openPool, to string) error {
 
 // begin counts an examination, if this device is to be examined.
 func (ps *pools) begin(d *bdev.Device) bool {
-	if _, ok := d.Driver().(*volume.Volume); ok {
+	switch d.Driver().(type) {
+	case *volume.Volume, *volume.SnapshotDevice:
 		return false
 	}
 	ps.mu.Lock()

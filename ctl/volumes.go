@@ -82,7 +82,16 @@ func (e *Engine) registerVolumes() {
 		if err != nil {
 			return api.VolumeStatus{}, err
 		}
-		out := api.VolumeStatus{Name: i.Name, UUID: i.UUID.String(), Reasons: []string{}}
+		vs, err := versionsOf(v)
+		if err != nil {
+			return api.VolumeStatus{}, err
+		}
+		unit := v.Pool().ClusterBytes()
+		out := api.VolumeStatus{
+			Name: i.Name, UUID: i.UUID.String(), Reasons: []string{}, AllocatedBytes: i.Clusters * unit, Snapshots: vs.snapshots,
+			SnapshotsMax: volume.SnapshotsMax, SnapshotBytes: vs.clusters * unit, Parent: vs.parent, CloneDepth: uint32(v.CloneDepth()),
+			CloneDepthMax: volume.CloneDepthMax,
+		}
 		h := i.Health(time.Now())
 		out.State, out.Score, out.Reasons = h.State.String(), h.Score, append(out.Reasons, h.Reasons...)
 		if i.Loss != volume.LossNone {
@@ -111,7 +120,7 @@ func (e *Engine) volume(name string) (*volume.Volume, error) {
 	}
 	v, ok := d.Driver().(*volume.Volume)
 	if !ok {
-		return nil, api.Errno(22, "device %s is a %s, not a volume", name, d.Product())
+		return nil, api.Errno(22, "device %s is a %s, not a volume", name, kindOf(d))
 	}
 	return v, nil
 }
@@ -194,8 +203,13 @@ func (e *Engine) listVolumes(_ context.Context, p *api.VolumeListParams) ([]api.
 
 func describeVolume(v *volume.Volume) (api.Volume, error) {
 	i, err := v.Info()
+	if err != nil {
+		return api.Volume{}, err
+	}
+	vs, err := versionsOf(v)
 	h := i.Health(time.Now())
 	return api.Volume{
+		Snapshots: vs.snapshots, SnapshotBytes: vs.clusters * v.Pool().ClusterBytes(), Parent: vs.parent,
 		Name: i.Name, Pool: v.Pool().Name(), UUID: i.UUID.String(), Bytes: i.Bytes, BlockSize: i.BlockBytes, AllocatedBytes: i.Clusters * v.Pool().ClusterBytes(),
 		WriteCache: i.Cache.String(), CacheLoss: i.CacheLoss.String(), ReadOnly: i.ReadOnly, Verify: i.Verify, Use: i.Use.String(), Role: i.Role.String(), State: h.State.String(), Created: i.Created.UTC().Format(time.RFC3339),
 	}, err

@@ -264,6 +264,9 @@ func (v *Volume) createSnapshot(cfg SnapshotConfig) (SnapshotInfo, error) {
 	}); e != nil {
 		return SnapshotInfo{}, e
 	}
+	if err == nil {
+		err = v.mayBeDevice(&s)
+	}
 	if err != nil {
 		return SnapshotInfo{}, err
 	}

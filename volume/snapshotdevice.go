@@ -162,6 +162,7 @@ func (v *Volume) Snapshots() ([]SnapshotInfo, error) {
 	all := make([]SnapshotInfo, len(list))
 	for i := range list {
 		all[i] = infoOf(&list[i])
+		all[i].Clones = v.pool.clonesOf(v, list[i].Number)
 		for _, d := range opened {
 			if d.number == list[i].Number {
 				all[i].Device = d.device

@@ -45,9 +45,9 @@ func (c *volumeListCmd) Run() error {
 		return err
 	}
 	return c.print(volumes, func(t *table) {
-		t.columns("POOL", "NAME", "SIZE", "ALLOCATED", "CACHE", "READ ONLY", "STATE", "UUID")
+		t.columns("POOL", "NAME", "SIZE", "ALLOCATED", "CACHE", "READ ONLY", "SNAPSHOTS", "PARENT", "STATE", "UUID")
 		for _, v := range volumes {
-			t.row(v.Pool, v.Name, size(v.Bytes), size(v.AllocatedBytes), v.WriteCache, v.ReadOnly, v.State, v.UUID)
+			t.row(v.Pool, v.Name, size(v.Bytes), size(v.AllocatedBytes), v.WriteCache, v.ReadOnly, v.Snapshots, v.Parent, v.State, v.UUID)
 		}
 	})
 }

@@ -1,7 +1,8 @@
 package api
 
 // This file holds SPDK's methods about pools and volumes: an lvstore is a pool, an lvol a volume, with its UUID as the name of
-// its block device and pool/volume as its alias. Facts of module/bdev/lvol/vbdev_lvol_rpc.c. Snapshots are not offered yet.
+// its block device and pool/volume as its alias. A snapshot is an lvol too: lvs/snapshot names it, as long as the name means one. Facts of
+// module/bdev/lvol/vbdev_lvol_rpc.c and vbdev_lvol.c.
 
 // LvolStoreParams name a pool by one of the two.
 type LvolStoreParams struct {
@@ -52,7 +53,19 @@ type LvolGetParams struct {
 	LvsName string `json:"lvs_name,omitempty" doc:"name of their pool, instead"`
 }
 
-// Lvol is a volume.
+// LvolSnapshotParams describe a new snapshot.
+type LvolSnapshotParams struct {
+	LvolName     string `json:"lvol_name" rpc:"required" doc:"volume"`
+	SnapshotName string `json:"snapshot_name" rpc:"required" doc:"that no volume or snapshot in the pool has"`
+}
+
+// LvolCloneParams describe a volume that begins as a snapshot.
+type LvolCloneParams struct {
+	SnapshotName string `json:"snapshot_name" rpc:"required"`
+	CloneName    string `json:"clone_name" rpc:"required" doc:"that no volume or snapshot in the pool has"`
+}
+
+// Lvol is a volume or a snapshot.
 type Lvol struct {
 	Alias                string  `json:"alias"`
 	UUID                 string  `json:"uuid"`
@@ -82,8 +95,10 @@ var (
 		"Let a pool take all of its block device, which has grown.")
 	BdevLvolGetLvstores = reads[LvolStoreParams, []LvolStore]("bdev_lvol_get_lvstores", Runtime, "List the pools.")
 	BdevLvolCreate      = changes[LvolCreateParams, string]("bdev_lvol_create", Runtime, "Make a volume.")
-	BdevLvolGetLvols    = reads[LvolGetParams, []Lvol]("bdev_lvol_get_lvols", Runtime, "List the volumes.")
-	BdevLvolDelete      = changes[BdevNameParams, bool]("bdev_lvol_delete", Runtime, "Delete a volume and what is on it.")
+	BdevLvolGetLvols    = reads[LvolGetParams, []Lvol]("bdev_lvol_get_lvols", Runtime, "List the volumes and their snapshots.")
+	BdevLvolSnapshot    = changes[LvolSnapshotParams, string]("bdev_lvol_snapshot", Runtime, "Take a snapshot of a volume.")
+	BdevLvolClone       = changes[LvolCloneParams, string]("bdev_lvol_clone", Runtime, "Make a volume that begins as a snapshot.")
+	BdevLvolDelete      = changes[BdevNameParams, bool]("bdev_lvol_delete", Runtime, "Delete a volume and what is on it, or a snapshot.")
 	BdevLvolRename      = changes[LvolRenameParams, bool]("bdev_lvol_rename", Runtime, "Give a volume another name in its pool.")
 	BdevLvolSetReadOnly = changes[BdevNameParams, bool]("bdev_lvol_set_read_only", Runtime, "Let a volume refuse writes.")
 )

@@ -110,7 +110,10 @@ type Volume struct {
 	UUID           string `json:"uuid" doc:"name of its block device"`
 	Bytes          uint64 `json:"bytes"`
 	BlockSize      uint32 `json:"block_size"`
-	AllocatedBytes uint64 `json:"allocated_bytes" doc:"clusters that it has; what stands in the log alone is not counted"`
+	AllocatedBytes uint64 `json:"allocated_bytes" doc:"clusters that it has and no snapshot or parent; what stands in the log alone is not counted"`
+	Snapshots      uint32 `json:"snapshots" doc:"how many it has"`
+	SnapshotBytes  uint64 `json:"snapshot_bytes" doc:"clusters that its snapshots have; those of which two have the same are counted once"`
+	Parent         string `json:"parent,omitempty" doc:"snapshot that it branched off and still needs, as POOL/VOLUME@SNAPSHOT"`
 	WriteCache     string `json:"write_cache" doc:"none or volatile"`
 	ReadOnly       bool   `json:"read_only"`
 	CacheLoss      string `json:"on_cache_loss" doc:"report or fence"`
@@ -132,6 +135,14 @@ type VolumeStatus struct {
 	Reasons []string `json:"reasons" doc:"why state and score are no better"`
 
 	Loss *VolumeLoss `json:"loss,omitempty" doc:"what may be gone, until volume_release"`
+
+	AllocatedBytes uint64 `json:"allocated_bytes" doc:"clusters that it has and no snapshot or parent"`
+	Snapshots      uint32 `json:"snapshots" doc:"how many it has"`
+	SnapshotsMax   uint32 `json:"snapshots_max" doc:"how many it may have"`
+	SnapshotBytes  uint64 `json:"snapshot_bytes" doc:"clusters that its snapshots have"`
+	Parent         string `json:"parent,omitempty" doc:"snapshot that it branched off and still needs, as POOL/VOLUME@SNAPSHOT"`
+	CloneDepth     uint32 `json:"clone_depth" doc:"clones that follow each other up to it; 0 if it is none"`
+	CloneDepthMax  uint32 `json:"clone_depth_max"`
 }
 
 // VolumeLoss is what may be gone of a volume.
