@@ -1,6 +1,8 @@
 package volume
 
 import (
+	"context"
+	"fmt"
 	"testing"
 
 	"github.com/pollux-storage/pollux/bdev"
@@ -320,4 +322,47 @@ func TestScrubReadsUnderItsGrace(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestScrubBesideSnapshots: clusters are copied when they are written, given up with a snapshot, or changed back to one, while passes go on;
+// and a clone's are its parent's at first.
+func TestScrubBesideSnapshots(t *testing.T) {
+	sim.Each(t, 3, nil, func(t *testing.T, seed uint64) {
+		w := newSnapshotWorld(t, seed)
+		ctx := context.Background()
+		for i := range 8 {
+			for range 10 {
+				w.startScrub(w.v, 0)
+				w.change(8)
+			}
+			w.take(fmt.Sprint("s", i))
+			w.startScrub(w.v, 0)
+			w.change(40)
+			w.startScrub(w.v, 0)
+			switch w.r.Uint32N(3) {
+			case 0:
+				if err := w.v.DeleteSnapshot(ctx, fmt.Sprint("s", i)); err != nil {
+					t.Fatal(err)
+				}
+			case 1:
+				if err := w.v.RestoreSnapshot(ctx, fmt.Sprint("s", i), RestoreOptions{Force: true}); err != nil {
+					t.Fatal(err)
+				}
+				copy(w.head, w.old[i].data)
+			}
+		}
+		w.forced(w.v)
+		w.w.Run("no pass runs", func() bool { return !w.v.scrub.runs() })
+		if i := w.scrubbed(w.v); i.ScrubStats.Errors != 0 || i.Passes < 10 {
+			t.Fatalf("%d errors in %d passes: %+v", i.ScrubStats.Errors, i.Passes, i.First)
+		}
+		w.take("last")
+		clone, err := w.v.CloneSnapshot("last", VolumeConfig{Name: "clone", LogBytes: 8 << 20})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if i := w.scrubbed(clone); i.ScrubStats.Errors != 0 || i.ScrubStats.Bytes == 0 {
+			t.Errorf("the clone: %+v, %+v", i, i.First)
+		}
+	})
 }

@@ -216,3 +216,52 @@ func BenchmarkCounting(b *testing.B) {
 		v.served(o)
 	}
 }
+
+// TestStagesOfSmallBlocks: parts of pages are read and written again before they pass the door, and add up as well.
+func TestStagesOfSmallBlocks(t *testing.T) {
+	h := newHouse(t, 1, 2, 96<<20)
+	v, err := h.pool.CreateVolume(VolumeConfig{Name: "v0", Bytes: 16 << 20, LogBytes: 8 << 20, BlockBytes: 512})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := sim.Stream(1, "script")
+	var all []*client
+	for i := range 4 {
+		all = append(all, h.client(v, i%2))
+	}
+	data := pageMemory(32)
+	for n := range uint64(200) {
+		for _, k := range all {
+			at, blocks := r.Uint64N(4000), 1+r.Uint64N(200)
+			kind := []bdev.Kind{bdev.Write, bdev.Write, bdev.Unmap, bdev.WriteZeroes, bdev.Read}[r.Uint32N(5)]
+			var b []byte
+			if kind == bdev.Write || kind == bdev.Read {
+				b = data[:blocks*512]
+			}
+			k.begin(kind, at, blocks, b)
+		}
+		h.w.Run("all are done", func() bool {
+			for _, k := range all {
+				if !k.e {
+					return false
+				}
+			}
+			return true
+		})
+		if n%50 == 49 {
+			h.forced(v)
+		}
+	}
+	s := h.stats(v)
+	if stages, total := s.sums(); stages != total || total == 0 || total > uint64(h.w.Now())*8 {
+		t.Errorf("the stages took %d ns, the whole %d", stages, total)
+	}
+	for st := range Stages {
+		if h := &s.Stages[st]; h.Sum > s.Stages[StageTotal].Sum {
+			t.Errorf("stage %v took %d", st, h.Sum)
+		}
+	}
+	if i := h.scrubbed(v); i.ScrubStats.Errors != 0 {
+		t.Errorf("%+v", i.First)
+	}
+}
