@@ -108,7 +108,11 @@ func (j *job) open(bufBytes int) bool {
 		if j.ledger != nil {
 			s.views = make([]view, perSlot)
 		}
-		fillPayload(s.buf, j.plan.Seed, uint64(i), uint32(j.number))
+		if j.plan.Zeros {
+			clear(s.buf)
+		} else {
+			fillPayload(s.buf, j.plan.Seed, uint64(i), uint32(j.number))
+		}
 		j.free = append(j.free, s)
 	}
 	return true

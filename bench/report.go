@@ -26,7 +26,10 @@ type Report struct {
 	Idle       []IdleRow  `json:"idle,omitempty"`
 	Allocs     []AllocRow `json:"allocations,omitempty"`
 
-	Amplification []AmplifyRow `json:"write_amplification,omitempty"`
+	Amplification []AmplifyRow  `json:"write_amplification,omitempty"`
+	Recovery      []RecoveryRow `json:"recovery,omitempty"`
+	RecoveryFit   *RecoveryFit  `json:"recovery_fit,omitempty"`
+	Memory        []MemoryRow   `json:"memory,omitempty"`
 }
 
 // Row is one workload on one target, measured several times.
@@ -195,6 +198,11 @@ func (r *Report) Encode() ([]byte, error) {
 	list("idle", len(r.Idle), func(i int) any { return &r.Idle[i] })
 	list("allocations", len(r.Allocs), func(i int) any { return &r.Allocs[i] })
 	list("write_amplification", len(r.Amplification), func(i int) any { return &r.Amplification[i] })
+	list("recovery", len(r.Recovery), func(i int) any { return &r.Recovery[i] })
+	if r.RecoveryFit != nil {
+		errs = append(errs, put(",\n\"recovery_fit\": ", r.RecoveryFit))
+	}
+	list("memory", len(r.Memory), func(i int) any { return &r.Memory[i] })
 	b.WriteString("\n}\n")
 	return b.Bytes(), errors.Join(errs...)
 }

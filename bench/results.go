@@ -234,4 +234,30 @@ func (r *Report) volumesMarkdown(b *bytes.Buffer) {
 			"clusters all had places before.\n\n")
 		_ = amplifyTable(r.Amplification).markdown(b)
 	}
+	if len(r.Recovery) > 0 {
+		b.WriteString("\n## Recovery\n\nFrom the call that imports a pool, after a SIGKILL, until its volume takes requests. The volume was mapped with writes of 1 MiB of\n" +
+			"zeros, which go to places of their own, on a device that leaves out zeros where nothing else was written: its map, log and bitmap are\n" +
+			"on the disk as any other's, its data nowhere. The log was filled while checkpoints were held. Marked †: the reactor had less than 90 %\n" +
+			"of its core.\n\n")
+		_ = recoveryTable(r.Recovery).markdown(b)
+		if r.RecoveryFit != nil {
+			b.WriteString("\n" + r.RecoveryFit.text())
+		}
+	}
+	if len(r.Memory) > 0 {
+		b.WriteString("\n## Memory\n\nResident memory of a process with one reactor that is of no file, step by step, after the collector gave back what it could;\n" +
+			"beside it what pool and volumes have made by their own account, of which only what is touched is resident, in MiB.\n\n")
+		_ = memoryTable(r.Memory).markdown(b)
+		for i := range r.Memory {
+			if r.Memory[i].Volumes > 0 {
+				b.WriteString("\n")
+				_ = volumeMemoryTable(&r.Memory[i].Volume).markdown(b)
+				break
+			}
+		}
+		if measured, made, ok := perTB(r.Memory); ok {
+			fmt.Fprintf(b, "\nA TB (10^12 bytes) more of a pool, mapped or not: **%s MiB** resident, %s MiB by account, between the smallest and the largest\n"+
+				"pool. Pages of maps are in the cache of each reactor, which has a limit whatever is mapped.\n", number(measured), number(made))
+		}
+	}
 }

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/pollux-storage/pollux/reactor"
+	"github.com/pollux-storage/pollux/wal"
 )
 
 // This file is the suite: the figures that a release leaves in bench/results. In each group the targets are measured in turns,
@@ -45,11 +46,17 @@ type SuiteConfig struct {
 	AllocIOs     uint64  // requests over which allocations are counted
 	AmplifyBytes uint64  // that each load writes whose amplification is measured
 	Depths       []int
-	EngineCore   int // also of local loads
-	ClientCore   int
-	Only         []string // groups; nil for all
-	Reporter     Reporter
-	Log          io.Writer // hears what is being done
+
+	RecoverySizes []uint64 // mapped, of volumes whose recovery is measured
+	MemoryPools   []uint64 // sizes of pools that are weighed
+	MemoryVolumes []int    // how many volumes are weighed
+	MemoryWrites  uint64   // to each volume that is weighed
+
+	EngineCore int // also of local loads
+	ClientCore int
+	Only       []string // groups; nil for all
+	Reporter   Reporter
+	Log        io.Writer // hears what is being done
 }
 
 // suite is one run of it.
@@ -76,7 +83,10 @@ func Suite(ctx context.Context, cfg SuiteConfig) (dir string, err error) {
 	for _, g := range []struct {
 		name string
 		run  func(context.Context) error
-	}{{"disk", s.disk}, {"volume", s.volumes}, {"amplification", s.amplification}, {"null", s.memory("null")}, {"mem", s.memory("mem")}, {"allocations", s.allocations}, {"idle", s.idle}} {
+	}{
+		{"disk", s.disk}, {"volume", s.volumes}, {"amplification", s.amplification}, {"recovery", s.recovery},
+		{"memory", s.footprint}, {"null", s.memory("null")}, {"mem", s.memory("mem")}, {"allocations", s.allocations}, {"idle", s.idle},
+	} {
 		if !cfg.wants(g.name) {
 			continue
 		}
@@ -268,13 +278,14 @@ func (s *suite) onDisk(ctx context.Context, loads []Workload, others []Target, o
 	return s.group(ctx, targets, all, loads)
 }
 
-// volume makes a volume on a file of its own, both written once.
+// volume makes a volume of the size of the other devices on a file of its own, both written once. The file has room for the volume's log, and
+// for what a pool has free beside it.
 func (s *suite) volume(ctx context.Context, kind string) (*Rig, error) {
 	path := filepath.Join(s.work, kind)
-	if err := s.fill(ctx, path); err != nil {
+	if err := s.fillTo(ctx, path, s.cfg.Size+wal.DefaultBytes+(s.cfg.Size+wal.DefaultBytes)/8+min(s.cfg.Size+wal.DefaultBytes, poolHeadroom)); err != nil {
 		return nil, err
 	}
-	v, err := s.local(TargetSpec{Kind: kind, Path: path})
+	v, err := s.local(TargetSpec{Kind: kind, Path: path, Bytes: s.cfg.Size})
 	if err != nil {
 		return nil, err
 	}
@@ -295,7 +306,9 @@ func (f filled) Describe() DeviceConditions {
 }
 
 // fill makes a file of random bytes that are on the medium.
-func (s *suite) fill(ctx context.Context, path string) (err error) {
+func (s *suite) fill(ctx context.Context, path string) error { return s.fillTo(ctx, path, s.cfg.Size) }
+
+func (s *suite) fillTo(ctx context.Context, path string, bytes uint64) (err error) {
 	f, err := os.Create(path)
 	if err != nil {
 		return fmt.Errorf("making a file to measure: %w", err)
@@ -303,11 +316,11 @@ func (s *suite) fill(ctx context.Context, path string) (err error) {
 	defer func() { err = errors.Join(err, f.Close()) }()
 	piece := make([]byte, 1<<20)
 	_, _ = rand.Read(piece)
-	for at := uint64(0); at < s.cfg.Size; at += uint64(len(piece)) {
+	for at := uint64(0); at < bytes; at += uint64(len(piece)) {
 		for i := 0; i < len(piece); i += 4096 { // no two blocks alike
 			copy(piece[i:], strconv.FormatUint(at+uint64(i), 16))
 		}
-		if _, err := f.Write(piece[:min(uint64(len(piece)), s.cfg.Size-at)]); err != nil {
+		if _, err := f.Write(piece[:min(uint64(len(piece)), bytes-at)]); err != nil {
 			return fmt.Errorf("filling %s: %w", path, err)
 		}
 		if ctx.Err() != nil {

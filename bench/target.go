@@ -43,7 +43,7 @@ type Target interface {
 type TargetSpec struct {
 	Kind      string
 	Path      string // uring, raw, volume, volatile
-	Bytes     uint64 // mem, null
+	Bytes     uint64 // mem, null; volume, volatile: the most that the volume has, 0 for no limit
 	BlockSize uint32 // 0: the kind's default
 
 	Remote initiator.Options // tcp
@@ -174,6 +174,11 @@ func (r *Rig) create() (name string, err error) {
 	return name, err
 }
 
+// poolHeadroom is what a pool has free beside a volume all of whose blocks are written. A cluster that was changed has a place reserved until
+// it is home, though most are changed in place; with 4 KiB in each, a log of the default size is full of 1 GiB of them. With less the
+// flusher is hurried, and makes a checkpoint each few blocks.
+const poolHeadroom = 1 << 30
+
 // createVolume makes a pool of the whole device and a volume in it, with room for all of its blocks.
 func (r *Rig) createVolume(device string) (name string, err error) {
 	r.below = device
@@ -182,11 +187,14 @@ func (r *Rig) createVolume(device string) (name string, err error) {
 		return "", err
 	}
 	g := d.Geometry()
-	bytes := g.Bytes() - min(g.Bytes(), max(g.Bytes()/16, 64<<20)) // maps, and what rests until it is free again
+	bytes := g.Bytes() - max(g.Bytes()/16, min(g.Bytes()/2, poolHeadroom))
 	if bytes < 2*wal.DefaultBytes {
-		return "", errors.Join(fmt.Errorf("target %s:%s: a volume with its log needs %d MiB", r.spec.Kind, r.spec.Path, 3*wal.DefaultBytes>>20), r.remove(device))
+		return "", errors.Join(fmt.Errorf("target %s:%s: a volume with its log needs %d MiB", r.spec.Kind, r.spec.Path, 4*wal.DefaultBytes>>20), r.remove(device))
 	}
 	cfg := volume.VolumeConfig{Name: "bench", Bytes: (bytes - wal.DefaultBytes) >> 20 << 20}
+	if r.spec.Bytes > 0 {
+		cfg.Bytes = min(cfg.Bytes, r.spec.Bytes)
+	}
 	if r.spec.Kind == "volatile" {
 		cfg.Cache = volume.CacheVolatile
 	}

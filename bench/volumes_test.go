@@ -2,6 +2,7 @@ package bench
 
 import (
 	"bytes"
+	"math"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -12,7 +13,7 @@ import (
 // smallSuite measures briefly.
 func smallSuite(t *testing.T, only ...string) SuiteConfig {
 	return SuiteConfig{
-		Exe: pollux(t), Output: t.TempDir(), Dir: t.TempDir(), Size: 320 << 20, Runs: 1, Seconds: 0.02, Depths: []int{1, 32},
+		Exe: pollux(t), Output: t.TempDir(), Dir: t.TempDir(), Size: 128 << 20, Runs: 1, Seconds: 0.02, Depths: []int{1, 32},
 		EngineCore: runtime.NumCPU() - 1, ClientCore: 0, Log: new(bytes.Buffer), Only: only, AmplifyBytes: 64 << 20,
 	}
 }
@@ -76,5 +77,61 @@ func TestWriteAmplificationCountsWhatTheDeviceWasGiven(t *testing.T) {
 	}
 	if !strings.Contains(text, "| volume randwrite 64k qd32 | 64.0 |") {
 		t.Error("no row in results.md")
+	}
+}
+
+func TestRecoveryIsOfAPoolThatWasKilled(t *testing.T) {
+	cfg := smallSuite(t, "recovery")
+	cfg.RecoverySizes = []uint64{256 << 20}
+	r, text := measured(t, cfg)
+	if want := len(recoveryFills) + 1; len(r.Recovery) != want {
+		t.Fatalf("%d rows, want %d", len(r.Recovery), want)
+	}
+	for _, row := range r.Recovery {
+		if row.Seconds <= 0 || row.LogUsed == 0 || row.DeviceBytes < row.LogUsed || row.Fitted != (row.Load == "randwrite 4k") {
+			t.Errorf("%+v", row)
+		}
+	}
+	if r.RecoveryFit != nil || !strings.Contains(text, "| 256M, randwrite 4k ") { // one size says nothing of sizes
+		t.Errorf("%+v", r.RecoveryFit)
+	}
+}
+
+func TestTheFitFindsWhatTimesAreMadeOf(t *testing.T) {
+	var r Report
+	for _, gib := range []uint64{4, 16, 64} {
+		for _, mib := range []uint64{4, 16, 32} {
+			row := RecoveryRow{MappedBytes: gib << 30, LogUsed: mib << 20, Fitted: true}
+			row.Seconds = 0.5 + 2*float64(row.MappedBytes)/1e12 + 3*float64(row.LogUsed)/(1<<30)
+			r.Recovery = append(r.Recovery, row)
+		}
+	}
+	r.Recovery = append(r.Recovery, RecoveryRow{MappedBytes: 1 << 30, LogUsed: 1 << 20, Seconds: 100}) // not of the fit
+	r.fitRecovery()
+	f := r.RecoveryFit
+	near := func(a, b float64) bool { return math.Abs(a-b) < 1e-6 }
+	if f == nil || !near(f.Constant, 0.5) || !near(f.PerTB, 2) || !near(f.PerGiB, 3) || !near(f.PerTBMax, 2) || !near(f.FullLog, 2.5+3.0/32) || f.Residual > 1e-6 {
+		t.Errorf("%+v", f)
+	}
+	r.Recovery, r.RecoveryFit = r.Recovery[:3], nil // one size says nothing of sizes
+	if r.fitRecovery(); r.RecoveryFit != nil {
+		t.Errorf("%+v", r.RecoveryFit)
+	}
+}
+
+func TestMemoryIsWeighedStepByStep(t *testing.T) {
+	cfg := smallSuite(t, "memory")
+	cfg.MemoryPools, cfg.MemoryVolumes, cfg.MemoryWrites = []uint64{16 << 30, 32 << 30}, []int{1, 3}, 100
+	r, text := measured(t, cfg)
+	if want := 2 + 2 + 1 + 2; len(r.Memory) != want {
+		t.Fatalf("%d rows, want %d", len(r.Memory), want)
+	}
+	for _, m := range r.Memory {
+		if m.Resident == 0 || m.Volumes > 0 && (m.Volume.Total() < 1<<20 || m.Cache.Bytes == 0) {
+			t.Errorf("%+v", m)
+		}
+	}
+	if !strings.Contains(text, "A TB (10^12 bytes) more of a pool") || !strings.Contains(text, "| dirty map |") {
+		t.Error("no summary in results.md")
 	}
 }

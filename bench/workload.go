@@ -32,6 +32,7 @@ type Workload struct {
 	RampSeconds    float64 `json:"ramp_time,omitempty"`  // at first, not counted
 
 	Verify          bool `json:"verify,omitempty"` // headers in blocks, checked at each read and by a pass at the end
+	Zeros           bool `json:"zeros,omitempty"`  // write zeros instead of what differs from block to block
 	ContinueOnError bool `json:"continue_on_error,omitempty"`
 	NoLatency       bool `json:"gtod_reduce,omitempty"` // read no clock at each request: throughput alone
 }

@@ -19,6 +19,7 @@ import (
 type benchCmd struct {
 	Run   benchRunCmd   `cmd:"" default:"withargs" help:"Put a load on one device and measure it, or compare two reports. The word run may be left out; bench run --help explains the load."`
 	Check benchCheckCmd `cmd:"" help:"Write to a device, read everything back, and say briefly how fast it is. What was on it is lost."`
+	Child benchChildCmd `cmd:"" hidden:"" help:"What bench suite lets processes of their own do."`
 	Suite benchSuiteCmd `cmd:"" help:"Measure this machine: the raw disk, local devices, and an engine over NVMe/TCP; keep tables, plots and conditions."`
 }
 
@@ -308,18 +309,19 @@ func (c *benchCheckCmd) Run() error {
 }
 
 type benchSuiteCmd struct {
-	Results    string   `name:"output" placeholder:"DIR" default:"bench/results" help:"Where the folder of results is made (${default})."`
-	Dir        string   `placeholder:"DIR" default:"/var/tmp" help:"Where the files to measure are made, and removed again (${default})."`
-	Size       byteSize `placeholder:"SIZE" default:"1G" help:"Of each device (${default})."`
-	Runs       int      `default:"3" help:"Of each load on each target (${default})."`
-	Runtime    span     `placeholder:"TIME" default:"2" help:"Of each run, in seconds (${default})."`
-	RampTime   span     `name:"ramp-time" placeholder:"TIME" default:"0.3" help:"Before it, not counted (${default})."`
-	IdleTime   span     `name:"idle-time" placeholder:"TIME" default:"10" help:"Of each idle measurement (${default})."`
-	IODepth    []int    `name:"iodepth" placeholder:"N" default:"1,8,32,128" help:"Requests in flight of the small loads (${default})."`
-	Only       []string `placeholder:"GROUP" enum:"disk,volume,amplification,null,mem,allocations,idle" help:"Measure these groups only: disk, volume, amplification, null, mem, allocations, idle."`
-	EngineCore int      `name:"engine-core" placeholder:"CORE" default:"-1" help:"Core of the engine, and of loads on local devices; the last one without it."`
-	ClientCore int      `name:"client-core" placeholder:"CORE" default:"0" help:"Core of the client of remote devices (${default})."`
-	Quiet      bool     `help:"Show no progress."`
+	Results      string     `name:"output" placeholder:"DIR" default:"bench/results" help:"Where the folder of results is made (${default})."`
+	Dir          string     `placeholder:"DIR" default:"/var/tmp" help:"Where the files to measure are made, and removed again (${default})."`
+	Size         byteSize   `placeholder:"SIZE" default:"1G" help:"Of each device (${default})."`
+	Runs         int        `default:"3" help:"Of each load on each target (${default})."`
+	Runtime      span       `placeholder:"TIME" default:"2" help:"Of each run, in seconds (${default})."`
+	RampTime     span       `name:"ramp-time" placeholder:"TIME" default:"0.3" help:"Before it, not counted (${default})."`
+	IdleTime     span       `name:"idle-time" placeholder:"TIME" default:"10" help:"Of each idle measurement (${default})."`
+	IODepth      []int      `name:"iodepth" placeholder:"N" default:"1,8,32,128" help:"Requests in flight of the small loads (${default})."`
+	Only         []string   `placeholder:"GROUP" enum:"disk,volume,amplification,recovery,memory,null,mem,allocations,idle" help:"Measure these groups only: disk, volume, amplification, recovery, memory, null, mem, allocations, idle."`
+	RecoverySize []byteSize `name:"recovery-size" placeholder:"SIZE" default:"4G,16G,64G" help:"Mapped sizes of the volumes whose recovery is measured (${default})."`
+	EngineCore   int        `name:"engine-core" placeholder:"CORE" default:"-1" help:"Core of the engine, and of loads on local devices; the last one without it."`
+	ClientCore   int        `name:"client-core" placeholder:"CORE" default:"0" help:"Core of the client of remote devices (${default})."`
+	Quiet        bool       `help:"Show no progress."`
 }
 
 // Run measures the machine.
@@ -336,7 +338,11 @@ func (c *benchSuiteCmd) Run() error {
 	reactor.TuneRuntime(1, 1<<30, os.Getenv)
 	cfg := bench.SuiteConfig{
 		Exe: exe, Output: c.Results, Dir: c.Dir, Size: uint64(c.Size), Runs: c.Runs, Seconds: c.Runtime.seconds(), Ramp: c.RampTime.seconds(),
-		Idle: c.IdleTime.seconds(), AllocIOs: 400000, AmplifyBytes: bench.AmplifyBytes, Depths: c.IODepth, EngineCore: c.EngineCore, ClientCore: c.ClientCore, Only: c.Only, Log: os.Stderr,
+		Idle: c.IdleTime.seconds(), AllocIOs: 400000, AmplifyBytes: bench.AmplifyBytes,
+		MemoryPools: bench.MemoryPools, MemoryVolumes: bench.MemoryVolumes, MemoryWrites: bench.MemoryWrites, Depths: c.IODepth, EngineCore: c.EngineCore, ClientCore: c.ClientCore, Only: c.Only, Log: os.Stderr,
+	}
+	for _, n := range c.RecoverySize {
+		cfg.RecoverySizes = append(cfg.RecoverySizes, uint64(n))
 	}
 	if !c.Quiet {
 		cfg.Reporter = bench.NewReporter(os.Stderr, isTerminal(os.Stderr))
@@ -346,4 +352,16 @@ func (c *benchSuiteCmd) Run() error {
 		fmt.Println(dir)
 	}
 	return err
+}
+
+type benchChildCmd struct {
+	Task string `arg:"" help:"As JSON."`
+}
+
+// Run does it.
+func (c *benchChildCmd) Run() error {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	reactor.TuneRuntime(1, 1<<30, os.Getenv)
+	return bench.RunChild(ctx, c.Task, os.Stdout)
 }
