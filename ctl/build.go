@@ -225,6 +225,7 @@ var errorCodes = []struct {
 	{volume.ErrSnapshotInUse, -16, "ErrSnapshotInUse"}, {volume.ErrNotPrimary, -22, "ErrNotPrimary"},
 	{volume.ErrPoolForeign, -13, "ErrPoolForeign"}, {volume.ErrPoolInUse, -16, "ErrPoolInUse"}, {volume.ErrPoolCorrupt, -117, "ErrPoolCorrupt"},
 	{volume.ErrVersion, -95, "ErrVersion"}, {volume.ErrPoolGone, -19, ""}, {volume.ErrExists, -17, ""},
+	{volume.ErrShrink, -22, "ErrShrink"},
 	{volume.ErrInvalid, -22, ""}, {volume.ErrName, -22, ""}, {volume.ErrNoSpace, -28, ""}, {volume.ErrLimit, -28, ""},
 	{volume.ErrLogMissing, -19, "ErrLogMissing"}, {volume.ErrBusy, -16, ""}, {wal.ErrLogTooSmall, -22, "ErrLogTooSmall"},
 	{bdev.ErrNotFound, -19, ""}, {bdev.ErrExists, -17, ""}, {bdev.ErrClaimed, -16, ""}, {bdev.ErrBusy, -16, ""}, {bdev.ErrInvalid, -22, ""},

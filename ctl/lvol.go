@@ -126,6 +126,16 @@ func (e *Engine) registerLvols() {
 		}
 		return codeOf(v.Pool().RenameVolume(v, p.NewName))
 	})
+	RegisterDo(r, api.BdevLvolResize, func(_ context.Context, p *api.LvolResizeParams) error {
+		v, err := e.volume(p.Name)
+		if err != nil {
+			return err
+		}
+		if p.SizeInMiB > volume.PoolBytesMax>>20 {
+			return api.Errno(syscall.EINVAL, "resizing volume %s: %d MiB are more than any pool has", p.Name, p.SizeInMiB)
+		}
+		return codeOf(v.Resize(p.SizeInMiB << 20))
+	})
 	RegisterDo(r, api.BdevLvolSetReadOnly, func(_ context.Context, p *api.BdevNameParams) error {
 		if e.isSnapshot(p.Name) {
 			return nil // it is

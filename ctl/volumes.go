@@ -66,6 +66,13 @@ func (e *Engine) registerVolumes() {
 		}
 		return codeOf(v.ReleaseLoss())
 	})
+	RegisterDo(r, api.VolumeResize, func(_ context.Context, p *api.VolumeResizeParams) error {
+		v, err := e.volume(p.Name)
+		if err != nil {
+			return err
+		}
+		return codeOf(v.Resize(p.Bytes))
+	})
 	RegisterDo(r, api.VolumeSetReadOnly, func(_ context.Context, p *api.VolumeSetReadOnlyParams) error {
 		v, err := e.volume(p.Name)
 		if err != nil {

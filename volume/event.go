@@ -20,6 +20,7 @@ import (
 //	snapshot         boundary                               the checkpoint at its LSN keeps its root
 //	snapshot delete  —                                      marked; what it has is given up bit by bit (clearing.go)
 //	restore          boundary                               each cluster that differs becomes what it was (restoring.go)
+//	resize           the volume's size                      —
 //	epoch start      —                                      —
 //
 // A boundary ends what the head has alone: of a cluster that changed on both sides of it, both versions go home, to different places.
@@ -117,16 +118,20 @@ func (v *Volume) note(r *wal.Record, _ []byte) {
 	case wal.KindRestore:
 		v.boundaries = append(v.boundaries, r.LSN)
 		v.restores = append(v.restores, SnapshotNumber(r.Block))
+	case wal.KindResize:
+		v.resized(r)
 	}
 }
 
 // eventCheck looks at the events that come out of a log, before any is applied.
 type eventCheck struct {
+	v         *Volume
+	bytes     uint64                  // size of the volume by then
 	snapshots map[SnapshotNumber]bool // that there are by then
 }
 
 func (v *Volume) newEventCheck() *eventCheck {
-	k := &eventCheck{map[SnapshotNumber]bool{}}
+	k := &eventCheck{v, v.page.Bytes, map[SnapshotNumber]bool{}}
 	for _, s := range v.snapshots.list {
 		k.snapshots[s.Number] = true
 	}
@@ -137,6 +142,9 @@ func (v *Volume) newEventCheck() *eventCheck {
 func (k *eventCheck) check(r *wal.Record, payload []byte) error {
 	switch {
 	case !r.Kind.Event(), r.Kind == wal.KindEpoch:
+	case r.Kind == wal.KindResize:
+		k.bytes = max(k.bytes, r.Block)
+		return k.v.checkResize(r)
 	case r.Kind == wal.KindSnapshotDelete, r.Kind == wal.KindRestore:
 		if !k.snapshots[SnapshotNumber(r.Block)] {
 			return fmt.Errorf("%w: LSN %d is the %v %d, which there is not", ErrCorrupt, r.LSN, r.Kind, r.Block)

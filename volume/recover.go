@@ -123,7 +123,7 @@ func (v *Volume) claimPlaced() error {
 	}
 	v.undecided = k.undecided()
 	v.admitted = k.room
-	v.enlarge(k.room)
+	v.enlarge(k.room, events.bytes)
 	var failed error
 	if err := v.pool.r.Call(func() {
 		for _, p := range k.places {
@@ -139,8 +139,8 @@ func (v *Volume) claimPlaced() error {
 
 // enlarge makes a larger dirty map, if the log has records of more than the usual one holds: what was home already, but not behind the
 // slot's checkpoint, is dirty again. The door keeps it within bounds.
-func (v *Volume) enlarge(n dirtyRoom) {
-	clusters := int(v.shape.Clusters(v.page.Bytes))
+func (v *Volume) enlarge(n dirtyRoom, bytes uint64) {
+	clusters := int(v.shape.Clusters(bytes))
 	n = dirtyRoom{min(n.clusters, clusters), min(n.blocks, clusters<<v.shape.shift), min(n.placed, clusters)}
 	if d := v.dirty.limit; !n.within(d) {
 		v.dirty = newDirtyMap(uint(v.shape.shift), dirtyRoom{max(n.clusters, d.clusters), max(n.blocks, d.blocks), max(n.placed, d.placed)})

@@ -48,7 +48,7 @@ func TestARecordThatIsNotAppliedStopsTheOpening(t *testing.T) {
 			switch k {
 			case wal.KindEpoch:
 				want = nil
-			case wal.KindSnapshot, wal.KindSnapshotDelete: // without what it is called, or of one that there is not
+			case wal.KindSnapshot, wal.KindSnapshotDelete, wal.KindRestore, wal.KindResize: // without what it is called, of one that there is not, to a part of a block
 				want = ErrCorrupt
 			}
 			if !errors.Is(err, want) {

@@ -38,6 +38,7 @@ func TestPoolAndVolumeCommands(t *testing.T) {
 	sh.must("volume set p/v --cache volatile --read-only")
 	looks("volume list", `.* volatile +yes +0 +- +healthy .*`)
 	sh.must("volume set p/v --no-read-only")
+	sh.must("volume resize p/v 3G")
 	sh.must("volume rename p/v w")
 	sh.must("pool rename p q")
 	looks("volume status q/w", `NAME  STATE +SCORE +REASON\nw +healthy +1.0 +-\n`)

@@ -14,6 +14,7 @@ type volumeCmd struct {
 	List    volumeListCmd    `cmd:"" help:"List volumes."`
 	Create  volumeCreateCmd  `cmd:"" help:"Make a thin volume in a pool, and print its UUID. pollux nvmf shows it to hosts."`
 	Status  volumeStatusCmd  `cmd:"" help:"Say what a volume is fit for, and why it is not fit for more."`
+	Resize  volumeResizeCmd  `cmd:"" help:"Make a volume larger while it is in use."`
 	Rename  volumeRenameCmd  `cmd:"" help:"Give a volume another name in its pool."`
 	Set     volumeSetCmd     `cmd:"" help:"Change a volume's write cache or protection."`
 	Scrub   volumeScrubCmd   `cmd:"" help:"Compare a volume's blocks with their checksums, or see how far that is."`
@@ -105,6 +106,23 @@ func (c *volumeStatusCmd) Run() error {
 			t.row(status.Name, status.State, decimal(status.Score), why)
 		}
 	})
+}
+
+type volumeResizeCmd struct {
+	engineFlags
+	volumeArg
+	Size byteCount `arg:"" help:"Its new size, such as 20G; not less than it has."`
+}
+
+// Run makes it larger.
+func (c *volumeResizeCmd) Run() error {
+	engine, err := c.dial()
+	if err != nil {
+		return err
+	}
+	defer engine.Close()
+	_, err = api.VolumeResize.Call(context.Background(), engine, api.VolumeResizeParams{Name: c.Volume, Bytes: uint64(c.Size)})
+	return err
 }
 
 type volumeRenameCmd struct {

@@ -47,6 +47,12 @@ type LvolCreateParams struct {
 	ClearMethod string `json:"clear_method,omitempty" default:"unmap" enum:"none,unmap,write_zeroes" doc:"no effect"`
 }
 
+// LvolResizeParams make a volume larger.
+type LvolResizeParams struct {
+	Name      string `json:"name" rpc:"required"`
+	SizeInMiB uint64 `json:"size_in_mib" rpc:"required" doc:"not less than it has: a volume does not shrink here"`
+}
+
 // LvolGetParams select volumes.
 type LvolGetParams struct {
 	LvsUUID string `json:"lvs_uuid,omitempty" format:"uuid" doc:"of their pool"`
@@ -100,5 +106,6 @@ var (
 	BdevLvolClone       = changes[LvolCloneParams, string]("bdev_lvol_clone", Runtime, "Make a volume that begins as a snapshot.")
 	BdevLvolDelete      = changes[BdevNameParams, bool]("bdev_lvol_delete", Runtime, "Delete a volume and what is on it, or a snapshot.")
 	BdevLvolRename      = changes[LvolRenameParams, bool]("bdev_lvol_rename", Runtime, "Give a volume another name in its pool.")
+	BdevLvolResize      = changes[LvolResizeParams, bool]("bdev_lvol_resize", Runtime, "Make a volume larger.")
 	BdevLvolSetReadOnly = changes[BdevNameParams, bool]("bdev_lvol_set_read_only", Runtime, "Let a volume refuse writes.")
 )

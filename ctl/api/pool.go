@@ -97,6 +97,12 @@ type VolumeSetCacheLossParams struct {
 	CacheLoss string `json:"on_cache_loss" rpc:"required" enum:"report,fence"`
 }
 
+// VolumeResizeParams make a volume larger.
+type VolumeResizeParams struct {
+	Name  string `json:"name" rpc:"required" doc:"UUID of the volume, or POOL/VOLUME"`
+	Bytes uint64 `json:"bytes" rpc:"required" doc:"its new size; not less than it has"`
+}
+
 // VolumeSetReadOnlyParams protect a volume, or end that.
 type VolumeSetReadOnlyParams struct {
 	Name     string `json:"name" rpc:"required" doc:"UUID of the volume, or POOL/VOLUME"`
@@ -256,6 +262,8 @@ var (
 
 	VolumeCreate = changes[VolumeCreateParams, Volume]("volume_create", Runtime,
 		"Make a thin volume; asking again for one that is there gives that one.")
+	VolumeResize = changes[VolumeResizeParams, bool]("volume_resize", Runtime,
+		"Make a volume larger while it is in use. Its hosts are told; its snapshots keep their size.")
 	VolumeDelete = changes[VolumeParams, JobStarted]("volume_delete", Runtime, "Delete a volume and what is on it.")
 	VolumeList   = reads[VolumeListParams, []Volume]("volume_list", Runtime, "List volumes.")
 
