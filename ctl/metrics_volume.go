@@ -64,6 +64,8 @@ var (
 	mPoolVolumes  = family(Gauge, "pollux_pool_volumes", "Volumes of a pool.", "pool")
 	mPoolCommits  = family(Counter, "pollux_pool_commits_total", "Commits of a pool since it was opened.", "pool")
 	mPoolFlushes  = family(Counter, "pollux_pool_flushes_total", "Flushes of a pool's device since it was opened, each for all who wait.", "pool")
+	mPoolLogSize  = family(Gauge, "pollux_pool_log_device_size_bytes", "Size of the device that has a pool's logs, where there is one.", "pool")
+	mPoolLogFree  = family(Gauge, "pollux_pool_log_device_free_bytes", "Space of it that new logs could have.", "pool")
 	mPoolState    = family(Gauge, "pollux_pool_health", "1 for the state that a pool is in, 0 for the others.", "pool", "state")
 )
 
@@ -78,7 +80,8 @@ func (volumeMetrics) Families() []*Family {
 		mVolumeLSN, mVolumeLogSize, mVolumeLogUsed, mVolumePressure, mVolumeDirty, mVolumeRecords, mVolumeBatches, mVolumeLogBytes,
 		mVolumeLogPayload, mVolumeFlushes, mVolumePasses, mVolumeHomeBytes, mVolumeMapBytes, mVolumeHomeErrors, mVolumeCheckpoints,
 		mScrubPasses, mScrubErrors, mScrubBytes, mScrubSeconds, mScrubLast, mScrubBad, mScrubAt,
-		mPoolSize, mPoolFree, mPoolReserved, mPoolResting, mPoolUsed, mPoolGranted, mPoolFill, mPoolVolumes, mPoolCommits, mPoolFlushes, mPoolState,
+		mPoolSize, mPoolFree, mPoolReserved, mPoolResting, mPoolUsed, mPoolGranted, mPoolFill, mPoolVolumes, mPoolCommits, mPoolFlushes, mPoolLogSize, mPoolLogFree,
+		mPoolState,
 	}
 }
 
@@ -179,6 +182,10 @@ func scrapePool(s *Scrape, i *volume.PoolInfo, healths []volume.Health) {
 		{mPoolUsed, i.Space.Root}, {mPoolGranted, i.Space.Granted},
 	} {
 		s.Value(v.of, float64(v.pages*volume.PageBytes), i.Name)
+	}
+	if i.LogDevice != "" {
+		s.Value(mPoolLogSize, float64(i.LogBytes), i.Name)
+		s.Value(mPoolLogFree, float64(i.LogBytesFree), i.Name)
 	}
 	s.Value(mPoolFill, float64(i.Fill), i.Name)
 	s.Value(mPoolVolumes, float64(i.Volumes), i.Name)
