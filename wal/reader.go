@@ -41,6 +41,7 @@ type Reader struct {
 	limit   Offset // reading ends there
 	start   Offset // of the window
 	read    int    // bytes of it
+	holds   bool   // they are there
 
 	next   Follow // what was accepted last
 	torn   error  // for which a record of the last batch did not count: only a life may follow, in its place
@@ -100,9 +101,10 @@ func (rd *Reader) Seek(f Follow) {
 	invariant.Check(!rd.busy, "wal: a reader that reads is moved")
 	rd.next, rd.ends, rd.why, rd.torn, rd.sought = f, false, nil, nil, true
 	rd.records, rd.starts = rd.records[:0], rd.starts[:0]
+	rd.holds = false
 }
 
-// Next reads the next window, up to limit at most.
+// Next reads the next window, up to limit at most. What the last one had of it is not read again.
 func (rd *Reader) Next(limit Offset, to Windowed) {
 	invariant.Check(!rd.busy && !rd.ends, "wal: reading on behind the end")
 	rd.limit, rd.from = limit, to
@@ -110,12 +112,25 @@ func (rd *Reader) Next(limit Offset, to Windowed) {
 	position, left := rd.l.area.find(rd.next.Offset)
 	n := min(left, windowBytes, uint64(limit-rd.next.Offset))
 	invariant.Check(n > 0, "wal: nothing to read before the limit")
-	rd.start, rd.read = rd.next.Offset, int(n)
+	kept := rd.keep(n)
+	rd.start, rd.read, rd.holds = rd.next.Offset, int(n), false
 	shift := rd.l.cfg.Channel.Geometry().Shift()
-	rd.request.LBA, rd.request.Blocks = position>>shift, n>>shift
-	rd.request.SetData(rd.buf[:n])
+	rd.request.LBA, rd.request.Blocks = (position+kept)>>shift, (n-kept)>>shift
+	rd.request.SetData(rd.buf[kept:n])
 	rd.busy = true
 	rd.l.cfg.Channel.Submit(&rd.request)
+}
+
+// keep moves the end of the last window, where the next one of n bytes begins with it, to the beginning of the memory, and gives its length.
+// It leaves a page to be read. What was read below a limit does not change: it is durable, or nobody writes.
+func (rd *Reader) keep(n uint64) uint64 {
+	at := rd.next.Offset - rd.start
+	if !rd.holds || rd.next.Offset <= rd.start || at >= Offset(rd.read) {
+		return 0
+	}
+	kept := min(uint64(rd.read)-uint64(at), n-PageBytes)
+	copy(rd.buf[:kept], rd.buf[at:])
+	return kept
 }
 
 // Ends reports that nothing follows the window, and why: nil if the limit is reached.
@@ -167,7 +182,7 @@ func (rd *Reader) Cut(i int, why error) {
 // RequestDone takes the bytes.
 func (rd *Reader) RequestDone(q *bdev.Request) {
 	rd.busy = false
-	if q.Status == bdev.StatusOK {
+	if rd.holds = q.Status == bdev.StatusOK; rd.holds {
 		rd.parse()
 	}
 	rd.from.WindowRead(rd, q.Status)
