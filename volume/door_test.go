@@ -6,6 +6,7 @@ import (
 
 	"github.com/pollux-storage/pollux/bdev"
 	"github.com/pollux-storage/pollux/bdev/bdevsim"
+	"github.com/pollux-storage/pollux/internal/sim"
 	"github.com/pollux-storage/pollux/reactor"
 	"github.com/pollux-storage/pollux/wal"
 )
@@ -193,7 +194,7 @@ func TestCloseFromEveryState(t *testing.T) {
 	want := []string{
 		"flusher resting", "flusher reading the log", "flusher waiting for reads", "flusher bringing home", "flusher making a checkpoint",
 		"checkpoint waiting for reads", "checkpoint waiting for places", "checkpoint writing pages of the map", "checkpoint writing the volume page",
-		"checkpoint committing", "homings wait for places", "the pool is asked", "writes at the door", "a flush is waited for", "the log writes",
+		"checkpoint committing", "homings wait for places", "the pool is asked", "a flush is waited for", "the log writes",
 		"requests under way",
 	}
 	met := map[string]int{}
@@ -267,3 +268,6 @@ func TestClosingAHundredTimes(t *testing.T) {
 		}
 	}
 }
+
+// simDisk is the medium of a house.
+func simDisk(h *house) *sim.Disk { return bdevsim.DiskOf(h.disk).Medium() }

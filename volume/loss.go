@@ -5,6 +5,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/pollux-storage/pollux/bdev"
 	"github.com/pollux-storage/pollux/wal"
 )
 
@@ -39,8 +40,11 @@ func (l Loss) String() string {
 	return fmt.Sprintf("loss %d", uint8(l))
 }
 
-// unmarked says that the last checkpoint does not say yet that the volume was closed in order.
-func (v *Volume) unmarked() bool { return v.parting && !v.page.Flags.Has(VolumeClean) }
+// unmarked says that the last checkpoint does not say yet that the volume was closed in order. One whose log has ended never is: what was
+// appended and not written is not home.
+func (v *Volume) unmarked() bool {
+	return v.parting && !v.page.Flags.Has(VolumeClean) && v.log.Failed() == bdev.StatusOK
+}
 
 // markClean lets a checkpoint say so: it is closed, and everything is home.
 func (v *Volume) markClean(p *VolumePage) {

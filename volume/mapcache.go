@@ -101,30 +101,32 @@ func (m *MapCache) leave(in cachePool, r *reactor.Reactor) {
 	}
 }
 
-// admit guarantees a volume its floor. Where the floors come to more than half of what may be dirty, the cache grows. It is control work.
+// admit guarantees a volume its floor. Where the floors come to more than half of what may be dirty, the cache grows, and where others
+// have been lent so much that the floor has no room beside it. It is control work.
 func (m *MapCache) admit(t *mapTree, r *reactor.Reactor) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	short := 0
-	if err := r.Call(func() { short = 2*(t.c.floors+t.floorPages()) - t.c.max }); err != nil {
-		return err
-	}
-	var more [][]byte
-	for ; short > 0; short -= cacheChunkPages {
-		b, err := mapMemory(cacheChunkPages)
-		if err != nil {
+	here := &m.on[r.Index()]
+	var b []byte
+	for {
+		in := false
+		if err := r.Call(func() {
+			if b != nil {
+				t.c.grow(b)
+			}
+			n := t.floorPages()
+			if in = 2*(t.c.floors+n) <= t.c.max && t.c.lent+n <= t.c.max; in {
+				t.guarantee(n)
+			}
+		}); err != nil || in {
+			return err
+		}
+		var err error
+		if b, err = mapMemory(cacheChunkPages); err != nil {
 			return fmt.Errorf("making the cache of map pages larger, for one volume more: %w", err)
 		}
-		more = append(more, b)
+		here.memory = append(here.memory, b)
 	}
-	here := &m.on[r.Index()]
-	here.memory = append(here.memory, more...)
-	return r.Call(func() {
-		for _, b := range more {
-			t.c.grow(b)
-		}
-		t.guarantee(t.floorPages())
-	})
 }
 
 // MapCacheInfo is the cache of one reactor as it is now.

@@ -10,6 +10,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/pollux-storage/pollux/bdev"
+	"github.com/pollux-storage/pollux/bdev/bdevsim"
 	"github.com/pollux-storage/pollux/reactor"
 )
 
@@ -259,4 +260,25 @@ func cacheInfo(t *testing.T, m *MapCache, g *reactor.Group) MapCacheInfo {
 		t.Fatalf("%+v, %v", all, err)
 	}
 	return all[0]
+}
+
+// TestAFloorBesideWhatOthersWereLent: a volume is opened while another one has been lent all that may be dirty.
+func TestAFloorBesideWhatOthersWereLent(t *testing.T) {
+	h := &house{t: t, w: bdevsim.NewWorld(t, 1, 1)}
+	h.disk = h.w.Disk("Disk0", 64<<20)
+	cfg := h.config()
+	cfg.CacheBytes = 16 << 20 // the floors alone do not let it grow
+	var err error
+	if h.pool, err = CreatePool(h.w.Registry, "Disk0", cfg); err != nil {
+		t.Fatal(err)
+	}
+	v := h.volume("v0", 8<<20)
+	h.w.On(0, func(*reactor.Reactor) {
+		if v.tree.widen(1 << 20); v.tree.c.lent != v.tree.c.max {
+			t.Fatalf("%d pages of %d are lent", v.tree.c.lent, v.tree.c.max)
+		}
+	})
+	if second := h.volume("v1", 8<<20); second.tree.budget < second.tree.floor || second.tree.floor == 0 {
+		t.Fatalf("its floor is %d, and it has %d", second.tree.floor, second.tree.budget)
+	}
 }
