@@ -223,6 +223,7 @@ var errorCodes = []struct {
 }{
 	{volume.ErrSnapshotExists, -17, "ErrSnapshotExists"}, {volume.ErrSnapshotNotFound, -19, "ErrSnapshotNotFound"},
 	{volume.ErrSnapshotInUse, -16, "ErrSnapshotInUse"}, {volume.ErrNotPrimary, -22, "ErrNotPrimary"},
+	{volume.ErrNewerSnapshots, -16, "ErrNewerSnapshots"}, {volume.ErrAttached, -16, "ErrAttached"}, {volume.ErrNoHistory, -22, "ErrNoHistory"},
 	{volume.ErrPoolForeign, -13, "ErrPoolForeign"}, {volume.ErrPoolInUse, -16, "ErrPoolInUse"}, {volume.ErrPoolCorrupt, -117, "ErrPoolCorrupt"},
 	{volume.ErrVersion, -95, "ErrVersion"}, {volume.ErrPoolGone, -19, ""}, {volume.ErrExists, -17, ""},
 	{volume.ErrShrink, -22, "ErrShrink"},

@@ -122,7 +122,12 @@ func (j *job) end(err error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.now.Ended = time.Now().Format(time.RFC3339)
-	j.err = err
+	if j.err = err; err != nil {
+		e := api.AsError(codeOf(err))
+		if j.now.Code = e.Code; e.Data != nil {
+			j.now.Reason = e.Data.Reason
+		}
+	}
 	switch {
 	case err == nil:
 		j.now.State = JobDone

@@ -2,6 +2,7 @@ package ctl
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"syscall"
@@ -43,6 +44,24 @@ func (e *Engine) registerSnapshots() {
 		return deleteSnapshot(d)
 	})
 	Register(r, api.SnapshotList, e.listSnapshots)
+	Register(r, api.SnapshotRestore, func(_ context.Context, p *api.SnapshotRestoreParams) (api.JobStarted, error) {
+		d, err := e.snapshot(p.Name)
+		if err != nil {
+			return api.JobStarted{}, err
+		}
+		o := volume.RestoreOptions{DropNewer: p.DropNewer, Force: p.Force, Request: parseUUID(p.Request)}
+		return e.Jobs.Start(api.Job{Method: api.SnapshotRestore.Name, Object: snapshotPath(d)}, func(ctx context.Context, _ Progress) error {
+			return d.Volume().RestoreSnapshot(ctx, d.Device().Name(), o)
+		})
+	})
+	Register(r, api.SnapshotDiffOf, func(ctx context.Context, p *api.SnapshotDiffParams) (api.SnapshotDiff, error) {
+		v, err := e.volume(p.Volume)
+		if err != nil {
+			return api.SnapshotDiff{}, err
+		}
+		out, err := diffOf(ctx, v, p)
+		return out, codeOf(err)
+	})
 	Register(r, api.SnapshotClone, func(_ context.Context, p *api.SnapshotCloneParams) (api.Volume, error) {
 		d, err := e.snapshot(p.Name)
 		if err != nil {
@@ -229,6 +248,53 @@ func describeSnapshot(v *volume.Volume, i *volume.SnapshotInfo) (api.Snapshot, e
 		BlockSize: of.BlockBytes, AllocatedBytes: i.Clusters * v.Pool().ClusterBytes(), Created: i.Created.UTC().Format(time.RFC3339), Clones: i.Clones,
 		Temporary: i.Temporary, Deleting: i.Deleting,
 	}, nil
+}
+
+// diffMax is how many ranges one answer has at most.
+const diffMax = 100_000
+
+// diffOf lists what has changed, as far as one answer goes.
+func diffOf(ctx context.Context, v *volume.Volume, p *api.SnapshotDiffParams) (api.SnapshotDiff, error) {
+	if p.SinceSnapshot != "" && p.SinceLSN != 0 {
+		return api.SnapshotDiff{}, api.Invalid("since_snapshot %s and since_lsn %d are both given; give one of them", p.SinceSnapshot, p.SinceLSN)
+	}
+	i, err := v.Info() // before it is looked: what is appended by now will be home
+	if err != nil {
+		return api.SnapshotDiff{}, err
+	}
+	out := api.SnapshotDiff{SinceLSN: p.SinceLSN, LSN: uint64(i.Written), ClusterBytes: v.Pool().ClusterBytes(), Ranges: []api.ChangedRange{}}
+	for _, d := range v.SnapshotDevices() {
+		s, err := d.Info()
+		if err != nil {
+			return api.SnapshotDiff{}, err
+		}
+		if s.Name == p.Snapshot || s.UUID.String() == p.Snapshot {
+			out.LSN, i.Bytes = uint64(s.LSN), s.Bytes
+		}
+		if s.Name == p.SinceSnapshot || s.UUID.String() == p.SinceSnapshot {
+			out.SinceLSN = uint64(s.LSN)
+		}
+	}
+	enough := errors.New("enough")
+	most := int(max(1, min(p.MaxRanges, diffMax)))
+	err = v.Changed(ctx, volume.ChangedOptions{
+		Since: wal.LSN(p.SinceLSN), SinceSnapshot: p.SinceSnapshot, Snapshot: p.Snapshot, First: p.Offset / volume.PageBytes,
+	}, func(first, blocks uint64) error {
+		at := first * volume.PageBytes
+		switch {
+		case at >= i.Bytes: // it has grown meanwhile
+			return enough
+		case len(out.Ranges) == most:
+			out.NextOffset = at
+			return enough
+		}
+		out.Ranges = append(out.Ranges, api.ChangedRange{Offset: at, Bytes: min(blocks*volume.PageBytes, i.Bytes-at)})
+		return nil
+	})
+	if errors.Is(err, enough) {
+		err = nil
+	}
+	return out, err
 }
 
 // versions is what a volume's snapshots and parent are.

@@ -19,6 +19,7 @@ type ChangedOptions struct {
 	Since         wal.LSN // 0: all that was ever written
 	SinceSnapshot string  // instead of it, the LSN of a snapshot
 	Snapshot      string  // in which; "" for the volume as it is now
+	First         uint64  // block of 4096 bytes to begin at; its cluster is told from its own beginning
 }
 
 // Changed calls f for each run of blocks of 4096 bytes of which something has changed, in their order.
@@ -48,6 +49,9 @@ func (v *Volume) changedSince(ctx context.Context, o ChangedOptions, f func(firs
 	}
 	per := uint64(v.shape.Blocks())
 	blocks := (bytes + PageBytes - 1) / PageBytes
+	if o.First >= blocks {
+		return nil
+	}
 	var first, end uint64
 	var found []uint64
 	tell := func() error {
@@ -56,7 +60,7 @@ func (v *Volume) changedSince(ctx context.Context, o ChangedOptions, f func(firs
 		}
 		return f(first, min(end, blocks)-first)
 	}
-	err = v.walkMap(ctx, 0, sides, true, o.Since, func(d *mapDiff, s diffStep) {
+	err = v.walkMap(ctx, o.First/per, sides, true, o.Since, func(d *mapDiff, s diffStep) {
 		if s == diffCluster && d.a.Change() > o.Since {
 			found = append(found, d.cluster)
 		}

@@ -17,7 +17,7 @@ type cli struct {
 	Bdev       bdevCmd       `cmd:"" help:"List, make and delete block devices."`
 	Pool       poolCmd       `cmd:"" help:"Make, find and delete pools, on which volumes live."`
 	Volume     volumeCmd     `cmd:"" help:"List, make, change and delete volumes."`
-	Snapshot   snapshotCmd   `cmd:"" help:"List, take, clone and delete snapshots of volumes."`
+	Snapshot   snapshotCmd   `cmd:"" help:"List, take, clone, restore, compare and delete snapshots of volumes."`
 	NVMF       nvmfCmd       `cmd:"" name:"nvmf" help:"Show block devices to hosts over NVMe/TCP."`
 	Iostat     iostatCmd     `cmd:"" help:"Watch what block devices do."`
 	Top        topCmd        `cmd:"" help:"Watch reactors, block devices and hosts on one screen."`

@@ -9,10 +9,12 @@ import (
 
 // snapshotCmd is about snapshots, and volumes that begin as one.
 type snapshotCmd struct {
-	List   snapshotListCmd   `cmd:"" help:"List snapshots, the oldest of each volume first."`
-	Create snapshotCreateCmd `cmd:"" help:"Take a snapshot of a volume, and print its UUID. It is a block device that can be read and shown to hosts."`
-	Clone  snapshotCloneCmd  `cmd:"" help:"Make a volume that begins as a snapshot, and print its UUID."`
-	Delete snapshotDeleteCmd `cmd:"" help:"Delete a snapshot that nobody uses and that has no clones."`
+	List    snapshotListCmd    `cmd:"" help:"List snapshots, the oldest of each volume first."`
+	Create  snapshotCreateCmd  `cmd:"" help:"Take a snapshot of a volume, and print its UUID. It is a block device that can be read and shown to hosts."`
+	Clone   snapshotCloneCmd   `cmd:"" help:"Make a volume that begins as a snapshot, and print its UUID."`
+	Restore snapshotRestoreCmd `cmd:"" help:"Make the content of a volume what a snapshot of it is. What was written since is lost."`
+	Diff    snapshotDiffCmd    `cmd:"" help:"List what has changed in a volume or snapshot since a snapshot or an LSN."`
+	Delete  snapshotDeleteCmd  `cmd:"" help:"Delete a snapshot that nobody uses and that has no clones."`
 }
 
 // snapshotArg names a snapshot.
@@ -109,4 +111,53 @@ func (c *snapshotDeleteCmd) Run() error {
 	defer engine.Close()
 	_, err = api.SnapshotDelete.Call(context.Background(), engine, api.SnapshotParams{Name: c.Snapshot})
 	return err
+}
+
+type snapshotRestoreCmd struct {
+	jobFlags
+	snapshotArg
+	DropNewer bool `name:"drop-newer" help:"Delete the volume's newer snapshots, which stand in the way."`
+	Force     bool `help:"Though hosts use the volume, whose content changes under them."`
+}
+
+// Run restores.
+func (c *snapshotRestoreCmd) Run() error {
+	return c.run(func(ctx context.Context, engine api.Caller) (api.JobStarted, error) {
+		return api.SnapshotRestore.Call(ctx, engine, api.SnapshotRestoreParams{Name: c.Snapshot, DropNewer: c.DropNewer, Force: c.Force})
+	})
+}
+
+type snapshotDiffCmd struct {
+	engineFlags
+	outputFlags
+	volumeArg
+	Since    string `placeholder:"SNAPSHOT" help:"Since this snapshot of the volume; without it and --since-lsn all that was ever written."`
+	SinceLSN uint64 `name:"since-lsn" placeholder:"LSN" help:"Since this LSN, instead."`
+	In       string `placeholder:"SNAPSHOT" help:"In this snapshot of the volume; without it in the volume as it is now."`
+}
+
+// Run lists, with as many calls as it takes.
+func (c *snapshotDiffCmd) Run() error {
+	engine, err := c.dial()
+	if err != nil {
+		return err
+	}
+	defer engine.Close()
+	p := api.SnapshotDiffParams{Volume: c.Volume, Snapshot: c.In, SinceSnapshot: c.Since, SinceLSN: c.SinceLSN, MaxRanges: 10000}
+	all, err := api.SnapshotDiffOf.Call(context.Background(), engine, p)
+	for err == nil && all.NextOffset != 0 {
+		var more api.SnapshotDiff
+		p.Offset, all.NextOffset = all.NextOffset, 0
+		more, err = api.SnapshotDiffOf.Call(context.Background(), engine, p)
+		all.Ranges, all.NextOffset = append(all.Ranges, more.Ranges...), more.NextOffset
+	}
+	if err != nil {
+		return err
+	}
+	return c.print(all, func(t *table) {
+		t.columns("OFFSET", "BYTES")
+		for _, r := range all.Ranges {
+			t.row(r.Offset, r.Bytes)
+		}
+	})
 }

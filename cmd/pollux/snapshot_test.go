@@ -43,6 +43,11 @@ func TestSnapshotCommands(t *testing.T) {
 	if err := json.Unmarshal([]byte(sh.must("snapshot list -o json")), &list); err != nil || len(list) != 1 || list[0].Name != "s0" || list[0].Clones[0] != "c" {
 		t.Errorf("%+v, %v", list, err)
 	}
+	looks("snapshot diff p/v --since s0", `OFFSET +BYTES\n`)
+	sh.fails("snapshot diff p/v --since none", "no such snapshot")
+	sh.must("snapshot create p/v s1")
+	sh.fails("snapshot restore p/v@s0", "newer snapshots")
+	looks("snapshot restore p/v@s0 --drop-newer", `job \d+: done\n`)
 	sh.must("volume delete p/c")
 	sh.must("snapshot delete p/v@s0")
 	looks("snapshot list --output json", `\[\]\n`)

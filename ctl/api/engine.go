@@ -159,6 +159,8 @@ type Job struct {
 	Started string `json:"started" doc:"RFC 3339"`
 	Ended   string `json:"ended,omitempty" doc:"RFC 3339"`
 	Error   string `json:"error,omitempty" doc:"why it did not do all, and what it left"`
+	Code    int    `json:"code,omitempty" doc:"of the error, as of a call that fails"`
+	Reason  string `json:"reason,omitempty" doc:"of the error, where it has one"`
 }
 
 // EngineJobsParams name a job, or none for all.

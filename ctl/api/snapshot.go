@@ -32,6 +32,39 @@ type SnapshotCloneParams struct {
 	UUID       string `json:"uuid,omitempty" format:"uuid" doc:"a new one without it"`
 }
 
+// SnapshotRestoreParams say which snapshot a volume becomes again, and what may stand in the way.
+type SnapshotRestoreParams struct {
+	Name      string `json:"name" rpc:"required" doc:"UUID of the snapshot, POOL/VOLUME@SNAPSHOT, or POOL/SNAPSHOT if one in the pool has that name"`
+	DropNewer bool   `json:"drop_newer,omitempty" default:"false" doc:"delete the volume's snapshots that are newer; without it there may be none"`
+	Force     bool   `json:"force,omitempty" default:"false" doc:"though hosts use the volume, whose content changes under them"`
+	Request   string `json:"request,omitempty" format:"uuid" doc:"of this call: asking again with the same one, before the engine ends, does nothing more"`
+}
+
+// SnapshotDiffParams say of what and since when changes are asked for.
+type SnapshotDiffParams struct {
+	Volume        string `json:"volume" rpc:"required" doc:"UUID of the volume, or POOL/VOLUME"`
+	Snapshot      string `json:"snapshot,omitempty" doc:"name or UUID of the volume's snapshot in which they are looked for; without it the volume as it is now"`
+	SinceSnapshot string `json:"since_snapshot,omitempty" doc:"name or UUID of the volume's snapshot since which; without it and since_lsn all that was ever written"`
+	SinceLSN      uint64 `json:"since_lsn,omitempty" default:"0" doc:"LSN since which, instead"`
+	Offset        uint64 `json:"offset,omitempty" default:"0" doc:"byte to begin at: next_offset of the answer before"`
+	MaxRanges     uint32 `json:"max_ranges,omitempty" default:"10000" doc:"so many at most in one answer, and 100000 in any"`
+}
+
+// SnapshotDiff is what has changed. It may name too much, since a cluster is the unit, and never too little.
+type SnapshotDiff struct {
+	SinceLSN     uint64         `json:"since_lsn"`
+	LSN          uint64         `json:"lsn" doc:"all changes up to here are among them: since_lsn of the next question"`
+	ClusterBytes uint64         `json:"cluster_bytes" doc:"unit of space"`
+	Ranges       []ChangedRange `json:"ranges" doc:"ascending, of what was written or trimmed"`
+	NextOffset   uint64         `json:"next_offset,omitempty" doc:"there is more from this byte on"`
+}
+
+// ChangedRange is a part of a volume.
+type ChangedRange struct {
+	Offset uint64 `json:"offset"`
+	Bytes  uint64 `json:"bytes"`
+}
+
 // Snapshot is a snapshot as it is now.
 type Snapshot struct {
 	Name           string   `json:"name" doc:"in its volume"`
@@ -57,4 +90,8 @@ var (
 	SnapshotList  = reads[SnapshotListParams, []Snapshot]("snapshot_list", Runtime, "List snapshots, the oldest of each volume first.")
 	SnapshotClone = changes[SnapshotCloneParams, Volume]("snapshot_clone", Runtime,
 		"Make a volume that begins as a snapshot; asking again for one that is there gives that one.")
+	SnapshotRestore = changes[SnapshotRestoreParams, JobStarted]("snapshot_restore", Runtime,
+		"Make the content of a volume what a snapshot of it is.")
+	SnapshotDiffOf = reads[SnapshotDiffParams, SnapshotDiff]("snapshot_diff", Runtime,
+		"List what has changed in a volume or snapshot since a snapshot or an LSN.")
 )

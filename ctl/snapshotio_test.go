@@ -1,0 +1,140 @@
+package ctl
+
+import (
+	"bytes"
+	"fmt"
+	"net"
+	"strconv"
+	"testing"
+	"unsafe"
+
+	"github.com/pollux-storage/pollux/bdev"
+)
+
+// deviceRequest is one that a test waits for.
+type deviceRequest struct {
+	bdev.Request
+	done chan struct{}
+}
+
+func (q *deviceRequest) RequestDone(*bdev.Request) { close(q.done) }
+
+// transfer reads or writes a device of an engine, in blocks of 4096 bytes.
+func (e testEngine) transfer(t *testing.T, device string, kind bdev.Kind, block uint64, data []byte) {
+	t.Helper()
+	h, err := e.Bdevs.Open(device, bdev.OpenOptions{Who: "test"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Close()
+	r := e.Reactors.Reactor(0)
+	memory := make([]byte, len(data)+4096)
+	memory = memory[-uintptr(unsafe.Pointer(&memory[0]))%4096:][:len(data)]
+	copy(memory, data)
+	q := &deviceRequest{done: make(chan struct{})}
+	var c *bdev.Channel
+	if err := r.Call(func() {
+		if c, err = h.Channel(r); err != nil {
+			return
+		}
+		shift := c.Geometry().Shift()
+		q.Kind, q.LBA, q.Blocks, q.Done = kind, block<<12>>shift, uint64(len(data))>>shift, q
+		q.SetData(memory)
+		c.Submit(&q.Request)
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if c == nil {
+		t.Fatal(err)
+	}
+	<-q.done
+	if err := r.Call(func() { q.Release(); c.Close() }); err != nil {
+		t.Fatal(err)
+	}
+	if q.Status != bdev.StatusOK {
+		t.Fatalf("%v of %s: %v", kind, device, q.Status)
+	}
+	if kind == bdev.Read {
+		copy(data, memory)
+	}
+}
+
+func (e testEngine) fill(t *testing.T, device string, block uint64, blocks int, with byte) {
+	t.Helper()
+	e.transfer(t, device, bdev.Write, block, bytes.Repeat([]byte{with}, blocks*4096))
+}
+
+// has compares blocks of a device.
+func (e testEngine) has(t *testing.T, device string, block uint64, blocks int, want byte) {
+	t.Helper()
+	got := make([]byte, blocks*4096)
+	e.transfer(t, device, bdev.Read, block, got)
+	if !bytes.Equal(got, bytes.Repeat([]byte{want}, len(got))) {
+		t.Errorf("%s has %d at block %d, want %d", device, got[0], block, want)
+	}
+}
+
+// TestASnapshotIsReadByAHost: over NVMe/TCP, while the volume is written; then the volume becomes the snapshot again.
+func TestASnapshotIsReadByAHost(t *testing.T) {
+	target, host := startServer(t, testServer, newDisk(t, 512<<20)), startEngine(t)
+	if err := host.Frame.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	free, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := strconv.Itoa(free.Addr().(*net.TCPAddr).Port)
+	free.Close()
+	target.steps(t, []step{
+		{"pool_create", `{"name": "p", "device": "disk"}`, `.*`},
+		{"volume_create", `{"pool": "p", "name": "v", "bytes": ` + mib16 + `}`, `.*`},
+	})
+	target.fill(t, "p/v", 0, 32, 'a')
+	target.fill(t, "p/v", 1000, 32, 'a')
+	target.steps(t, []step{
+		{"snapshot_create", `{"volume": "p/v", "name": "s"}`, `.*"allocated_bytes":[1-9].*`},
+		{"nvmf_create_transport", `{"trtype": "TCP"}`, `true`},
+		{"nvmf_create_subsystem", `{"nqn": "` + loopNQN + `", "allow_any_host": true}`, `true`},
+		{"nvmf_subsystem_add_ns", `{"nqn": "` + loopNQN + `", "namespace": {"bdev_name": "p/v"}}`, `1`},
+		{"nvmf_subsystem_add_ns", `{"nqn": "` + loopNQN + `", "namespace": {"bdev_name": "p/v@s"}}`, `2`},
+		{"nvmf_subsystem_add_listener", `{"nqn": "` + loopNQN + `", "listen_address": {"trtype": "TCP", "traddr": "127.0.0.1", "trsvcid": "` + port + `"}}`, `true`},
+	})
+	host.steps(t, []step{{"bdev_nvme_attach_controller", fmt.Sprintf(`{"name": "N", "trtype": "tcp", "adrfam": "ipv4", "traddr": "127.0.0.1", "trsvcid": %q, "subnqn": %q}`,
+		port, loopNQN), `\["Nn1","Nn2"\]`}})
+	for i := range 20 {
+		host.fill(t, "Nn1", uint64(16+i), 8, 'b')
+		host.has(t, "Nn2", 0, 32, 'a')
+	}
+	host.fill(t, "Nn1", 2000, 1, 'b')
+	host.has(t, "Nn1", 2000, 1, 'b')
+	host.has(t, "Nn2", 2000, 1, 0)
+	target.steps(t, []step{
+		{"snapshot_diff", `{"volume": "p/none"}`, `-19`},
+		{"snapshot_diff", `{"volume": "p/v", "since_snapshot": "none"}`, `-19 ErrSnapshotNotFound`},
+		{"snapshot_diff", `{"volume": "p/v", "since_snapshot": "s", "since_lsn": 1}`, `-32602`},
+		{"snapshot_diff", `{"volume": "p/v", "since_lsn": 1000000}`, `-22 ErrNoHistory`},
+		{"snapshot_diff", `{"volume": "p/v", "since_snapshot": "s"}`, `\{"since_lsn":\d+,"lsn":\d+,"cluster_bytes":65536,"ranges":\[\{"offset":65536,"bytes":131072\},\{"offset":8192000,"bytes":65536\}\]\}|` +
+			`.*\[\{"offset":65536,"bytes":131072\},\{"offset":8126464,"bytes":65536\}\].*`},
+		{"snapshot_diff", `{"volume": "p/v", "snapshot": "s"}`, `.*"ranges":\[\{"offset":0,"bytes":131072\},\{"offset":4063232,"bytes":196608\}\]\}`},
+		{"snapshot_diff", `{"volume": "p/v", "snapshot": "s", "max_ranges": 1}`, `.*"ranges":\[\{"offset":0,"bytes":131072\}\],"next_offset":4063232\}`},
+		{"snapshot_diff", `{"volume": "p/v", "snapshot": "s", "max_ranges": 1, "offset": 4063232}`, `.*"ranges":\[\{"offset":4063232,"bytes":196608\}\]\}`},
+		{"snapshot_diff", `{"volume": "p/v", "offset": ` + mib16 + `}`, `.*"ranges":\[\]\}`},
+		{"snapshot_restore", `{"name": "p/v@none"}`, `-19`},
+		{"snapshot_restore", `{"name": "p/v"}`, `-22`},
+		{"snapshot_restore", `{"name": "p/v@s"}`, `job failed .*hosts use the volume.*`},
+		{"engine_jobs", `{}`, `.*"code":-16,"reason":"ErrAttached".*`},
+		{"snapshot_create", `{"volume": "p/v", "name": "later"}`, `.*`},
+		{"snapshot_restore", `{"name": "p/v@s", "force": true}`, `job failed .*there are newer snapshots.*`},
+		{"engine_jobs", `{}`, `.*"code":-16,"reason":"ErrNewerSnapshots".*`},
+		{"snapshot_restore", `{"name": "p/v@s", "force": true, "drop_newer": true, "request": "` + testServer.String() + `"}`, `job done`},
+		{"snapshot_list", `{"volume": "p/v"}`, `\[\{"name":"s"[^{]*\}(,\{"name":"later"[^{]*"deleting":true\})?\]`},
+	})
+	host.has(t, "Nn1", 0, 32, 'a')
+	host.has(t, "Nn1", 2000, 1, 0)
+	host.fill(t, "Nn1", 0, 1, 'c')
+	target.steps(t, []step{{"snapshot_restore", `{"name": "p/v@s", "force": true, "request": "` + testServer.String() + `"}`, `job done`}})
+	host.has(t, "Nn1", 0, 1, 'c') // asked for once before
+	host.has(t, "Nn2", 0, 32, 'a')
+	host.steps(t, []step{{"bdev_nvme_detach_controller", `{"name": "N"}`, `true`}})
+}
