@@ -422,3 +422,9 @@ func (v *Volume) restored() {
 	f.behind = true
 	f.event(&f.rd.Records()[f.record])
 }
+
+// lags says that something is not home that will be. What a log that has ended did not make durable will not, and a pad has nothing.
+func (f *flusher) lags() bool {
+	_, written, durable := f.v.log.Marks()
+	return f.home.Offset < f.v.log.DurableEnd() || written > durable && f.v.log.Failed() == bdev.StatusOK
+}

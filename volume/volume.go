@@ -213,7 +213,7 @@ func (v *Volume) forced() {
 	if len(v.forces) == 0 {
 		return
 	}
-	if f.state == flushIdle && (f.home.Offset != v.log.Head() || v.log.Tail() != f.home.Offset || v.unmarked() || v.scrub.unsaved()) {
+	if f.state == flushIdle && (f.lags() || v.log.Tail() != f.home.Offset || v.unmarked() || v.scrub.unsaved()) {
 		f.force, f.asked = true, true
 		return
 	}
