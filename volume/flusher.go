@@ -395,7 +395,7 @@ func (f *flusher) checkpointed() {
 		f.round()
 	case f.home.Offset < f.limit:
 		f.read()
-	case v.clears():
+	case v.clears(), v.flattens():
 	default:
 		f.state = flushIdle
 		v.passed()

@@ -440,3 +440,94 @@ func (w *snapshotWorld) put(at, blocks uint64) {
 	w.c.must(bdev.Write, at, blocks, data)
 	copy(w.head[at*PageBytes:], data)
 }
+
+// TestAFlattenedCloneIsOnItsOwn: under writes; interrupted, cut off, and begun again (S-6).
+func TestAFlattenedCloneIsOnItsOwn(t *testing.T) {
+	sim.Each(t, 4, nil, func(t *testing.T, seed uint64) {
+		w := newSnapshotWorld(t, seed)
+		w.change(150)
+		w.take("s0")
+		w.change(30)
+		if err := w.v.Flatten(context.Background(), nil); !errors.Is(err, ErrInvalid) {
+			t.Fatalf("a volume that is no clone: %v", err)
+		}
+		if _, err := w.v.CloneSnapshot("s0", VolumeConfig{Name: "c0", LogBytes: 8 << 20}); err != nil {
+			t.Fatal(err)
+		}
+		c := &snapshotWorld{house: w.house, r: w.r, v: w.find("c0"), head: slices.Clone(w.old[0].data), seq: 1 << 40}
+		c.c = c.client(c.v, 0)
+		c.change(w.r.IntN(20))
+		ctx, cancel := context.WithCancel(context.Background())
+		turns := 0
+		err := c.v.Flatten(ctx, func(uint64, uint64) {
+			if turns++; turns == 1 {
+				cancel()
+			}
+		})
+		if !errors.Is(err, context.Canceled) && err != nil {
+			t.Fatal(err)
+		}
+		if err != nil {
+			c.compare("interrupted")
+			c.change(10)
+			w.again()
+			c.v = c.find("c0")
+			c.c = c.client(c.v, 0)
+			c.compare("after a power cut")
+			if err := c.v.Flatten(context.Background(), nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		c.compare("flattened")
+		w.drop(0)
+		w.cleared()
+		c.change(40)
+		c.take("c1")
+		c.change(20)
+		w.again()
+		c.v = c.find("c0")
+		c.c = c.client(c.v, 0)
+		c.compare("without what it came from")
+		w.compare("the parent without its clone")
+	})
+}
+
+// TestLimitsOfSnapshots: as many as the format takes, and clones of clones (S-19).
+func TestLimitsOfSnapshots(t *testing.T) {
+	w := newSnapshotWorld(t, 1)
+	for i := range SnapshotsMax {
+		if i%16 == 0 {
+			w.change(1)
+		}
+		if _, err := w.v.CreateSnapshot(SnapshotConfig{Name: fmt.Sprint("s", i)}); err != nil {
+			t.Fatal(i, err)
+		}
+	}
+	if _, err := w.v.CreateSnapshot(SnapshotConfig{Name: "more"}); !errors.Is(err, ErrLimit) {
+		t.Errorf("one more: %v", err)
+	}
+	w.again()
+	if list, err := w.v.Snapshots(); err != nil || len(list) != SnapshotsMax {
+		t.Errorf("%d snapshots, %v", len(list), err)
+	}
+	v := w.v
+	for i := range CloneDepthMax {
+		name := fmt.Sprint("c", i)
+		if i > 0 {
+			if _, err := v.CreateSnapshot(SnapshotConfig{Name: "s0"}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		c, err := v.CloneSnapshot("s0", VolumeConfig{Name: name, LogBytes: 6 << 20})
+		if err != nil {
+			t.Fatal(i, err)
+		}
+		v = c
+	}
+	if _, err := v.CreateSnapshot(SnapshotConfig{Name: "s0"}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := v.CloneSnapshot("s0", VolumeConfig{Name: "deeper", LogBytes: 6 << 20}); !errors.Is(err, ErrLimit) {
+		t.Errorf("one deeper: %v", err)
+	}
+}

@@ -94,6 +94,7 @@ type Volume struct {
 	snapshots  snapshots
 	clearing   clearing
 	restoring  restoring
+	flattening flattening
 	restores   []SnapshotNumber // of events in the log that are not applied
 	torn       bool             // a restore could not be applied: what it should be is not known
 	walks      int              // turns of control's walks through maps
