@@ -212,7 +212,7 @@ func (js *Jobs) await(ctx context.Context, name string) error {
 	select {
 	case <-j.ended:
 	case <-ctx.Done():
-		return api.Errno(syscall.EBUSY, "%s goes on as job %s after %v: engine_jobs tells how far it is", j.state().Method, name, deleteTimeout)
+		return api.Errno(syscall.EBUSY, "%s goes on as job %s, and nobody waits for it any more: engine_jobs tells how far it is", j.state().Method, name)
 	}
 	return j.failure()
 }

@@ -52,6 +52,35 @@ func (e *Engine) registerLvolTree() {
 		}
 		return v.Device().Name(), nil
 	})
+	RegisterDo(r, api.BdevLvolInflate, func(ctx context.Context, p *api.BdevNameParams) error {
+		v, err := e.volume(p.Name)
+		if err != nil || v.Parent() == nil {
+			return err
+		}
+		return e.flattenNow(ctx, v)
+	})
+	RegisterDo(r, api.BdevLvolDecoupleParent, func(ctx context.Context, p *api.BdevNameParams) error {
+		v, err := e.volume(p.Name)
+		if err != nil {
+			return err
+		}
+		return e.flattenNow(ctx, v)
+	})
+}
+
+// flattenVolume begins to end a clone's tie to its parent.
+func (e *Engine) flattenVolume(v *volume.Volume) (api.JobStarted, error) {
+	about := api.Job{Method: api.VolumeFlatten.Name, Object: v.Pool().Name() + "/" + v.Name(), Unit: "clusters"}
+	return e.Jobs.Start(about, func(ctx context.Context, progress Progress) error { return v.Flatten(ctx, progress.Set) })
+}
+
+// flattenNow answers when that is done, as SPDK does; the client may go, the job goes on.
+func (e *Engine) flattenNow(ctx context.Context, v *volume.Volume) error {
+	started, err := e.flattenVolume(v)
+	if err != nil {
+		return err
+	}
+	return e.Jobs.await(ctx, started.Job)
 }
 
 // isSnapshot says that a name is a snapshot's, or may mean several.

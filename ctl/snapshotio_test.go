@@ -138,3 +138,41 @@ func TestASnapshotIsReadByAHost(t *testing.T) {
 	host.has(t, "Nn2", 0, 32, 'a')
 	host.steps(t, []step{{"bdev_nvme_detach_controller", `{"name": "N"}`, `true`}})
 }
+
+// TestAClonesTieEnds: its content stays, and its parent may go.
+func TestAClonesTieEnds(t *testing.T) {
+	e := startServer(t, testServer, newDisk(t, 512<<20))
+	e.steps(t, []step{
+		{"pool_create", `{"name": "p", "device": "disk"}`, `.*`},
+		{"volume_create", `{"pool": "p", "name": "v", "bytes": ` + mib16 + `}`, `.*`},
+	})
+	e.fill(t, "p/v", 100, 200, 'a')
+	e.steps(t, []step{
+		{"bdev_lvol_snapshot", `{"lvol_name": "p/v", "snapshot_name": "s"}`, anyUUID},
+		{"bdev_lvol_clone", `{"snapshot_name": "p/s", "clone_name": "c1"}`, anyUUID},
+		{"bdev_lvol_clone", `{"snapshot_name": "p/s", "clone_name": "c2"}`, anyUUID},
+		{"bdev_lvol_clone", `{"snapshot_name": "p/s", "clone_name": "c3"}`, anyUUID},
+	})
+	e.fill(t, "p/c1", 100, 1, 'b')
+	e.steps(t, []step{
+		{"volume_flatten", `{"name": "p/none"}`, `-19`},
+		{"volume_flatten", `{"name": "p/v"}`, `job failed .*no clone.*`},
+		{"bdev_lvol_decouple_parent", `{"name": "p/v"}`, `-22`},
+		{"bdev_lvol_decouple_parent", `{"name": "p/s"}`, `-22`},
+		{"bdev_lvol_inflate", `{"name": "p/v"}`, `true`},
+		{"bdev_lvol_inflate", `{"name": "p/none"}`, `-19`},
+		{"volume_flatten", `{"name": "p/c1"}`, `job done`},
+		{"engine_jobs", `{}`, `.*"method":"volume_flatten","object":"p/c1","state":"done",.*"unit":"clusters".*`},
+		{"bdev_lvol_decouple_parent", `{"name": "p/c2"}`, `true`},
+		{"bdev_lvol_inflate", `{"name": "p/c3"}`, `true`},
+		{"volume_list", `{"name": "p/c1"}`, `[^}]*"snapshot_bytes":0,"write_cache".*`},
+		{"bdev_get_bdevs", `{"name": "p/c2"}`, `.*"clone":false.*`},
+		{"bdev_lvol_delete", `{"name": "p/s"}`, `true`},
+		{"bdev_lvol_delete", `{"name": "p/v"}`, `true`},
+	})
+	for _, c := range []string{"p/c2", "p/c3"} {
+		e.has(t, c, 100, 200, 'a')
+	}
+	e.has(t, "p/c1", 100, 1, 'b')
+	e.has(t, "p/c1", 101, 199, 'a')
+}

@@ -34,6 +34,13 @@ func (e *Engine) registerVolumes() {
 		}
 		return e.deleteVolume(v)
 	})
+	Register(r, api.VolumeFlatten, func(_ context.Context, p *api.VolumeParams) (api.JobStarted, error) {
+		v, err := e.volume(p.Name)
+		if err != nil {
+			return api.JobStarted{}, err
+		}
+		return e.flattenVolume(v)
+	})
 	RegisterDo(r, api.VolumeSetWriteCache, func(_ context.Context, p *api.VolumeSetWriteCacheParams) error {
 		v, err := e.volume(p.Name)
 		if err != nil {

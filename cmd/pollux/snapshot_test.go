@@ -48,6 +48,8 @@ func TestSnapshotCommands(t *testing.T) {
 	sh.must("snapshot create p/v s1")
 	sh.fails("snapshot restore p/v@s0", "newer snapshots")
 	looks("snapshot restore p/v@s0 --drop-newer", `job \d+: done\n`)
+	looks("volume flatten p/c", `job \d+: done\n`)
+	sh.fails("volume flatten p/c", "no clone")
 	sh.must("volume delete p/c")
 	sh.must("snapshot delete p/v@s0")
 	looks("snapshot list --output json", `\[\]\n`)

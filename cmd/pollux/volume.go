@@ -20,6 +20,7 @@ type volumeCmd struct {
 	Scrub   volumeScrubCmd   `cmd:"" help:"Compare a volume's blocks with their checksums, or see how far that is."`
 	Stats   volumeStatsCmd   `cmd:"" help:"Where a volume's changes spent their time, and how it fares."`
 	Release volumeReleaseCmd `cmd:"" help:"Take note of what may be gone of a volume, and serve it again if it was fenced."`
+	Flatten volumeFlattenCmd `cmd:"" help:"Give a clone space of its own for all that it shares with its parent, and end that tie."`
 	Delete  volumeDeleteCmd  `cmd:"" help:"Delete a volume and what is on it."`
 }
 
@@ -202,5 +203,17 @@ type volumeDeleteCmd struct {
 func (c *volumeDeleteCmd) Run() error {
 	return c.run(func(ctx context.Context, engine api.Caller) (api.JobStarted, error) {
 		return api.VolumeDelete.Call(ctx, engine, api.VolumeParams{Name: c.Volume})
+	})
+}
+
+type volumeFlattenCmd struct {
+	jobFlags
+	volumeArg
+}
+
+// Run flattens.
+func (c *volumeFlattenCmd) Run() error {
+	return c.run(func(ctx context.Context, engine api.Caller) (api.JobStarted, error) {
+		return api.VolumeFlatten.Call(ctx, engine, api.VolumeParams{Name: c.Volume})
 	})
 }

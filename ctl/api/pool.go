@@ -264,8 +264,10 @@ var (
 		"Make a thin volume; asking again for one that is there gives that one.")
 	VolumeResize = changes[VolumeResizeParams, bool]("volume_resize", Runtime,
 		"Make a volume larger while it is in use. Its hosts are told; its snapshots keep their size.")
-	VolumeDelete = changes[VolumeParams, JobStarted]("volume_delete", Runtime, "Delete a volume and what is on it.")
-	VolumeList   = reads[VolumeListParams, []Volume]("volume_list", Runtime, "List volumes.")
+	VolumeDelete  = changes[VolumeParams, JobStarted]("volume_delete", Runtime, "Delete a volume and what is on it.")
+	VolumeFlatten = changes[VolumeParams, JobStarted]("volume_flatten", Runtime,
+		"Give a clone space of its own for all that it shares with its parent, and end that tie.")
+	VolumeList = reads[VolumeListParams, []Volume]("volume_list", Runtime, "List volumes.")
 
 	VolumeSetWriteCache = changes[VolumeSetWriteCacheParams, bool]("volume_set_write_cache", Runtime,
 		"Change what an acknowledged write means, of a volume that nobody uses.")
