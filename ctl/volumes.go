@@ -66,6 +66,20 @@ func (e *Engine) registerVolumes() {
 		}
 		return codeOf(v.SetCacheLoss(to))
 	})
+	RegisterDo(r, api.VolumePromote, func(_ context.Context, p *api.VolumePromoteParams) error {
+		v, err := e.volume(p.Name)
+		if err != nil {
+			return err
+		}
+		return codeOf(v.Assign(volume.RolePrimary, wal.Epoch(p.Epoch)))
+	})
+	RegisterDo(r, api.ReplicaAssign, func(_ context.Context, p *api.ReplicaAssignParams) error {
+		v, err := e.volume(p.Name)
+		if err != nil {
+			return err
+		}
+		return codeOf(v.Assign(volume.ParseRole(p.Role), wal.Epoch(p.Epoch)))
+	})
 	RegisterDo(r, api.VolumeRelease, func(_ context.Context, p *api.VolumeParams) error {
 		v, err := e.volume(p.Name)
 		if err != nil {

@@ -119,7 +119,7 @@ func (v *Volume) identity() VolumeInfo {
 func (v *Volume) tell(i *VolumeInfo) {
 	p := &v.page
 	i.Number, i.Bytes, i.BlockBytes, i.Clusters = p.Number, p.Bytes, p.BlockBytes, v.alone
-	i.Cache, i.Verify, i.Role, i.Epoch, i.Created = v.cache, v.verify, v.role, p.Epoch, time.Unix(p.Created, 0)
+	i.Cache, i.Verify, i.Role, i.Epoch, i.Created = v.cache, v.verify, v.role, p.epochNow(), time.Unix(p.Created, 0)
 	i.Use, i.CacheLoss = p.Use, p.CacheLoss
 	i.Loss, i.LossKnown, i.LossFound, i.Fenced = p.Loss, p.LossKnown, p.LossFound, p.Flags.Has(VolumeFenced)
 	for _, e := range p.Log {

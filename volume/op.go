@@ -357,7 +357,7 @@ func (o *op) LogDurable(_ *wal.Waiter, s bdev.Status) {
 
 // Run ends an op that was held before its acknowledgement. The gate is asked again: what was true at the door may have changed.
 func (o *op) Run() {
-	o.fail(o.v.gate(o.q.Kind))
+	o.fail(o.v.stillServes(o.q.Kind))
 	o.v.finish(o)
 }
 

@@ -19,6 +19,7 @@ type volumeCmd struct {
 	Set     volumeSetCmd     `cmd:"" help:"Change a volume's write cache or protection."`
 	Scrub   volumeScrubCmd   `cmd:"" help:"Compare a volume's blocks with their checksums, or see how far that is."`
 	Stats   volumeStatsCmd   `cmd:"" help:"Where a volume's changes spent their time, and how it fares."`
+	Promote volumePromoteCmd `cmd:"" help:"Make a volume's copy here the primary, in a new epoch."`
 	Release volumeReleaseCmd `cmd:"" help:"Take note of what may be gone of a volume, and serve it again if it was fenced."`
 	Flatten volumeFlattenCmd `cmd:"" help:"Give a clone space of its own for all that it shares with its parent, and end that tie."`
 	Delete  volumeDeleteCmd  `cmd:"" help:"Delete a volume and what is on it."`
@@ -175,6 +176,23 @@ func (c *volumeSetCmd) Run() error {
 	if c.ReadOnly != nil {
 		_, err = api.VolumeSetReadOnly.Call(ctx, engine, api.VolumeSetReadOnlyParams{Name: c.Volume, ReadOnly: c.ReadOnly})
 	}
+	return err
+}
+
+type volumePromoteCmd struct {
+	engineFlags
+	volumeArg
+	Epoch uint64 `placeholder:"N" help:"Epoch, above the volume's; the next one without it."`
+}
+
+// Run promotes.
+func (c *volumePromoteCmd) Run() error {
+	engine, err := c.dial()
+	if err != nil {
+		return err
+	}
+	defer engine.Close()
+	_, err = api.VolumePromote.Call(context.Background(), engine, api.VolumePromoteParams{Name: c.Volume, Epoch: c.Epoch})
 	return err
 }
 

@@ -91,6 +91,19 @@ type VolumeSetWriteCacheParams struct {
 	WriteCache string `json:"write_cache" rpc:"required" enum:"none,volatile"`
 }
 
+// VolumePromoteParams make a volume the primary.
+type VolumePromoteParams struct {
+	Name  string `json:"name" rpc:"required" doc:"UUID of the volume, or POOL/VOLUME"`
+	Epoch uint64 `json:"epoch,omitempty" default:"0" doc:"above the volume's; 0 is the next one"`
+}
+
+// ReplicaAssignParams give a volume's copy on this server a role.
+type ReplicaAssignParams struct {
+	Name  string `json:"name" rpc:"required" doc:"UUID of the volume, or POOL/VOLUME"`
+	Role  string `json:"role" rpc:"required" enum:"primary,replica,stale,rebuilding" doc:"primary to stale waits 10 s for requests under way"`
+	Epoch uint64 `json:"epoch,omitempty" default:"0" doc:"not below the volume's, and for a primary above it; 0 is that"`
+}
+
 // VolumeSetCacheLossParams change what happens when a volatile cache may have lost something.
 type VolumeSetCacheLossParams struct {
 	Name      string `json:"name" rpc:"required" doc:"UUID of the volume, or POOL/VOLUME"`
@@ -273,6 +286,10 @@ var (
 		"Change what an acknowledged write means, of a volume that nobody uses.")
 	VolumeSetCacheLoss = changes[VolumeSetCacheLossParams, bool]("volume_set_cache_loss", Runtime,
 		"Say what happens when a volatile cache may have lost something, from the next opening on.")
+	VolumePromote = changes[VolumePromoteParams, bool]("volume_promote", Runtime,
+		"Make a volume the primary in a new epoch, which is durable before any request is served.")
+	ReplicaAssign = changes[ReplicaAssignParams, bool]("replica_assign", Runtime,
+		"Give a volume's copy on this server a role in an epoch.")
 	VolumeRelease = changes[VolumeParams, bool]("volume_release", Runtime,
 		"Take note of what may be gone of a volume: it is no longer reported, and a fenced volume is served again.")
 	VolumeSetReadOnly = changes[VolumeSetReadOnlyParams, bool]("volume_set_read_only", Runtime,
