@@ -2,6 +2,7 @@ package volume
 
 import (
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"testing"
 
@@ -45,6 +46,7 @@ type modelDisk struct {
 	flushAt  reactor.Ticks
 	busy     reactor.Ticks
 	ops      [bdev.Kinds]uint64
+	written  uint64 // bytes
 }
 
 type modelQueue struct {
@@ -104,6 +106,7 @@ func (c *modelQueue) Submit(q *bdev.Request) {
 		for _, b := range q.Data {
 			mem = mem[copy(mem, b):]
 		}
+		d.written += q.Blocks * PageBytes
 		_, end = d.serve(now, d.write+pages*d.page)
 	case bdev.Flush: // who comes while one is under way joins the next
 		if now >= d.flushAt {
@@ -187,17 +190,35 @@ func (k *modelClient) RequestDone(q *bdev.Request) {
 	}
 }
 
+// loadCase is one load on a target.
+type loadCase struct {
+	target string // raw: the device itself; none, volatile: a volume with this cache
+	kind   bdev.Kind
+	blocks uint64
+	depth  int
+	sync   bool // a flush after each write
+	seq    bool
+	tight  bool   // the pool has little room beside the volume
+	bytes  uint64 // of a cluster; 0: the default
+	logged bool   // whole clusters go through the log
+}
+
+func (c loadCase) String() string {
+	s := fmt.Sprintf("write%dk/qd%d/%s/%s", c.blocks*4, c.depth, map[bool]string{true: "synced", false: "plain"}[c.sync], c.target)
+	if c.bytes > 0 {
+		s += fmt.Sprintf("/cluster%dk", c.bytes>>10)
+	}
+	if c.logged {
+		s += "/logged"
+	}
+	if c.tight {
+		s += "/tight"
+	}
+	return s
+}
+
 // BenchmarkModel is IOPS and latency of a volume, and of the device under it, on devices as the models say. A second passes before it counts.
 func BenchmarkModel(b *testing.B) {
-	type loadCase struct {
-		target string
-		kind   bdev.Kind
-		blocks uint64
-		depth  int
-		sync   bool
-		seq    bool
-		tight  bool // the pool has little room beside the volume
-	}
 	var cases []loadCase
 	for _, depth := range []int{1, 8, 32, 128} {
 		for _, sync := range []bool{true, false} {
@@ -215,104 +236,129 @@ func BenchmarkModel(b *testing.B) {
 	cases = append(cases, loadCase{target: "none", kind: bdev.Write, blocks: 1, depth: 32, sync: true, tight: true})
 	for _, m := range models {
 		for _, c := range cases {
-			name := fmt.Sprintf("%s/write%dk/qd%d/%s/%s", m.name, c.blocks*4, c.depth, map[bool]string{true: "synced", false: "plain"}[c.sync], c.target)
-			bytes := uint64(4 << 30)
-			if c.tight {
-				name, bytes = name+"/tight", 1<<30
+			b.Run(fmt.Sprintf("%s/%v", m.name, c), func(b *testing.B) { c.run(b, m) })
+		}
+	}
+}
+
+// run puts the load on.
+func (c loadCase) run(b *testing.B, m model) {
+	bytes := uint64(4 << 30)
+	if c.tight {
+		bytes = 1 << 30
+	}
+	w := bdevsim.NewWorld(b, 1, 1)
+	w.Rounds = 1 << 40
+	const span = 640 << 20
+	d := &modelDisk{model: m, mem: pageMemory(int(bytes / PageBytes)), free: make([]reactor.Ticks, m.atOnce)}
+	dev, err := w.Registry.Register(bdev.Config{
+		Name: "Disk0", Product: "model", UUID: uuid.New(), Driver: d,
+		Geometry: bdev.Geometry{
+			BlockSize: PageBytes, Blocks: bytes / PageBytes, Volatile: true, UnmapZeroes: true,
+			Native: bdev.SetOf(bdev.Read, bdev.Write, bdev.Flush, bdev.Unmap, bdev.WriteZeroes),
+		},
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	var v *Volume
+	if c.target != "raw" {
+		p, err := CreatePool(w.Registry, "Disk0", PoolConfig{
+			Name: "p", Server: houseServer, ClusterBytes: c.bytes, Await: func(until func() bool) { w.Run("control work", until) },
+		})
+		if err != nil {
+			b.Fatal(err)
+		}
+		cfg := VolumeConfig{Name: "v", Bytes: span}
+		if c.target == "volatile" {
+			cfg.Cache = CacheVolatile
+		}
+		if v, err = p.CreateVolume(cfg); err != nil {
+			b.Fatal(err)
+		}
+		dev = v.Device()
+		if c.logged {
+			v.placedFrom = math.MaxUint64
+		}
+	}
+	h, err := w.Registry.Open(dev.Name(), bdev.OpenOptions{Who: "benchmark"})
+	if err != nil {
+		b.Fatal(err)
+	}
+	l := &modelLoad{rand: rand.New(rand.NewPCG(1, 2)), kind: bdev.Write, span: span / PageBytes}
+	var all []*modelClient
+	begin := func(depth int, blocks uint64, sync, seq bool) {
+		l.n, l.sync, l.seq, l.next, l.stop, l.done = blocks, sync, seq, 0, false, 0
+		l.latency = hist.Histogram{}
+		all = nil
+		w.On(0, func(r *reactor.Reactor) {
+			for range depth {
+				k := &modelClient{l: l, buf: pageMemory(int(blocks))}
+				k.Done = k
+				all = append(all, k)
+				k.submit()
 			}
-			b.Run(name, func(b *testing.B) {
-				w := bdevsim.NewWorld(b, 1, 1)
-				w.Rounds = 1 << 40
-				const span = 640 << 20
-				d := &modelDisk{model: m, mem: pageMemory(int(bytes / PageBytes)), free: make([]reactor.Ticks, m.atOnce)}
-				dev, err := w.Registry.Register(bdev.Config{
-					Name: "Disk0", Product: "model", UUID: uuid.New(), Driver: d,
-					Geometry: bdev.Geometry{
-						BlockSize: PageBytes, Blocks: bytes / PageBytes, Volatile: true, UnmapZeroes: true,
-						Native: bdev.SetOf(bdev.Read, bdev.Write, bdev.Flush, bdev.Unmap, bdev.WriteZeroes),
-					},
-				})
-				if err != nil {
-					b.Fatal(err)
+		})
+	}
+	end := func() {
+		l.stop = true
+		w.Run("the load is over", func() bool { return l.out == 0 })
+	}
+	w.On(0, func(r *reactor.Reactor) {
+		l.r = r
+		l.c, err = h.Channel(r)
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	begin(8, 256, false, true) // all is mapped
+	w.Run("all is mapped", func() bool { return l.done >= l.span/256 })
+	end()
+	begin(c.depth, c.blocks, c.sync, c.seq)
+	w.RunFor(reactor.Second)
+	l.done, l.latency = 0, hist.Histogram{}
+	busy := d.busy
+	before, written := d.ops, d.written
+	var was, is wal.Stats
+	var checkpoints uint64
+	if v != nil {
+		was, checkpoints = v.log.Stats(), v.counters.Checkpoints
+	}
+	long := 2 * reactor.Second
+	w.RunFor(long)
+	seconds := float64(long) / float64(reactor.Second)
+	b.ReportMetric(float64(l.done)/seconds, "IOPS")
+	b.ReportMetric(float64(l.latency.Quantile(0.5))/1e3, "p50-µs")
+	b.ReportMetric(float64(l.latency.Quantile(0.99))/1e3, "p99-µs")
+	b.ReportMetric(float64(d.busy-busy)/float64(long)/float64(m.atOnce), "busy")
+	b.ReportMetric(float64(d.ops[bdev.Write]-before[bdev.Write])/float64(l.done), "writes/IO")
+	b.ReportMetric(float64(d.written-written)/float64(l.done*c.blocks*PageBytes), "bytes/byte")
+	b.ReportMetric(float64(d.ops[bdev.Read]-before[bdev.Read])/float64(l.done), "reads/IO")
+	b.ReportMetric(float64(d.ops[bdev.Flush]-before[bdev.Flush])/float64(l.done), "flushes/IO")
+	if v != nil {
+		is = v.log.Stats()
+		b.ReportMetric(float64(is.Batches-was.Batches)/float64(l.done), "batches/IO")
+		b.ReportMetric(float64(v.counters.Checkpoints-checkpoints)/seconds, "checkpoints/s")
+	}
+	b.ReportMetric(0, "ns/op")
+	end()
+}
+
+// BenchmarkClusters is what the choice of a cluster's size is made by, and of the size from which on writes go to new places first: IOPS, and
+// bytes that the device writes for each byte of the host, of writes at random places, each with its flush.
+//
+//	go test ./volume -run '^$' -bench Clusters -benchtime 1x -timeout 30m
+func BenchmarkClusters(b *testing.B) {
+	for _, m := range models[:2] {
+		for blocks := uint64(1); blocks <= 256; blocks *= 4 {
+			for bytes := uint64(64 << 10); bytes <= 1<<20; bytes *= 2 {
+				c := loadCase{target: "none", blocks: blocks, depth: 8, sync: true, bytes: bytes}
+				b.Run(fmt.Sprintf("%s/%v", m.name, c), func(b *testing.B) { c.run(b, m) })
+				if blocks*PageBytes >= bytes {
+					c.logged = true
+					b.Run(fmt.Sprintf("%s/%v", m.name, c), func(b *testing.B) { c.run(b, m) })
 				}
-				var v *Volume
-				if c.target != "raw" {
-					p, err := CreatePool(w.Registry, "Disk0", PoolConfig{
-						Name: "p", Server: houseServer, Await: func(until func() bool) { w.Run("control work", until) },
-					})
-					if err != nil {
-						b.Fatal(err)
-					}
-					cfg := VolumeConfig{Name: "v", Bytes: span}
-					if c.target == "volatile" {
-						cfg.Cache = CacheVolatile
-					}
-					if v, err = p.CreateVolume(cfg); err != nil {
-						b.Fatal(err)
-					}
-					dev = v.Device()
-				}
-				h, err := w.Registry.Open(dev.Name(), bdev.OpenOptions{Who: "benchmark"})
-				if err != nil {
-					b.Fatal(err)
-				}
-				l := &modelLoad{rand: rand.New(rand.NewPCG(1, 2)), kind: bdev.Write, span: span / PageBytes}
-				var all []*modelClient
-				begin := func(depth int, blocks uint64, sync, seq bool) {
-					l.n, l.sync, l.seq, l.next, l.stop, l.done = blocks, sync, seq, 0, false, 0
-					l.latency = hist.Histogram{}
-					all = nil
-					w.On(0, func(r *reactor.Reactor) {
-						for range depth {
-							k := &modelClient{l: l, buf: pageMemory(int(blocks))}
-							k.Done = k
-							all = append(all, k)
-							k.submit()
-						}
-					})
-				}
-				end := func() {
-					l.stop = true
-					w.Run("the load is over", func() bool { return l.out == 0 })
-				}
-				w.On(0, func(r *reactor.Reactor) {
-					l.r = r
-					l.c, err = h.Channel(r)
-				})
-				if err != nil {
-					b.Fatal(err)
-				}
-				begin(8, 256, false, true) // all is mapped
-				w.Run("all is mapped", func() bool { return l.done >= l.span/256 })
-				end()
-				begin(c.depth, c.blocks, c.sync, c.seq)
-				w.RunFor(reactor.Second)
-				l.done, l.latency = 0, hist.Histogram{}
-				busy := d.busy
-				before := d.ops
-				var was, is wal.Stats
-				var checkpoints uint64
-				if v != nil {
-					was, checkpoints = v.log.Stats(), v.counters.Checkpoints
-				}
-				long := 2 * reactor.Second
-				w.RunFor(long)
-				seconds := float64(long) / float64(reactor.Second)
-				b.ReportMetric(float64(l.done)/seconds, "IOPS")
-				b.ReportMetric(float64(l.latency.Quantile(0.5))/1e3, "p50-µs")
-				b.ReportMetric(float64(l.latency.Quantile(0.99))/1e3, "p99-µs")
-				b.ReportMetric(float64(d.busy-busy)/float64(long)/float64(m.atOnce), "busy")
-				b.ReportMetric(float64(d.ops[bdev.Write]-before[bdev.Write])/float64(l.done), "writes/IO")
-				b.ReportMetric(float64(d.ops[bdev.Read]-before[bdev.Read])/float64(l.done), "reads/IO")
-				b.ReportMetric(float64(d.ops[bdev.Flush]-before[bdev.Flush])/float64(l.done), "flushes/IO")
-				if v != nil {
-					is = v.log.Stats()
-					b.ReportMetric(float64(is.Batches-was.Batches)/float64(l.done), "batches/IO")
-					b.ReportMetric(float64(v.counters.Checkpoints-checkpoints)/seconds, "checkpoints/s")
-				}
-				b.ReportMetric(0, "ns/op")
-				end()
-			})
+			}
 		}
 	}
 }

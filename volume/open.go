@@ -254,7 +254,7 @@ func (v *Volume) prepare(marks map[uint64]mark) error {
 	v.r = group.Reactor(int(v.position) % group.Len())
 	v.data = p.channels[v.r.Index()]
 	v.logData = p.logChannel(v.r.Index())
-	v.shape, v.stages = p.shape, p.cfg.Stages
+	v.shape, v.stages, v.placedFrom = p.shape, p.cfg.Stages, uint64(p.shape.Blocks())
 	v.role = v.page.Role
 	if v.page.Flags.Has(VolumeCacheVolatile) {
 		v.cache = CacheVolatile

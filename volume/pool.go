@@ -28,7 +28,8 @@ var (
 	ErrBusy        = errors.New("in use")
 )
 
-// DefaultClusterBytes is the size of a cluster where none is asked for.
+// DefaultClusterBytes is the size of a cluster where none is asked for: the smallest, since writes of at least a cluster are written once, and no
+// other figure gets better by more than a few percent with larger ones (BenchmarkClusters; bench/results/2026-11-22-model-clusters).
 const DefaultClusterBytes = 64 << 10
 
 // PoolConfig says how a pool is made or opened.

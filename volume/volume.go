@@ -51,7 +51,9 @@ type Volume struct {
 	shape  Shape
 	cache  WriteCache
 	verify bool
-	alone  uint64 // clusters that the head has alone
+
+	placedFrom uint64 // so many blocks in whole clusters go to new places first: one cluster; a benchmark measures others
+	alone      uint64 // clusters that the head has alone
 
 	role    Role
 	open    bool        // requests are taken

@@ -123,10 +123,10 @@ func (v *Volume) cut(o *op) (blocks uint64, placed bool) {
 	if o.short {
 		return min(left, wal.RecordPagesMax), false
 	}
-	if toBoundary == 0 && left >= per {
-		return min(left/per, placedClustersMax) * per, true
-	}
-	if toBoundary > 0 && left >= toBoundary+per {
+	if left >= toBoundary+per && (left-toBoundary)&^(per-1) >= v.placedFrom {
+		if toBoundary == 0 {
+			return min(left/per, placedClustersMax) * per, true
+		}
 		left = toBoundary // and whole clusters behind it
 	}
 	return min(left, wal.RecordPagesMax), false
