@@ -115,18 +115,17 @@ func (c *simClient) zero(kind bdev.Kind, block, n uint64, fua bool) {
 	c.submit(kind, block, n, 0, fua, nil, nil)
 }
 
-// swap writes n blocks if they hold what the model believes to be there.
-func (c *simClient) swap(block, n uint64, fua bool) {
+// swap writes a block if it holds what the model believes to be there. Of more, nobody knows what they hold together.
+func (c *simClient) swap(block uint64, fua bool) {
 	list := c.x.content.blocks[block]
 	c.expect = 0
 	if len(list) > 0 {
 		c.expect = list[len(list)-1].word(block)
 	}
-	n = 1 // of more, nobody knows what they hold together
-	c.write = &simWrite{block: block, words: c.words(block, n)}
+	c.write = &simWrite{block: block, words: c.words(block, 1)}
 	simFill(c.data[:PageBytes], c.expect)
 	simFill(c.data2[:PageBytes], c.write.words[0])
-	c.submit(bdev.CompareAndWrite, block, n, 0, fua, c.data[:n*PageBytes], c.data2[:n*PageBytes])
+	c.submit(bdev.CompareAndWrite, block, 1, 0, fua, c.data[:PageBytes], c.data2[:PageBytes])
 }
 
 // copy copies what nobody changes meanwhile.

@@ -52,7 +52,7 @@ var simOps = []simOp{
 	{"compare and write", 6, false, func(s *simulation, x *simVolume) {
 		if c := x.free(); c != nil {
 			at, _ := s.where(x, 1)
-			c.swap(at, 1, s.r.Uint32N(4) == 0)
+			c.swap(at, s.r.Uint32N(4) == 0)
 		}
 	}},
 	{"read", 16, false, func(s *simulation, x *simVolume) {

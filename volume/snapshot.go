@@ -35,7 +35,6 @@ type snapshots struct {
 	next    SnapshotNumber
 	taking  *Snapshot // by the next checkpoint, which is exactly at its LSN
 	pages   []byte    // that the checkpoint writes: those of the list, and the last refers to them
-	written []Ref     // of them
 }
 
 // index finds a snapshot by its number.

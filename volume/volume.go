@@ -63,7 +63,6 @@ type Volume struct {
 	log   *wal.Log
 	dirty *dirtyMap
 	tree  *mapTree
-	pages *devicePager
 	grace grace
 
 	acked          wal.LSN // the highest of requests that have ended: a flush makes durable what is not above it
