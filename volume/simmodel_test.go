@@ -60,16 +60,6 @@ type simContent struct {
 
 func newSimContent() *simContent { return &simContent{blocks: map[uint64][]*simWrite{}} }
 
-// copy is the content as it is: of a snapshot, or of a clone.
-func (c *simContent) copy() *simContent {
-	n := newSimContent()
-	for b, list := range c.blocks {
-		n.blocks[b] = append([]*simWrite(nil), list...)
-	}
-	n.open = append([]*simWrite(nil), c.open...)
-	return n
-}
-
 func (c *simContent) add(w *simWrite) {
 	for b := w.block; b < w.end(); b++ {
 		c.blocks[b] = append(c.blocks[b], w)
