@@ -208,7 +208,7 @@ func (ps *pools) config() (volume.PoolConfig, error) {
 	if ps.server == uuid.Nil {
 		return volume.PoolConfig{}, api.Errno(22, "this server has no id, which its pools need: /etc/machine-id has none; give serve a --state directory")
 	}
-	return volume.PoolConfig{Server: ps.server, Boot: ps.boot, Cache: ps.cache, Found: ps.found}, nil
+	return volume.PoolConfig{Server: ps.server, Boot: ps.boot, Cache: ps.cache, Found: ps.found, HomeFailed: ps.homeFailed}, nil
 }
 
 // create makes a pool, or gives the one that was asked for before.

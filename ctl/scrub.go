@@ -208,6 +208,15 @@ func (ps *pools) found(v *volume.Volume, f volume.ScrubFinding) {
 	ps.log.Error(what+"; volume_stats counts how many there are", "pool", v.Pool().Name(), "volume", v.Name(), "lba", f.LBA, "place", uint64(f.Place), "status", f.Status.String())
 }
 
+// homeFailed logs the first of a run of writes behind the log that failed (V-31).
+func (ps *pools) homeFailed(v *volume.Volume, f volume.HomeFailure) {
+	what := "a write behind the log failed, and its cluster goes to another place; nothing is lost, and volume_stats counts how many there are"
+	if f.Last {
+		what = "a write behind the log failed, and so did another place, or there is none: the volume takes no more changes; what was acknowledged is in its log, and comes home when its pool is imported from a device that takes it"
+	}
+	ps.log.Error(what, "pool", v.Pool().Name(), "volume", v.Name(), "cluster", f.Cluster, "lba", f.LBA, "place", uint64(f.Place), "status", f.Status.String())
+}
+
 // describeScrub is a scrub in the words of the interface.
 func describeScrub(i *volume.ScrubInfo) api.VolumeScrub {
 	out := api.VolumeScrub{

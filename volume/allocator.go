@@ -15,10 +15,12 @@ import (
 //	                        │    ▲                                         ▲
 //	                        │    └──Claim, at open                         │
 //	                        ├──GiveBack──▶ free                            │
-//	                        └──Release─────────────────────────────────────┘
+//	                        ├──Release─────────────────────────────────────┘
+//	                        └◀─Forsake, in the root
 //
 // GiveBack is for a page that neither a root nor a record of a log ever named: what was granted and not used. Release is for one that a
-// record may have named which is not needed any more.
+// record may have named which is not needed any more. Forsake is for one that cannot be written: it leaves the root, and nobody gets it
+// before the pool is opened again.
 //
 // A page that leaves the root with the commit of generation G is in the root of the other slot, of G-1, until the commit of G+1 writes over
 // that slot (V-13, V-29). So it is free when G+1 is durable.
@@ -318,6 +320,9 @@ func (a *Allocator) Release(p Place, n uint64) {
 		"volume: a page is released that was not handed out")
 	a.rest(p, n)
 }
+
+// Forsake takes pages out of the next commit's root that nobody may have any more. They stay handed out.
+func (a *Allocator) Forsake(p Place, n uint64) { a.bits.unrefer(p, n) }
 
 func (a *Allocator) rest(p Place, n uint64) {
 	a.resting += n

@@ -24,6 +24,7 @@ const (
 	twinGranted
 	twinRoot
 	twinResting
+	twinForsaken // handed out, and never to come back
 )
 
 type allocatorTwin struct {
@@ -107,8 +108,8 @@ func (m *allocatorTwin) check(t *rapid.T) {
 		}
 	}
 	want := Space{
-		Total: pages, Root: n[twinRoot], Granted: n[twinGranted], Resting: n[twinResting],
-		Free:     pages - n[twinRoot] - n[twinGranted] - n[twinResting],
+		Total: pages, Root: n[twinRoot], Granted: n[twinGranted] + n[twinForsaken], Resting: n[twinResting],
+		Free:     pages - n[twinRoot] - n[twinGranted] - n[twinForsaken] - n[twinResting],
 		Reserved: m.reserved.Clusters*k + m.reserved.Pages, Cushion: Cushion(pages), Clusters: whole,
 	}
 	if s != want {
@@ -327,6 +328,11 @@ func TestAllocatorIsItsTwin(t *testing.T) {
 					if !ok || p < areas[0].First+Place(areas[0].Pages()) || m.inNewArea(p) {
 						continue
 					}
+					if rapid.IntRange(0, 9).Draw(t, "forsake") == 0 {
+						m.a.Forsake(p, 1)
+						m.state[p] = twinForsaken
+						continue
+					}
 					m.a.Unrefer(p, 1)
 					m.state[p], m.until[p] = twinResting, m.a.Durable()+2
 				}
@@ -384,7 +390,13 @@ func TestAllocatorIsItsTwin(t *testing.T) {
 		m.commit(t, -1)
 		m.commit(t, -1)
 		m.check(t)
-		if s := m.a.Space(); s.Granted != 0 || s.Resting != 0 || s.Root+s.Free != s.Total {
+		forsaken := uint64(0)
+		for _, s := range m.state {
+			if s == twinForsaken {
+				forsaken++
+			}
+		}
+		if s := m.a.Space(); s.Granted != forsaken || s.Resting != 0 || s.Root+s.Free+forsaken != s.Total {
 			t.Fatalf("in the end %+v", s)
 		}
 		m.open(t)

@@ -186,7 +186,8 @@ func (c *checkpoint) send() {
 	c.commit.clusters = append(c.commit.clusters, v.referred...)
 	c.commit.unclusters = append(c.commit.unclusters, v.unreferred...)
 	c.commit.released = append(c.commit.released, v.released...)
-	v.referred, v.unreferred, v.released = v.referred[:0], v.unreferred[:0], v.released[:0]
+	c.commit.forsaken = append(c.commit.forsaken, v.forsaken...)
+	v.referred, v.unreferred, v.released, v.forsaken = v.referred[:0], v.unreferred[:0], v.released[:0], v.forsaken[:0]
 	v.pool.commit(v.r, &c.commit)
 }
 

@@ -26,6 +26,7 @@ type commitMessage struct {
 	clusters   []Place
 	unclusters []Place
 	released   []Place  // clusters of placed records that nobody needs
+	forsaken   []Place  // clusters that the root has no more, and nobody may have
 	extents    []Extent // of a log
 	unextents  []Extent
 	logs       *logRoot // of the pool's log device
@@ -41,6 +42,7 @@ type commitMessage struct {
 func (m *commitMessage) reset() {
 	m.refer, m.unrefer = m.refer[:0], m.unrefer[:0]
 	m.clusters, m.unclusters, m.released = m.clusters[:0], m.unclusters[:0], m.released[:0]
+	m.forsaken = m.forsaken[:0]
 }
 
 // Receive is the message at the pool, and back.
@@ -155,6 +157,9 @@ func (p *Pool) apply(m *commitMessage) {
 	}
 	for _, x := range m.unclusters {
 		p.alloc.Unrefer(x, per)
+	}
+	for _, x := range m.forsaken {
+		p.alloc.Forsake(x, per)
 	}
 	for _, x := range m.released {
 		p.alloc.Release(x, per)

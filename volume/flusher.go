@@ -73,14 +73,17 @@ type flusher struct {
 	asked   bool       // a pass was asked for during this one
 	force   bool       // a checkpoint follows though there is nothing new
 
-	record int // the next of the window to be taken apart
-	items  []homeItem
-	next   int // the next item that no homing has
-	active int // homings under way
-	width  int // of this round: so many at once
-	failed bdev.Status
-	behind bool // the restore at which it stands was applied
-	ending bool // nothing more is begun; what is under way ends by itself
+	record   int // the next of the window to be taken apart
+	items    []homeItem
+	next     int // the next item that no homing has
+	active   int // homings under way
+	width    int // of this round: so many at once
+	failed   bdev.Status
+	erred    bool // a write at home failed in this pass
+	told     bool // and that was told, in this pass or in one right before it
+	toldLast bool // as was one that ends the volume
+	behind   bool // the restore at which it stands was applied
+	ending   bool // nothing more is begun; what is under way ends by itself
 
 	homings []homing
 	spare   *homing

@@ -14,6 +14,7 @@ import (
 //	it is a snapshot's as well, or there is none       → a new place, to which the blocks that are kept are copied
 //	a placed record                                    → its place is the new one
 //	everything zeroed or trimmed                       → no place
+//	writing there failed                               → another place, once, to which the rest is copied (remap.go)
 //
 // The order of the last two steps is that of what a read sees: until the entry leaves the dirty map, the block is read from the log.
 
@@ -43,7 +44,10 @@ type homing struct {
 	crcs   [clusterBlocksMax]uint32
 	parts  int
 	status bdev.Status
-	tries  int
+
+	again bool        // it goes to another place, since writing to the first failed
+	lost  Place       // the head's place that failed, 0 if it had another
+	cause bdev.Status // how it failed
 }
 
 type homingState uint8
@@ -63,7 +67,7 @@ const (
 // begin takes the changes of a cluster, in the order of their LSNs.
 func (h *homing) begin(items []homeItem) {
 	v := h.f.v
-	h.items, h.cluster, h.status, h.tries = items, items[0].cluster, bdev.StatusOK, 0
+	h.items, h.cluster, h.status, h.again, h.lost = items, items[0].cluster, bdev.StatusOK, false, 0
 	h.whole, h.newest, h.was, h.fresh, h.place, h.keeps = false, 0, 0, false, 0, 0
 	clear(h.keep[:])
 	for i := range v.shape.Blocks() {
@@ -136,6 +140,8 @@ func (h *homing) mapFound(_ *mapWaiter, e Entry, s bdev.Status) {
 	switch {
 	case s != bdev.StatusOK:
 		h.end(s)
+	case h.state == homingFind && h.again:
+		h.elsewhere(e)
 	case h.state == homingFind:
 		h.plan(e)
 	default:
@@ -197,11 +203,15 @@ func (h *homing) kept(e Entry) {
 	}
 	for b := range h.f.v.shape.Blocks() {
 		if h.page[b] == homeNone && e.Written(b) {
-			h.keep[b/64] |= 1 << (b % 64)
-			h.keeps++
+			h.keepBlock(b)
 		}
 	}
-	if h.keeps > 0 && h.copied == nil {
+}
+
+func (h *homing) keepBlock(b int) {
+	h.keep[b/64] |= 1 << (b % 64)
+	h.keeps++
+	if h.copied == nil {
 		h.copied = pageMemory(h.f.v.shape.Blocks())
 	}
 }
@@ -281,6 +291,9 @@ func appendPage(vec [][]byte, page []byte) [][]byte {
 // partEnd takes the end of a transfer.
 func (h *homing) partEnd(p *part, s bdev.Status) {
 	h.f.v.givePart(p)
+	if s != bdev.StatusOK && h.state == homingWrite {
+		h.f.homeError(h, s)
+	}
 	h.partDone(s)
 }
 
@@ -296,23 +309,14 @@ func (h *homing) partDone(s bdev.Status) {
 		h.write()
 	case h.status == bdev.StatusOK:
 		h.find(homingChange)
-	case h.state == homingWrite && h.tries == 0:
+	case h.state == homingWrite && !h.again:
 		h.remap()
 	default:
+		if h.again {
+			h.f.tell(h, h.status, true)
+		}
 		h.end(h.status)
 	}
-}
-
-// remap tries a new place, once, where writing failed (V-31). Blocks that were to be written in place stay in the log.
-func (h *homing) remap() {
-	v := h.f.v
-	v.counters.HomeErrors++
-	if !h.fresh || h.whole && h.base.kind == itemPlaced || unpack(v.dirty.creditsAt(h.cluster)).clusters == 0 {
-		h.end(h.status)
-		return
-	}
-	h.tries, h.status = 1, bdev.StatusOK
-	v.takeHome(h) // the bad place stays in use until the pool is opened again
 }
 
 // change takes it over into the map, and out of the dirty map.
@@ -348,6 +352,9 @@ func (h *homing) change(e Entry) {
 	e.SetChange(h.newest)
 	if h.was != 0 {
 		v.unrefer(h.was)
+	}
+	if h.lost != 0 {
+		v.forsake(h.lost)
 	}
 	v.changed(h.cluster)
 	h.leave()

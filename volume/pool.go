@@ -49,6 +49,8 @@ type PoolConfig struct {
 	Stages        *wal.Stages
 	// Found hears, on a goroutine of its own, of the first error of a scrub's run; nil: nobody does.
 	Found func(v *Volume, f ScrubFinding)
+	// HomeFailed hears, on a goroutine of its own, of the first of a run of writes behind the log that failed; nil: nobody does.
+	HomeFailed func(v *Volume, f HomeFailure)
 }
 
 // Pool is a device on which volumes live.

@@ -52,7 +52,8 @@ type purse struct {
 	ckptWaits int // pages that a checkpoint waits for
 	ckptExtra int // and those of them that were not reserved
 
-	homeWaits []*homing // for a place
+	homeWaits  []*homing // for a place that is reserved
+	againWaits []*homing // for one that is not
 }
 
 // askMessage asks the pool for space, and brings it. Lists are kept for the next time.
@@ -65,6 +66,7 @@ type askMessage struct {
 	refill  int     // pages to be reserved for checkpoints
 	places  int     // clusters for placed writes, not reserved before
 	homes   int     // clusters that are reserved
+	again   int     // clusters that are not, of homings that failed in another
 	single  int     // pages that are reserved
 	extra   int     // pages that are not
 	giveUp  credits // no longer needed
@@ -74,6 +76,7 @@ type askMessage struct {
 	gotCredits credits
 	gotPlaces  []Place
 	gotHomes   []Place
+	gotAgain   []Place
 	gotSingle  []Place
 	full       bool
 	back       bool
@@ -136,6 +139,7 @@ func (v *Volume) askPool(o *op, n credits, places int, class Class) {
 func (v *Volume) sendAsk() {
 	v.asking, v.ask.back = true, false
 	v.ask.homes, v.ask.single, v.ask.extra = len(v.homeWaits), v.ckptWaits, v.ckptExtra
+	v.ask.again = len(v.againWaits)
 	v.r.Send(v.pool.r, &v.ask)
 }
 
@@ -176,6 +180,8 @@ func (p *Pool) answer(a *askMessage) {
 	a.gotPlaces = a.gotPlaces[:al.GrantClusters(a.gotPlaces, Ordinary)]
 	a.gotHomes = slices.Grow(a.gotHomes[:0], a.homes)[:a.homes]
 	al.TakeClusters(a.gotHomes)
+	a.gotAgain = slices.Grow(a.gotAgain[:0], a.again)[:a.again]
+	a.gotAgain = a.gotAgain[:al.GrantClusters(a.gotAgain, Overwriting)]
 	a.gotSingle = slices.Grow(a.gotSingle[:0], a.single)[:a.single]
 	al.TakePages(a.gotSingle)
 	if n := len(a.gotSingle); a.extra > 0 {
@@ -193,11 +199,15 @@ func (v *Volume) answered() {
 	lacking := a.single+a.extra > 0 && len(a.gotSingle) < a.single+a.extra
 	v.places = append(v.places, a.gotPlaces...)
 	homes, single := a.gotHomes, a.gotSingle
+	again, got := a.again, len(a.gotAgain)
 	a.credits, a.least, a.giveUp, a.gotCredits, a.places, a.refill, a.full = credits{}, credits{}, credits{}, credits{}, 0, 0, false
 	a.unused, a.spare, a.gotPlaces = a.unused[:0], a.spare[:0], a.gotPlaces[:0]
 
 	for i, place := range homes {
 		v.homeWaits[i].place = place
+	}
+	for i, place := range a.gotAgain {
+		v.againWaits[i].place = place
 	}
 	if len(single) > 0 {
 		v.ckpt.places = append(v.ckpt.places, single...)
@@ -208,6 +218,15 @@ func (v *Volume) answered() {
 		v.homeWaits = v.homeWaits[:copy(v.homeWaits, v.homeWaits[1:])]
 		h.placed()
 	}
+	for i := range again {
+		h := v.againWaits[0]
+		v.againWaits = v.againWaits[:copy(v.againWaits, v.againWaits[1:])]
+		if i < got {
+			h.placed()
+		} else {
+			h.unplaced()
+		}
+	}
 	switch {
 	case lacking:
 		v.ckpt.status = bdev.StatusNoSpace
@@ -215,7 +234,7 @@ func (v *Volume) answered() {
 	case len(single) > 0:
 		v.ckpt.seal()
 	}
-	if !v.asking && (v.ckptWaits+v.ckptExtra > 0 || len(v.homeWaits) > 0) {
+	if !v.asking && (v.ckptWaits+v.ckptExtra > 0 || len(v.homeWaits)+len(v.againWaits) > 0) {
 		v.sendAsk()
 	}
 	if e := v.askDone; e != nil {

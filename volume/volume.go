@@ -116,6 +116,7 @@ type Volume struct {
 	referred   []Place // clusters that the next checkpoint refers to
 	unreferred []Place // and those that it no longer does
 	released   []Place // those of placed records that did not come home
+	forsaken   []Place // and those that cannot be written
 
 	acts      sync.Mutex        // held by one act of control on its history at a time: snapshots, restoring, flattening
 	position  uint64            // of its page in the directory
@@ -202,6 +203,7 @@ func (v *Volume) force(run reactor.Runner) {
 // passed hears that the flusher has come to the end of a pass and of its checkpoint.
 func (v *Volume) passed() {
 	v.counters.HomePasses++
+	v.flusher.told, v.flusher.erred = v.flusher.erred, false
 	v.forced()
 	if v.flusher.asked {
 		v.hurry()

@@ -1,0 +1,264 @@
+package volume
+
+import (
+	"bytes"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/pollux-storage/pollux/bdev"
+	"github.com/pollux-storage/pollux/bdev/bdevsim"
+	"github.com/pollux-storage/pollux/internal/sim"
+	"github.com/pollux-storage/pollux/reactor"
+)
+
+// This file is writes at home that fail (V-31): the first time the cluster goes elsewhere, and nobody gets the place; the second time the
+// volume is unsafe and its log has everything.
+
+const remapBlocks = 256 // of the volume: 16 clusters
+
+// remapHouse is a volume, what it should hold, and what was told of it.
+type remapHouse struct {
+	*house
+	v    *Volume
+	k    *client
+	r    *rand.Rand
+	want []byte
+	told chan HomeFailure
+}
+
+func newRemapHouse(t *testing.T) *remapHouse {
+	t.Helper()
+	x := &remapHouse{house: &house{t: t, w: bdevsim.NewWorld(t, 1, 1)}, r: rand.New(rand.NewPCG(1, 2)), want: pageMemory(remapBlocks)}
+	x.disk = x.w.Disk("Disk0", 64<<20)
+	cfg := x.config()
+	x.told = make(chan HomeFailure, 8)
+	cfg.HomeFailed = func(_ *Volume, f HomeFailure) { x.told <- f }
+	var err error
+	if x.pool, err = CreatePool(x.w.Registry, "Disk0", cfg); err != nil {
+		t.Fatal(err)
+	}
+	x.v, err = x.pool.CreateVolume(VolumeConfig{Name: "v0", Bytes: remapBlocks * PageBytes, LogBytes: 8 << 20, Verify: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	x.k = x.client(x.v, 0)
+	return x
+}
+
+func (x *remapHouse) write(block, n uint64) {
+	x.t.Helper()
+	data := pattern(x.r, n)
+	x.k.must(bdev.Write, block, n, data)
+	copy(x.want[block*PageBytes:], data)
+}
+
+func (x *remapHouse) zero(block, n uint64) {
+	x.t.Helper()
+	x.k.must(bdev.WriteZeroes, block, n, nil)
+	clear(x.want[block*PageBytes:][:n*PageBytes])
+}
+
+func (x *remapHouse) same(when string) {
+	x.t.Helper()
+	got := pageMemory(remapBlocks)
+	x.k.must(bdev.Read, 0, remapBlocks, got)
+	for b := range remapBlocks {
+		if !bytes.Equal(got[b*PageBytes:][:PageBytes], x.want[b*PageBytes:][:PageBytes]) {
+			x.t.Fatalf("%s: block %d is not what was written", when, b)
+		}
+	}
+}
+
+func (x *remapHouse) checked() {
+	x.t.Helper()
+	r, err := x.pool.Check()
+	if err != nil {
+		x.t.Fatal(err)
+	}
+	if !r.OK() {
+		x.t.Fatalf("the pool's check: %q", r.Problems)
+	}
+}
+
+// again opens the pool as a power cut left it, on a disk that is whole.
+func (x *remapHouse) again() {
+	x.t.Helper()
+	bdevsim.DiskOf(x.disk).Medium().Heal()
+	x.crash(func(i *sim.Image) *sim.Image { return i.Crash(sim.None) })
+	x.v = x.find("v0")
+	x.k = x.client(x.v, 0)
+}
+
+// bad lets writes to these pages fail.
+func (x *remapHouse) bad(p Place, n uint64, count uint64) *sim.Injected {
+	return bdevsim.DiskOf(x.disk).Medium().Inject(sim.Fault{Effect: sim.Fail, Kinds: sim.KindsOf(sim.Write), First: uint64(p), Blocks: n, Count: count})
+}
+
+// behindLog is all of the pool that lies behind the log.
+func (x *remapHouse) behindLog() (Place, uint64) {
+	e := x.v.page.Log[len(x.v.page.Log)-1].End()
+	return e, (64<<20)/PageBytes - uint64(e)
+}
+
+// filled leaves the pool nothing but the cushion; or pages enough, and no whole cluster.
+func (x *remapHouse) filled(cushion bool) {
+	per := Place(x.v.shape.Blocks())
+	x.w.On(0, func(*reactor.Reactor) {
+		al := x.pool.alloc
+		p, class := make([]Place, 1), Ordinary
+		if !cushion {
+			class = Freeing
+		}
+		for al.GrantClusters(p, class) > 0 {
+			if !cushion {
+				al.GiveBack(p[0]+1, uint64(per)-1)
+			}
+		}
+	})
+}
+
+func TestAClusterThatCannotBeWrittenGoesElsewhere(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		first func(x *remapHouse) // and it is brought home
+		hurts func(x *remapHouse) (Place, uint64, uint64)
+		then  func(x *remapHouse)
+	}{
+		{"one block in place", func(x *remapHouse) { x.write(32, 5); x.write(40, 3) }, nil, func(x *remapHouse) { x.write(34, 1) }},
+		{"all of it in place", func(x *remapHouse) { x.write(32, 16) }, nil, func(x *remapHouse) { x.write(32, 9); x.write(41, 7) }},
+		{"in place after it was cleared", func(x *remapHouse) { x.write(32, 16) }, nil, func(x *remapHouse) { x.zero(32, 16); x.write(35, 2) }},
+		{"blocks over a placed record", func(x *remapHouse) { x.write(32, 16) }, func(x *remapHouse) (Place, uint64, uint64) {
+			x.write(32, 16)
+			return x.v.dirty.wholeOf(2).place, 16, 0
+		}, func(x *remapHouse) { x.write(35, 2) }},
+		{"a new place", func(*remapHouse) {}, func(x *remapHouse) (Place, uint64, uint64) {
+			p, n := x.behindLog()
+			return p, n, 1
+		}, func(x *remapHouse) { x.write(35, 2) }},
+		{"a new place, since a snapshot has the old one", func(x *remapHouse) {
+			x.write(32, 12)
+			if _, err := x.v.CreateSnapshot(SnapshotConfig{Name: "s"}); err != nil {
+				x.t.Fatal(err)
+			}
+		}, func(x *remapHouse) (Place, uint64, uint64) {
+			p, n := x.behindLog()
+			return p, n, 1
+		}, func(x *remapHouse) { x.write(35, 2) }},
+		{"in place, and the pool has none but the cushion", func(x *remapHouse) { x.write(32, 5); x.forced(x.v); x.filled(true) }, nil,
+			func(x *remapHouse) { x.write(34, 1) }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			x := newRemapHouse(t)
+			x.write(0, 3)
+			c.first(x)
+			x.forced(x.v)
+			hurts := c.hurts
+			if hurts == nil {
+				hurts = func(x *remapHouse) (Place, uint64, uint64) {
+					return x.homeOf(x.v, 34) &^ 15, 16, 0
+				}
+			}
+			p, n, count := hurts(x)
+			in := x.bad(p, n, count)
+			c.then(x)
+			x.same("in the log")
+			x.forced(x.v)
+			if in.Hits() == 0 || x.v.counters.HomeErrors != in.Hits() {
+				t.Fatalf("%d writes failed, and %d were counted", in.Hits(), x.v.counters.HomeErrors)
+			}
+			if x.v.failed != bdev.StatusOK {
+				t.Fatalf("the volume is %v", x.v.failed)
+			}
+			now := x.homeOf(x.v, 35) // or the one that a test has written
+			if now == 0 {
+				now = x.homeOf(x.v, 34)
+			}
+			if count == 0 && now >= p && now < p+Place(n) {
+				t.Fatalf("it is still at place %d", now)
+			}
+			x.same("at home")
+			x.checked()
+			in.Remove()
+			if count == 0 {
+				x.unused(p, n)
+			}
+			for b := range uint64(remapBlocks / 16) { // every other cluster gets a place
+				if b != 2 && x.pool.alloc.Space().Clusters > 64 {
+					x.write(b*16, 16)
+					x.forced(x.v)
+				}
+			}
+			if count == 0 {
+				x.unused(p, n)
+			}
+			f := <-x.told
+			if len(x.told) > 0 || f.Cluster != 2 || f.LBA != 32 || f.Last || count == 0 && f.Place != p {
+				t.Errorf("it was told %+v, and %d more", f, len(x.told))
+			}
+			x.again()
+			x.same("after a power cut")
+			x.checked()
+			x.write(34, 1)
+			x.forced(x.v)
+			x.same("and written again")
+		})
+	}
+}
+
+// unused says that a bad place is nobody's, and that nobody gets it.
+func (x *remapHouse) unused(p Place, n uint64) {
+	x.t.Helper()
+	b := x.pool.alloc.bits
+	if countBits(b.used, uint64(p), n) != n || countBits(b.committed, uint64(p), n) != 0 {
+		x.t.Fatalf("the bad place %d is free, or still part of the root", p)
+	}
+}
+
+func TestAClusterThatCannotBeWrittenAnywhereStaysInTheLog(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		bad  func(x *remapHouse) *sim.Injected
+	}{
+		{"the second place fails as well", func(x *remapHouse) *sim.Injected {
+			p, n := x.behindLog()
+			return x.bad(p, n, 0)
+		}},
+		{"the pool has no second place", func(x *remapHouse) *sim.Injected {
+			x.filled(false)
+			return x.bad(x.homeOf(x.v, 34), 1, 0)
+		}},
+		{"what is kept cannot be read", func(x *remapHouse) *sim.Injected {
+			bdevsim.DiskOf(x.disk).Medium().Inject(sim.Fault{Effect: sim.Fail, Kinds: sim.KindsOf(sim.Read), First: uint64(x.homeOf(x.v, 36)), Blocks: 1})
+			return x.bad(x.homeOf(x.v, 34), 1, 0)
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			x := newRemapHouse(t)
+			x.write(32, 5)
+			x.write(0, 3)
+			x.forced(x.v)
+			in := c.bad(x)
+			x.write(1, 1)
+			x.write(34, 1)
+			x.w.RunFor(reactor.Second)
+			if in.Hits() == 0 || x.v.counters.HomeErrors != in.Hits() {
+				t.Fatalf("%d writes failed, and %d were counted", in.Hits(), x.v.counters.HomeErrors)
+			}
+			for last := false; !last; { // the first is told, and the last
+				f := <-x.told
+				last = f.Last
+			}
+			bdevsim.DiskOf(x.disk).Medium().Heal()
+			x.same("when the volume has ended")
+			if s := x.k.do(bdev.Write, 0, 1, pageMemory(1)); s != bdev.StatusReadOnly {
+				t.Fatalf("a write: %v", s)
+			}
+			x.again()
+			x.same("after a power cut")
+			x.checked()
+			x.write(34, 1)
+			x.forced(x.v)
+			x.same("and written again")
+		})
+	}
+}
