@@ -348,7 +348,7 @@ func (k *poolCheck) walk(m *checkedMap, ref Ref, level int, index uint64) {
 			m.clusters++
 			c.Clusters++
 			k.mark(e.Place(), per, "cluster %d of %s", cluster, m.name)
-		} else if e.Place() != 0 && floor > v.BranchedAt && !k.census.Marked(e.Place()) {
+		} else if e.Birth() > v.BranchedAt && !k.census.Marked(e.Place()) {
 			k.report.problem("%s has for cluster %d the place %d of LSN %d, which no older snapshot has", m.name, cluster, e.Place(), e.Birth())
 		}
 	}

@@ -168,15 +168,20 @@ func (v *Volume) hurry() {
 	v.r.AtFlush(&v.flushLater, f)
 }
 
-// Run is the flusher's timer, and the end of a grace.
+// Run is the flusher's timer, and the end of a tick in which it was to hurry. Both may have been set, and the other has begun a pass.
 func (f *flusher) Run() {
-	switch f.state {
-	case flushIdle:
+	if f.state == flushIdle {
 		f.begin()
-	case flushGrace:
-		if f.over() {
-			return
-		}
+	}
+}
+
+// flusherGrace is the flusher as it waits for a grace.
+type flusherGrace flusher
+
+// Run is the end of the grace.
+func (g *flusherGrace) Run() {
+	f := (*flusher)(g)
+	if !f.over() {
 		f.state = flushHoming
 		f.round()
 	}
@@ -242,8 +247,8 @@ func (f *flusher) WindowRead(rd *wal.Reader, s bdev.Status) {
 	}
 	f.record = 0
 	f.state = flushGrace
-	if !f.v.grace.wait(f) {
-		f.Run()
+	if g := (*flusherGrace)(f); !f.v.grace.wait(g) {
+		g.Run()
 	}
 }
 

@@ -377,7 +377,7 @@ func (v *Volume) Close() error {
 	if closed {
 		return nil
 	}
-	err := v.shutDown()
+	err := errors.Join(v.closeSnapshots(context.Background()), v.shutDown())
 	v.pool.mu.Lock()
 	if v.pool.volumes[v.page.Number] == v {
 		delete(v.pool.volumes, v.page.Number)

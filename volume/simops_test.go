@@ -8,7 +8,7 @@ import (
 )
 
 // This file is what can happen in the simulation. Who adds a kind of operation to volumes or pools adds a line, and where it makes
-// contents of its own (a snapshot, a clone), keeps a copy of the volume's (simContent.copy) to compare with.
+// contents of its own (simsnap_test.go), keeps a copy of the volume's to compare with.
 
 // simOp is one of them.
 type simOp struct {
@@ -89,7 +89,7 @@ var simOps = []simOp{
 		}
 	}},
 	{"deletion of a volume", 1, true, func(s *simulation, x *simVolume) {
-		if len(s.volumes) == 1 {
+		if len(s.volumes) == 1 || len(x.snaps) > 0 {
 			return
 		}
 		s.detach(x)

@@ -37,6 +37,8 @@ type simVolume struct {
 	verify  bool
 	content *simContent
 	clients []*simClient
+	snaps   []*simSnapshot
+	parent  *simSnapshot // of a clone
 }
 
 // simulation is one run.
@@ -355,6 +357,7 @@ func (s *simulation) compareAll(what string, sight simSight) {
 	s.stalled = false
 	buf := pageMemory(simRequestPages)
 	for _, x := range s.volumes {
+		s.compareSnapshots(what, x, sight)
 		c := x.clients[0]
 		for at := uint64(0); at < x.blocks; {
 			n := min(simRequestPages, x.blocks-at)

@@ -205,3 +205,32 @@ func TestWhatIsWrittenIsRead(t *testing.T) {
 		}
 	})
 }
+
+// TestNothingComesHomeUnderARead: whoever looked home before is waited for, however long that takes and whatever timer ends meanwhile.
+func TestNothingComesHomeUnderARead(t *testing.T) {
+	h := newHouse(t, 1, 1, 64<<20)
+	v := h.volume("v0", 16<<20)
+	reader, writer := h.client(v, 0), h.client(v, 0)
+	old, now := bytes.Repeat([]byte{1}, PageBytes), bytes.Repeat([]byte{2}, PageBytes)
+	writer.must(bdev.Write, 0, 1, append(pageMemory(0), old...))
+	h.forced(v)
+	medium := bdevsim.DiskOf(h.disk).Medium()
+	medium.Inject(sim.Fault{Effect: sim.Stick, Kinds: sim.KindsOf(sim.Read), Count: 1})
+	got := pageMemory(1)
+	reader.begin(bdev.Read, 0, 1, got)
+	h.w.RunFor(reactor.Millisecond)
+	writer.must(bdev.Write, 0, 1, append(pageMemory(0), now...))
+	h.w.On(0, func(*reactor.Reactor) {
+		v.force(newEvent())
+		v.due()
+	})
+	h.w.RunFor(reactor.Second)
+	if v.flusher.state != flushGrace {
+		t.Fatalf("the flusher went on (state %d) while a read was under way", v.flusher.state)
+	}
+	medium.Heal()
+	h.w.Run("the read ends", func() bool { return reader.e })
+	if !bytes.Equal(got, old) {
+		t.Error("the read that began before the write has something else")
+	}
+}
