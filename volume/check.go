@@ -239,6 +239,9 @@ func (k *poolCheck) volume(position uint64, ref Ref) {
 			k.mark(x.ref.Place, 1, "%s of volume %s", x.what, c.Name)
 		}
 	}
+	if _, err := p.readReservations(&v, k.slot.Pages); err != nil {
+		r.problem("volume %s: %v", c.Name, err)
+	}
 	k.maps(&v, &c)
 	r.Volumes = append(r.Volumes, c)
 }

@@ -31,8 +31,9 @@ type checkpoint struct {
 	passed dirtyRoom
 	page   VolumePage // as it will be
 	buf    []byte
-	places []Place // of the map's pages, then those of the list of snapshots, and the last of the volume page
+	places []Place // of the map's pages, then those of the list of snapshots and of the reservations, and the last of the volume page
 	list   int     // pages of the list of snapshots
+	kept   int     // pages of the reservations
 	frame  int32   // the next sealed page to be written
 	more   bool    // there are more sealed pages
 	parts  int
@@ -83,9 +84,9 @@ func (c *checkpoint) Run() {
 	case checkpointGrace:
 		c.step = checkpointPlaces
 		n := v.tree.freeze(c.at.LSN)
-		c.list = v.freezeSnapshots()
+		c.list, c.kept = v.freezeSnapshots(), v.freezeReservations()
 		c.places = c.places[:0]
-		v.takePages(n + c.list + 1)
+		v.takePages(n + c.list + c.kept + 1)
 	case checkpointPages:
 		c.writePages()
 	}
@@ -94,7 +95,7 @@ func (c *checkpoint) Run() {
 // seal gives the frozen pages their places, which the pool has granted.
 func (c *checkpoint) seal() {
 	v := c.v
-	n := len(c.places) - c.list - 1
+	n := len(c.places) - c.list - c.kept - 1
 	invariant.Check(v.tree.seal(c.places[:n]) == n, "volume: more places granted than pages frozen")
 	c.step, c.frame, c.parts, c.more = checkpointPages, noFrame, 0, true
 	if !v.stages.Hold(wal.StageMap, c) {
@@ -155,7 +156,8 @@ func (c *checkpoint) partEnd(p *part, s bdev.Status) {
 	}
 }
 
-// writeTop writes what leads to the map: the list of snapshots, if it has changed, and the volume page, to which the pool will refer.
+// writeTop writes what leads to the map: the list of snapshots and the reservations, if they have changed, and the volume page, to which the
+// pool will refer.
 func (c *checkpoint) writeTop() {
 	v := c.v
 	c.step = checkpointVolumePage
@@ -165,11 +167,12 @@ func (c *checkpoint) writeTop() {
 	p := &c.page
 	p.Map, p.Levels = root.ref, uint32(root.levels)
 	p.Checkpoint, p.LogOffset, p.Life, p.Epoch, p.Durable = c.at.LSN, c.at.Offset, c.at.Life, c.at.Epoch, max(durable, c.at.LSN)
-	list := c.places[len(c.places)-c.list-1:]
-	v.sealSnapshots(c, root, list[:c.list])
+	top := c.places[len(c.places)-c.list-c.kept-1:]
+	v.sealSnapshots(c, root, top[:c.list])
+	v.sealReservations(c, top[c.list:c.list+c.kept])
 	p.ClustersAlone = v.alone
 	v.markClean(p)
-	place := list[c.list]
+	place := top[c.list+c.kept]
 	crc := p.EncodeTo(c.buf, v.pool.id)
 	c.commit.ref = Ref{place, crc}
 	c.write(place, c.buf)
@@ -195,7 +198,7 @@ func (c *checkpoint) send() {
 func (p *VolumePage) checkpointed(n *VolumePage) {
 	p.Map, p.Levels, p.ClustersAlone = n.Map, n.Levels, n.ClustersAlone
 	p.Checkpoint, p.LogOffset, p.Life, p.Epoch, p.Durable = n.Checkpoint, n.LogOffset, n.Life, n.Epoch, n.Durable
-	p.Snapshots, p.SnapshotTop, p.NextSnapshot = n.Snapshots, n.SnapshotTop, n.NextSnapshot
+	p.Snapshots, p.SnapshotTop, p.NextSnapshot, p.Reservations = n.Snapshots, n.SnapshotTop, n.NextSnapshot, n.Reservations
 	p.Flags = p.Flags&^VolumeClean | n.Flags&VolumeClean
 }
 

@@ -113,6 +113,9 @@ func (x *eraser) run() error {
 	if err := x.walk(x.page.Map, x.page.Levels, 0); err != nil {
 		return fmt.Errorf("its map: %w", err)
 	}
+	if r := x.page.Reservations; !r.IsZero() {
+		x.pages = append(x.pages, r.Place)
+	}
 	m := &commitMessage{unclusters: x.clusters, unrefer: append(x.pages, x.v.ref.Place), unextents: x.page.Log}
 	if err := x.p.commitNow(x.v, Ref{}, m); err != nil {
 		return err

@@ -21,6 +21,7 @@ import (
 //	snapshot delete  —                                      marked; what it has is given up bit by bit (clearing.go)
 //	restore          boundary                               each cluster that differs becomes what it was (restoring.go)
 //	resize           the volume's size                      —
+//	reservations     the newest set                         the next checkpoint writes it to a page
 //	epoch start      —                                      —
 //
 // A boundary ends what the head has alone: of a cluster that changed on both sides of it, both versions go home, to different places.
@@ -111,7 +112,7 @@ func (e *logEvent) EntryWritten(r *wal.Entry, s bdev.Status) {
 func (e *logEvent) LogDurable(_ *wal.Waiter, s bdev.Status) { e.heard.eventLogged(e, s) }
 
 // note takes an event that is in the log, or came out of it.
-func (v *Volume) note(r *wal.Record, _ []byte) {
+func (v *Volume) note(r *wal.Record, payload []byte) {
 	switch r.Kind {
 	case wal.KindSnapshot:
 		v.boundaries = append(v.boundaries, r.LSN)
@@ -120,6 +121,8 @@ func (v *Volume) note(r *wal.Record, _ []byte) {
 		v.restores = append(v.restores, SnapshotNumber(r.Block))
 	case wal.KindResize:
 		v.resized(r)
+	case wal.KindReservation:
+		v.noteReservations(r, payload)
 	}
 }
 
@@ -145,6 +148,8 @@ func (k *eventCheck) check(r *wal.Record, payload []byte) error {
 	case r.Kind == wal.KindResize:
 		k.bytes = max(k.bytes, r.Block)
 		return k.v.checkResize(r)
+	case r.Kind == wal.KindReservation:
+		return checkReservations(r, payload)
 	case r.Kind == wal.KindSnapshotDelete, r.Kind == wal.KindRestore:
 		if !k.snapshots[SnapshotNumber(r.Block)] {
 			return fmt.Errorf("%w: LSN %d is the %v %d, which there is not", ErrCorrupt, r.LSN, r.Kind, r.Block)
@@ -177,6 +182,9 @@ func (v *Volume) apply(r *wal.Record, payload []byte) {
 		v.markDeleted(r)
 	case wal.KindRestore:
 		v.restores = v.restores[1:]
+		v.flusher.round()
+	case wal.KindReservation:
+		v.applyReservations(r, payload)
 		v.flusher.round()
 	default:
 		v.flusher.round()

@@ -269,6 +269,7 @@ func (v *Volume) prepare(marks map[uint64]mark) error {
 	if err := v.make(); err != nil {
 		return err
 	}
+	v.readReservations()
 	return v.readSnapshots()
 }
 
@@ -370,6 +371,9 @@ func (v *Volume) register() error {
 		return err
 	}
 	v.device = d
+	if err := v.reserves.damaged; err != nil {
+		p.problem("volume %s cannot be served with reservations: %v", v.name, err)
+	}
 	return nil
 }
 

@@ -163,7 +163,7 @@ func (v *Volume) recover() error {
 			if e := v.r.Call(func() {
 				if r.Kind.Event() {
 					v.note(r, rd.Payload(r))
-					v.unapplied = v.unapplied || r.Kind != wal.KindEpoch
+					v.unapplied = v.unapplied || r.Kind != wal.KindEpoch && r.Kind != wal.KindReservation // what those do is done
 				} else {
 					v.insert(r, rd.CRCs(r), rd.Payload(r), scratch)
 				}

@@ -48,7 +48,7 @@ func TestARecordThatIsNotAppliedStopsTheOpening(t *testing.T) {
 			switch k {
 			case wal.KindEpoch:
 				want = nil
-			case wal.KindSnapshot, wal.KindSnapshotDelete, wal.KindRestore, wal.KindResize: // without what it is called, of one that there is not, to a part of a block
+			case wal.KindSnapshot, wal.KindSnapshotDelete, wal.KindRestore, wal.KindResize, wal.KindReservation: // without what it is called, of one that there is not, to a part of a block, without a page
 				want = ErrCorrupt
 			}
 			if !errors.Is(err, want) {

@@ -95,6 +95,7 @@ type Volume struct {
 	snapshots  snapshots
 	clearing   clearing
 	restoring  restoring
+	reserves   reserves
 	flattening flattening
 	restores   []SnapshotNumber // of events in the log that are not applied
 	torn       bool             // a restore could not be applied: what it should be is not known
@@ -241,7 +242,7 @@ func (v *Volume) unrefer(p Place) {
 
 // checkIdle tells who closes the volume when nothing is under way.
 func (v *Volume) checkIdle() {
-	if v.idle == nil || v.opsOut > 0 || v.asking || v.syncing || v.walks > 0 || !v.log.Idle() || v.flusher.busy() || v.scrub.busy() || v.ckpt.step != checkpointNone {
+	if v.idle == nil || v.opsOut > 0 || v.asking || v.syncing || v.reserves.saving || v.walks > 0 || !v.log.Idle() || v.flusher.busy() || v.scrub.busy() || v.ckpt.step != checkpointNone {
 		return
 	}
 	e := v.idle
