@@ -189,11 +189,17 @@ func (v *Volume) flatten(ctx context.Context, progress func(done, total uint64))
 	case snapshots > 0:
 		return fmt.Errorf("%w: its snapshots share places with the parent too; delete them first", ErrBusy)
 	}
-	if err := v.settleNow(); err != nil {
-		return err
-	}
-	if err := v.copyShared(ctx, branched, total, progress); err != nil {
-		return err
+	// The tie ends when the map as it was committed has nothing of the parent: a checkpoint that has yet to come would give up the pages
+	// that it replaces, and they are the parent's.
+	for shared := true; shared; {
+		if err := v.settleNow(); err != nil {
+			return err
+		}
+		n, err := v.copyShared(ctx, branched, total, progress)
+		if err != nil {
+			return err
+		}
+		shared = n > 0
 	}
 	if err := v.edit(func(pg *VolumePage) {
 		pg.Parent, pg.ParentSnapshot, pg.BranchedAt = 0, 0, 0
@@ -206,11 +212,11 @@ func (v *Volume) flatten(ctx context.Context, progress func(done, total uint64))
 	return nil
 }
 
-// copyShared goes through the map and lets the flusher copy what is shared.
-func (v *Volume) copyShared(ctx context.Context, branched wal.LSN, total uint64, progress func(done, total uint64)) error {
+// copyShared goes through the map and lets the flusher copy what is shared. It tells how many clusters and leaves that were.
+func (v *Volume) copyShared(ctx context.Context, branched wal.LSN, total uint64, progress func(done, total uint64)) (shared int, err error) {
 	nothing := diffSide{mapOwner: mapOwner{shape: v.shape}}
 	var found []uint64
-	return v.walkMap(ctx, 0, func() (a, b diffSide) { return v.tree.side(), nothing }, true, 0, func(d *mapDiff, s diffStep) {
+	err = v.walkMap(ctx, 0, func() (a, b diffSide) { return v.tree.side(), nothing }, true, 0, func(d *mapDiff, s diffStep) {
 		switch {
 		case s == diffCluster && d.a.Place() != 0 && d.a.Birth() <= branched:
 			found = append(found, d.cluster)
@@ -220,6 +226,7 @@ func (v *Volume) copyShared(ctx context.Context, branched wal.LSN, total uint64,
 			}
 		}
 	}, func(cursor uint64) error {
+		shared += len(found)
 		for len(found) > 0 {
 			n := min(len(found), flattenBatch)
 			busy, err := v.copyBatch(found[:n])
@@ -238,6 +245,7 @@ func (v *Volume) copyShared(ctx context.Context, branched wal.LSN, total uint64,
 		}
 		return nil
 	})
+	return shared, err
 }
 
 // copyBatch lets the flusher copy clusters. It reports that not all of it was done, for want of room in the map's cache.

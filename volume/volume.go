@@ -218,7 +218,7 @@ func (v *Volume) forced() {
 	if len(v.forces) == 0 {
 		return
 	}
-	if f.state == flushIdle && (f.lags() || v.log.Tail() != f.home.Offset || v.unmarked() || v.scrub.unsaved()) {
+	if f.state == flushIdle && (f.lags() || v.tree.dirtyN > 0 || v.log.Tail() != f.home.Offset || v.unmarked() || v.scrub.unsaved()) {
 		f.force, f.asked = true, true
 		return
 	}
