@@ -376,7 +376,7 @@ func TestRigOnAVolume(t *testing.T) {
 	if err := os.Truncate(path, 64<<20); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := OpenRig(TargetSpec{Kind: "volume", Path: path}, RigConfig{Cores: []int{-1}}); err == nil || !strings.Contains(err.Error(), "needs 128 MiB") {
+	if _, err := OpenRig(TargetSpec{Kind: "volume", Path: path}, RigConfig{Cores: []int{-1}}); err == nil || !strings.Contains(err.Error(), "needs 256 MiB") {
 		t.Errorf("a volume on a file that is too small: %v", err)
 	}
 	if err := os.Truncate(path, 256<<20); err != nil {
