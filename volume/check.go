@@ -344,7 +344,7 @@ func (k *poolCheck) walk(m *checkedMap, ref Ref, level int, index uint64) {
 		if !e.IsEmpty() && cluster >= k.p.shape.Clusters(m.bytes) {
 			k.report.problem("%s has an entry for cluster %d, behind its end", m.name, cluster)
 		}
-		if e.Change() > v.Checkpoint+1 { // a restore in its midst stamps with its own LSN, which is the next
+		if e.Change() > v.Checkpoint+1 { // a restore in its midst, or flattening, stamps with the next LSN
 			k.report.problem("%s: cluster %d was changed at LSN %d, and the checkpoint is of %d", m.name, cluster, e.Change(), v.Checkpoint)
 		}
 		if floor := m.floor(cluster); e.Birth() > floor {

@@ -1,4 +1,4 @@
-// Package volume is the pool and what lives in it: thin volumes. Snapshots and clones have their place in the format and are not made yet.
+// Package volume is the pool and what lives in it: thin volumes, their snapshots and clones.
 //
 // The model: a pool is a device cut into pages of 4096 bytes. Two slots at its beginning take turns to hold its root, under a
 // generation that rises by one with each commit: which pages are in use (a bitmap), and where each volume's page is (a directory). A
@@ -12,6 +12,8 @@
 //   - Space is reserved before it is needed; taking what was reserved cannot fail.
 //   - A page that is read is known by its kind, pool, volume, level and index, and by the CRC that the one who refers to it kept.
 //   - A dirty block leaves the dirty map by the LSN that went home; one that was written again meanwhile stays.
+//   - What was born up to a volume's newest snapshot, or up to where a clone branched off, is never written in place nor freed by the head.
+//   - What is done to a volume's history is a record of its log, applied when all before it is home and before anything behind it is.
 //   - A page of a map that a commit has frozen does not change any more; what is changed meanwhile is a copy.
 //
 // Units: a page is 4096 bytes. A Place is the number of a page on the pool's device, and Place 0 is no place. A cluster is 16 to 256

@@ -19,7 +19,7 @@ import (
 //	112..127  ref of its map's root
 //	128..131  levels of the map
 //	132..135  flags: bit 0 it is being deleted, 1 temporary
-//	136..143  clusters that were mapped
+//	136..143  clusters that it has and none before it
 //
 // A page's snapshots stand at its beginning, ascending in number and LSN; the header's Entries says how many there are.
 
