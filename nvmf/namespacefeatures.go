@@ -1,7 +1,5 @@
 package nvmf
 
-import "context"
-
 // This file is the features that belong to a namespace: 05h, 82h, 83h and 84h. Base Specification 2.0, "Feature Values": NSID
 // names the namespace; with FFFFFFFFh Set Features means all that the controller has, where the feature allows it.
 //
@@ -110,7 +108,7 @@ func (k *controller) setNamespaceFeature(c *command, fid FID, v uint32) {
 		}
 		k.aq.respond(c, StatusSuccess)
 	case FIDReservationPTPL:
-		k.control(c, func() Status { return t.setPTPL(context.Background(), s, id, v&1 != 0) })
+		k.control(c, func() Status { return t.setPTPL(s, id, v&1 != 0) })
 	case FIDWriteProtect:
 		if v&7 > uint32(WriteProtectPermanent) {
 			k.aq.respond(c, StatusInvalidField|DNR)

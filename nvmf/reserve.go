@@ -1,7 +1,6 @@
 package nvmf
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,8 +15,9 @@ import (
 )
 
 // This file brings the reservation commands from their queues to the state (reservation.go) and the outcome back to every
-// reactor. They are seldom and change what many queues may do, so they are control work: a goroutine takes the lock, changes
-// the state, keeps it in the ptpl file if it is to persist, publishes the view, and only then lets the command be answered.
+// reactor. They are seldom and change what many queues may do, so they are control work: a goroutine changes a copy of the state, lets
+// the device keep it (reservationkeep.go) or the ptpl file if it is to persist, publishes the view, and only then lets the command be
+// answered.
 
 // reserveCommand serves a reservation command whose data is there.
 func (q *queue) reserveCommand(c *command) {
@@ -42,42 +42,53 @@ func (q *queue) reserveCommand(c *command) {
 
 // reserve changes a namespace's reservations and returns when every reactor knows.
 func (t *Target) reserve(s *Subsystem, id NSID, host hostID, op IOOpcode, sqe *SQE, k ReservationKeys) Status {
-	t.mu.Lock()
-	n, err := s.namespaceAt(id)
-	if err != nil {
-		t.mu.Unlock()
-		return StatusInvalidNamespace | DNR
-	}
-	next := n.reservations.clone()
 	var out reserved
-	var status Status
-	switch op {
-	case IOReservationRegister:
-		out, status = next.register(host, sqe.ReservationAction(), k, sqe.IEKEY(), sqe.CPTPL(), n.PTPLFile != "")
-	case IOReservationAcquire:
-		out, status = next.acquire(host, sqe.ReservationAction(), k, sqe.IEKEY(), sqe.RTYPE())
-	case IOReservationRelease:
-		out, status = next.release(host, sqe.ReservationAction(), k.CRKEY, sqe.IEKEY(), sqe.RTYPE())
-	}
-	if status.OK() {
-		// What persists is on the disk before anybody may rely on it.
-		if err := n.keep(next); err != nil {
-			t.log.Error("a reservation could not be kept", "subsystem", s.o.NQN, "nsid", id, "error", err)
-			status = StatusInternal
-		} else {
-			n.reservations = next
+	status := t.changeReservations(s, id, func(n *Namespace, next *reservations) (status Status) {
+		switch op {
+		case IOReservationRegister:
+			out, status = next.register(host, sqe.ReservationAction(), k, sqe.IEKEY(), sqe.CPTPL(), n.keeps())
+		case IOReservationAcquire:
+			out, status = next.acquire(host, sqe.ReservationAction(), k, sqe.IEKEY(), sqe.RTYPE())
+		case IOReservationRelease:
+			out, status = next.release(host, sqe.ReservationAction(), k.CRKEY, sqe.IEKEY(), sqe.RTYPE())
 		}
-	}
-	t.mu.Unlock()
+		return status
+	})
 	if !status.OK() {
 		return status
-	}
-	if err := t.publish(s, false); err != nil {
-		return StatusInternal
 	}
 	t.notify(s, id, out.notices)
 	if op == IOReservationAcquire && sqe.ReservationAction() == RACQAPreemptAbort {
 		t.endCommands(s, id, out.ended)
+	}
+	return StatusSuccess
+}
+
+// changeReservations lets f change a namespace's reservations, and returns when what became of them is kept and every reactor knows. The
+// target's lock is not held while a device keeps them: that takes reactors, which may wait for the lock.
+func (t *Target) changeReservations(s *Subsystem, id NSID, f func(n *Namespace, next *reservations) Status) Status {
+	t.mu.Lock()
+	n, err := s.namespaceAt(id)
+	t.mu.Unlock()
+	if err != nil {
+		return StatusInvalidNamespace | DNR
+	}
+	n.changing.Lock()
+	defer n.changing.Unlock()
+	next := n.reservations.clone()
+	if status := f(n, next); !status.OK() {
+		return status
+	}
+	// What persists is on the disk before anybody may rely on it.
+	if status, err := n.keep(next); err != nil {
+		t.log.Error("a reservation could not be kept", "subsystem", s.o.NQN, "nsid", id, "error", err)
+		return status
+	}
+	t.mu.Lock()
+	n.reservations = next
+	t.mu.Unlock()
+	if err := t.publish(s, false); err != nil {
+		return StatusInternal
 	}
 	return StatusSuccess
 }
@@ -189,23 +200,26 @@ type keptReservations struct {
 
 const keptVersion = 1
 
-// keep writes the state to the namespace's ptpl file, durably, or empties that when it is not to persist. The lock is held.
-func (n *Namespace) keep(r *reservations) error {
-	if n.PTPLFile == "" || !r.PTPL && !n.reservations.PTPL {
-		return nil
+// keep lets the device or the ptpl file keep the state, durably; that file is emptied when the state is not to persist. changing is held.
+func (n *Namespace) keep(r *reservations) (Status, error) {
+	switch {
+	case n.store != nil:
+		return n.save(r)
+	case n.PTPLFile == "" || !r.PTPL && !n.reservations.PTPL:
+		return StatusSuccess, nil
 	}
 	out := r
 	if !r.PTPL {
 		out = &reservations{}
 	}
 	b, err := json.MarshalIndent(keptReservations{keptVersion, n.UUID, out}, "", "  ")
+	if err == nil {
+		err = replaceFile(n.PTPLFile, b)
+	}
 	if err != nil {
-		return err
+		return StatusInternal, fmt.Errorf("keeping reservations in %s: %w", n.PTPLFile, err)
 	}
-	if err := replaceFile(n.PTPLFile, b); err != nil {
-		return fmt.Errorf("keeping reservations in %s: %w", n.PTPLFile, err)
-	}
-	return nil
+	return StatusSuccess, nil
 }
 
 // replaceFile gives a file other contents, durably: a crash leaves the old ones or the new ones.
@@ -229,9 +243,12 @@ func replaceFile(path string, b []byte) error {
 	return err
 }
 
-// restore reads the ptpl file of a namespace that is being added; none yet is an empty state.
-func (n *Namespace) restore() error {
+// restore gets what the device or the ptpl file of a namespace has that is being added; none yet is an empty state.
+func (t *Target) restore(n *Namespace) error {
 	n.reservations = &reservations{}
+	if n.store != nil {
+		return t.load(n)
+	}
 	if n.PTPLFile == "" {
 		return nil
 	}
@@ -293,28 +310,12 @@ func (k *controller) reservationPage() []byte {
 }
 
 // setPTPL is feature 83h: whether the state persists. It is the same state as Register's CPTPL sets.
-func (t *Target) setPTPL(ctx context.Context, s *Subsystem, id NSID, on bool) Status {
-	t.mu.Lock()
-	n, err := s.namespaceAt(id)
-	status := StatusSuccess
-	switch {
-	case err != nil:
-		status = StatusInvalidNamespace | DNR
-	case on && n.PTPLFile == "":
-		status = StatusInvalidField | DNR
-	default:
-		next := n.reservations.clone()
-		next.PTPL = on
-		if err := n.keep(next); err != nil {
-			t.log.ErrorContext(ctx, "a reservation could not be kept", "subsystem", s.o.NQN, "nsid", id, "error", err)
-			status = StatusInternal
-		} else {
-			n.reservations = next
+func (t *Target) setPTPL(s *Subsystem, id NSID, on bool) Status {
+	return t.changeReservations(s, id, func(n *Namespace, next *reservations) Status {
+		if on && !n.keeps() {
+			return StatusInvalidField | DNR
 		}
-	}
-	t.mu.Unlock()
-	if status.OK() && t.publish(s, false) != nil {
-		status = StatusInternal
-	}
-	return status
+		next.PTPL = on
+		return StatusSuccess
+	})
 }

@@ -5,12 +5,14 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 
 	"github.com/google/uuid"
 
 	"github.com/pollux-storage/pollux/bdev"
 	"github.com/pollux-storage/pollux/internal/invariant"
+	"github.com/pollux-storage/pollux/reactor"
 )
 
 // This file is a subsystem: what is configured, and what each reactor knows of it.
@@ -89,7 +91,12 @@ type Namespace struct {
 	hosts  map[string]bool
 
 	protection   WriteProtection
-	reservations *reservations // replaced, never altered
+	reservations *reservations // replaced, never altered; changing is held as well
+
+	changing sync.Mutex            // held by one change of the reservations at a time, until it is kept
+	store    bdev.ReservationStore // nil: the device keeps none, or there is a ptpl file
+	keeper   *reactor.Reactor      // on which it is asked
+	owner    uuid.UUID             // of what it keeps
 }
 
 // host is a host that may connect.

@@ -417,7 +417,10 @@ func (t *Target) AddNamespace(nqn string, o NamespaceOptions) (NSID, error) {
 		return fail(err)
 	}
 	newIDs(n, n.handle.Device().UUID())
-	if err = n.restore(); err == nil {
+	t.mu.Lock()
+	n.findStore(s, t.group.Reactor(s.owner))
+	t.mu.Unlock()
+	if err = t.restore(n); err == nil {
 		err = n.restoreProtection()
 	}
 	if err == nil {
