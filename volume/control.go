@@ -2,6 +2,7 @@ package volume
 
 import (
 	"fmt"
+	"sync/atomic"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -97,16 +98,21 @@ func pageMemory(n int) []byte {
 	return b[off:][: n*PageBytes : n*PageBytes]
 }
 
+// mapped is how many bytes all volumes of this process have mapped outside the Go heap.
+var mapped atomic.Int64
+
 // mapMemory maps n pages outside the Go heap.
 func mapMemory(n int) ([]byte, error) {
 	b, err := unix.Mmap(-1, 0, n*PageBytes, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
 	if err != nil {
 		return nil, fmt.Errorf("mapping %d pages for a volume: %w", n, err)
 	}
+	mapped.Add(int64(len(b)))
 	return b, nil
 }
 
 func unmapMemory(b []byte) {
+	mapped.Add(-int64(len(b)))
 	err := unix.Munmap(b)
 	invariant.Check(err == nil, "volume: memory that it mapped cannot be unmapped")
 }
