@@ -26,12 +26,7 @@ type bdevListCmd struct {
 
 // Run lists.
 func (c *bdevListCmd) Run() error {
-	engine, err := c.dial()
-	if err != nil {
-		return err
-	}
-	defer engine.Close()
-	bdevs, err := api.BdevGetBdevs.Call(context.Background(), engine, api.BdevGetBdevsParams{Name: c.Name})
+	bdevs, err := ask(&c.engineFlags, api.BdevGetBdevs, api.BdevGetBdevsParams{Name: c.Name})
 	if err != nil {
 		return err
 	}
@@ -185,12 +180,7 @@ type bdevRescanCmd struct {
 
 // Run rescans.
 func (c *bdevRescanCmd) Run() error {
-	engine, err := c.dial()
-	if err != nil {
-		return err
-	}
-	defer engine.Close()
-	_, err = api.BdevUringRescan.Call(context.Background(), engine, api.BdevNameParams{Name: c.Name})
+	_, err := ask(&c.engineFlags, api.BdevUringRescan, api.BdevNameParams{Name: c.Name})
 	return err
 }
 

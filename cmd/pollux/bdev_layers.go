@@ -72,13 +72,8 @@ func (c *bdevKeyAddCmd) Run() error {
 	if err != nil {
 		return fmt.Errorf("add the key %s: %w", c.Name, err)
 	}
-	engine, err := c.dial()
-	if err != nil {
-		return err
-	}
-	defer engine.Close()
 	half := len(digits) / 2
-	_, err = api.AccelCryptoKeyCreate.Call(context.Background(), engine, api.AccelCryptoKeyCreateParams{
+	_, err = ask(&c.engineFlags, api.AccelCryptoKeyCreate, api.AccelCryptoKeyCreateParams{
 		Name: c.Name, Cipher: "AES_XTS", Key: digits[:half], Key2: digits[half:],
 	})
 	return err
@@ -119,12 +114,7 @@ type bdevKeyListCmd struct {
 
 // Run lists.
 func (c *bdevKeyListCmd) Run() error {
-	engine, err := c.dial()
-	if err != nil {
-		return err
-	}
-	defer engine.Close()
-	keys, err := api.AccelCryptoKeysGet.Call(context.Background(), engine, api.AccelCryptoKeysGetParams{})
+	keys, err := ask(&c.engineFlags, api.AccelCryptoKeysGet, api.AccelCryptoKeysGetParams{})
 	if err != nil {
 		return err
 	}
@@ -146,11 +136,6 @@ type bdevKeyDeleteCmd struct {
 
 // Run lets the key be forgotten.
 func (c *bdevKeyDeleteCmd) Run() error {
-	engine, err := c.dial()
-	if err != nil {
-		return err
-	}
-	defer engine.Close()
-	_, err = api.AccelCryptoKeyDestroy.Call(context.Background(), engine, api.AccelCryptoKeyDestroyParams{Name: c.Name})
+	_, err := ask(&c.engineFlags, api.AccelCryptoKeyDestroy, api.AccelCryptoKeyDestroyParams{Name: c.Name})
 	return err
 }

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -98,6 +99,27 @@ func (sh *shell) fails(line, want string) {
 	if out, err := sh.run(line); err == nil || !strings.Contains(err.Error(), want) {
 		sh.t.Errorf("%s: %v\n%s", line, err, out)
 	}
+}
+
+// looks runs a command that prints what the pattern says, and nothing else.
+func (sh *shell) looks(line, want string) {
+	sh.t.Helper()
+	if out := sh.must(line); !regexp.MustCompile("^(?s:" + want + ")$").MatchString(out) {
+		sh.t.Errorf("%s prints\n%s", line, out)
+	}
+}
+
+// diskFile makes a file of holes to make a device of.
+func diskFile(t *testing.T, bytes int64) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "disk")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(file, bytes); err != nil {
+		t.Fatal(err)
+	}
+	return file
 }
 
 func TestBdevListDeleteAndRescan(t *testing.T) {

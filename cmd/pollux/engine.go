@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -32,6 +33,16 @@ func (f *engineFlags) dial() (*api.Client, error) {
 		return nil, fmt.Errorf("connect to the engine at %s: this is no address; write for example tls://storage1:9430", f.Server)
 	}
 	return api.DialTLS(addr, api.TLSFiles{Cert: f.Cert, Key: f.Key, CA: f.CA})
+}
+
+// ask makes one call of the engine.
+func ask[P, R any](f *engineFlags, m api.Method[P, R], p P) (result R, err error) {
+	engine, err := f.dial()
+	if err != nil {
+		return result, err
+	}
+	defer engine.Close()
+	return m.Call(context.Background(), engine, p)
 }
 
 // outputFlags say how to print.

@@ -26,12 +26,7 @@ type jobListCmd struct {
 
 // Run lists.
 func (c *jobListCmd) Run() error {
-	engine, err := c.dial()
-	if err != nil {
-		return err
-	}
-	defer engine.Close()
-	jobs, err := api.EngineJobs.Call(context.Background(), engine, api.EngineJobsParams{})
+	jobs, err := ask(&c.engineFlags, api.EngineJobs, api.EngineJobsParams{})
 	if err != nil {
 		return err
 	}

@@ -28,12 +28,7 @@ type nvmfListCmd struct {
 
 // Run lists.
 func (c *nvmfListCmd) Run() error {
-	engine, err := c.dial()
-	if err != nil {
-		return err
-	}
-	defer engine.Close()
-	subsystems, err := api.NVMFGetSubsystems.Call(context.Background(), engine, api.NVMFGetSubsystemsParams{NQN: c.NQN})
+	subsystems, err := ask(&c.engineFlags, api.NVMFGetSubsystems, api.NVMFGetSubsystemsParams{NQN: c.NQN})
 	if err != nil {
 		return err
 	}
@@ -137,12 +132,7 @@ type nvmfUnexportCmd struct {
 
 // Run deletes the subsystem.
 func (c *nvmfUnexportCmd) Run() error {
-	engine, err := c.dial()
-	if err != nil {
-		return err
-	}
-	defer engine.Close()
-	_, err = api.NVMFDeleteSubsystem.Call(context.Background(), engine, api.NVMFSubsystemParams{NQN: c.NQN})
+	_, err := ask(&c.engineFlags, api.NVMFDeleteSubsystem, api.NVMFSubsystemParams{NQN: c.NQN})
 	return err
 }
 
@@ -154,12 +144,7 @@ type nvmfAllowCmd struct {
 
 // Run allows the host.
 func (c *nvmfAllowCmd) Run() error {
-	engine, err := c.dial()
-	if err != nil {
-		return err
-	}
-	defer engine.Close()
-	_, err = api.NVMFSubsystemAddHost.Call(context.Background(), engine, api.NVMFAddHostParams{NQN: c.NQN, Host: c.Host})
+	_, err := ask(&c.engineFlags, api.NVMFSubsystemAddHost, api.NVMFAddHostParams{NQN: c.NQN, Host: c.Host})
 	return err
 }
 
@@ -171,12 +156,7 @@ type nvmfDenyCmd struct {
 
 // Run denies the host.
 func (c *nvmfDenyCmd) Run() error {
-	engine, err := c.dial()
-	if err != nil {
-		return err
-	}
-	defer engine.Close()
-	_, err = api.NVMFSubsystemRemoveHost.Call(context.Background(), engine, api.NVMFRemoveHostParams{NQN: c.NQN, Host: c.Host})
+	_, err := ask(&c.engineFlags, api.NVMFSubsystemRemoveHost, api.NVMFRemoveHostParams{NQN: c.NQN, Host: c.Host})
 	return err
 }
 

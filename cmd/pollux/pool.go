@@ -27,12 +27,7 @@ type poolListCmd struct {
 
 // Run lists.
 func (c *poolListCmd) Run() error {
-	engine, err := c.dial()
-	if err != nil {
-		return err
-	}
-	defer engine.Close()
-	pools, err := api.PoolList.Call(context.Background(), engine, api.PoolListParams{Name: c.Name})
+	pools, err := ask(&c.engineFlags, api.PoolList, api.PoolListParams{Name: c.Name})
 	if err != nil {
 		return err
 	}
@@ -132,12 +127,7 @@ type poolRenameCmd struct {
 
 // Run renames.
 func (c *poolRenameCmd) Run() error {
-	engine, err := c.dial()
-	if err != nil {
-		return err
-	}
-	defer engine.Close()
-	_, err = api.PoolRename.Call(context.Background(), engine, api.PoolRenameParams{Name: c.Name, NewName: c.NewName})
+	_, err := ask(&c.engineFlags, api.PoolRename, api.PoolRenameParams{Name: c.Name, NewName: c.NewName})
 	return err
 }
 

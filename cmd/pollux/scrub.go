@@ -29,12 +29,7 @@ type volumeScrubStatusCmd struct {
 
 // Run shows it.
 func (c *volumeScrubStatusCmd) Run() error {
-	engine, err := c.dial()
-	if err != nil {
-		return err
-	}
-	defer engine.Close()
-	stats, err := api.VolumeStatsOf.Call(context.Background(), engine, api.VolumeParams{Name: c.Volume})
+	stats, err := ask(&c.engineFlags, api.VolumeStatsOf, api.VolumeParams{Name: c.Volume})
 	if err != nil {
 		return err
 	}
@@ -57,15 +52,6 @@ func donePercent(s *api.VolumeScrub) decimal {
 	return decimal(100 * float64(s.AtBytes) / float64(s.Bytes))
 }
 
-func volumeScrubDo(f *engineFlags, do func(ctx context.Context, engine api.Caller) error) error {
-	engine, err := f.dial()
-	if err != nil {
-		return err
-	}
-	defer engine.Close()
-	return do(context.Background(), engine)
-}
-
 type volumeScrubStartCmd struct {
 	engineFlags
 	limitFlag
@@ -74,10 +60,8 @@ type volumeScrubStartCmd struct {
 
 // Run starts it.
 func (c *volumeScrubStartCmd) Run() error {
-	return volumeScrubDo(&c.engineFlags, func(ctx context.Context, engine api.Caller) error {
-		_, err := api.VolumeScrubStart.Call(ctx, engine, api.VolumeScrubParams{Name: c.Volume, Limit: uint64(c.Limit)})
-		return err
-	})
+	_, err := ask(&c.engineFlags, api.VolumeScrubStart, api.VolumeScrubParams{Name: c.Volume, Limit: uint64(c.Limit)})
+	return err
 }
 
 type volumeScrubPauseCmd struct {
@@ -87,10 +71,8 @@ type volumeScrubPauseCmd struct {
 
 // Run pauses it.
 func (c *volumeScrubPauseCmd) Run() error {
-	return volumeScrubDo(&c.engineFlags, func(ctx context.Context, engine api.Caller) error {
-		_, err := api.VolumeScrubPause.Call(ctx, engine, api.VolumeParams{Name: c.Volume})
-		return err
-	})
+	_, err := ask(&c.engineFlags, api.VolumeScrubPause, api.VolumeParams{Name: c.Volume})
+	return err
 }
 
 type volumeScrubStopCmd struct {
@@ -100,10 +82,8 @@ type volumeScrubStopCmd struct {
 
 // Run stops it.
 func (c *volumeScrubStopCmd) Run() error {
-	return volumeScrubDo(&c.engineFlags, func(ctx context.Context, engine api.Caller) error {
-		_, err := api.VolumeScrubStop.Call(ctx, engine, api.VolumeParams{Name: c.Volume})
-		return err
-	})
+	_, err := ask(&c.engineFlags, api.VolumeScrubStop, api.VolumeParams{Name: c.Volume})
+	return err
 }
 
 type poolScrubCmd struct {
@@ -127,12 +107,7 @@ type volumeStatsCmd struct {
 
 // Run shows the stages.
 func (c *volumeStatsCmd) Run() error {
-	engine, err := c.dial()
-	if err != nil {
-		return err
-	}
-	defer engine.Close()
-	stats, err := api.VolumeStatsOf.Call(context.Background(), engine, api.VolumeParams{Name: c.Volume})
+	stats, err := ask(&c.engineFlags, api.VolumeStatsOf, api.VolumeParams{Name: c.Volume})
 	if err != nil {
 		return err
 	}

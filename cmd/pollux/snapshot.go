@@ -104,12 +104,7 @@ type snapshotDeleteCmd struct {
 
 // Run deletes.
 func (c *snapshotDeleteCmd) Run() error {
-	engine, err := c.dial()
-	if err != nil {
-		return err
-	}
-	defer engine.Close()
-	_, err = api.SnapshotDelete.Call(context.Background(), engine, api.SnapshotParams{Name: c.Snapshot})
+	_, err := ask(&c.engineFlags, api.SnapshotDelete, api.SnapshotParams{Name: c.Snapshot})
 	return err
 }
 

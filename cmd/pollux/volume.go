@@ -38,12 +38,7 @@ type volumeListCmd struct {
 
 // Run lists.
 func (c *volumeListCmd) Run() error {
-	engine, err := c.dial()
-	if err != nil {
-		return err
-	}
-	defer engine.Close()
-	volumes, err := api.VolumeList.Call(context.Background(), engine, api.VolumeListParams{Pool: c.Pool})
+	volumes, err := ask(&c.engineFlags, api.VolumeList, api.VolumeListParams{Pool: c.Pool})
 	if err != nil {
 		return err
 	}
@@ -90,12 +85,7 @@ type volumeStatusCmd struct {
 
 // Run shows state and reasons.
 func (c *volumeStatusCmd) Run() error {
-	engine, err := c.dial()
-	if err != nil {
-		return err
-	}
-	defer engine.Close()
-	status, err := api.VolumeStatusOf.Call(context.Background(), engine, api.VolumeParams{Name: c.Volume})
+	status, err := ask(&c.engineFlags, api.VolumeStatusOf, api.VolumeParams{Name: c.Volume})
 	if err != nil {
 		return err
 	}
@@ -118,12 +108,7 @@ type volumeResizeCmd struct {
 
 // Run makes it larger.
 func (c *volumeResizeCmd) Run() error {
-	engine, err := c.dial()
-	if err != nil {
-		return err
-	}
-	defer engine.Close()
-	_, err = api.VolumeResize.Call(context.Background(), engine, api.VolumeResizeParams{Name: c.Volume, Bytes: uint64(c.Size)})
+	_, err := ask(&c.engineFlags, api.VolumeResize, api.VolumeResizeParams{Name: c.Volume, Bytes: uint64(c.Size)})
 	return err
 }
 
@@ -135,12 +120,7 @@ type volumeRenameCmd struct {
 
 // Run renames.
 func (c *volumeRenameCmd) Run() error {
-	engine, err := c.dial()
-	if err != nil {
-		return err
-	}
-	defer engine.Close()
-	_, err = api.BdevLvolRename.Call(context.Background(), engine, api.LvolRenameParams{OldName: c.Volume, NewName: c.NewName})
+	_, err := ask(&c.engineFlags, api.BdevLvolRename, api.LvolRenameParams{OldName: c.Volume, NewName: c.NewName})
 	return err
 }
 
@@ -187,12 +167,7 @@ type volumePromoteCmd struct {
 
 // Run promotes.
 func (c *volumePromoteCmd) Run() error {
-	engine, err := c.dial()
-	if err != nil {
-		return err
-	}
-	defer engine.Close()
-	_, err = api.VolumePromote.Call(context.Background(), engine, api.VolumePromoteParams{Name: c.Volume, Epoch: c.Epoch})
+	_, err := ask(&c.engineFlags, api.VolumePromote, api.VolumePromoteParams{Name: c.Volume, Epoch: c.Epoch})
 	return err
 }
 
@@ -203,12 +178,7 @@ type volumeReleaseCmd struct {
 
 // Run releases.
 func (c *volumeReleaseCmd) Run() error {
-	engine, err := c.dial()
-	if err != nil {
-		return err
-	}
-	defer engine.Close()
-	_, err = api.VolumeRelease.Call(context.Background(), engine, api.VolumeParams{Name: c.Volume})
+	_, err := ask(&c.engineFlags, api.VolumeRelease, api.VolumeParams{Name: c.Volume})
 	return err
 }
 
