@@ -9,7 +9,7 @@ ROUNDS ?= 100
 KIND   ?= killext4 killxfs postgres powercut reopen
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test check bench bench-volume fuzz golden guest-rounds guest-pgbench clean
+.PHONY: help build run test check bench bench-volume fuzz sim golden guest-rounds guest-pgbench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
