@@ -152,18 +152,18 @@ func lvolOfSnapshot(d *volume.SnapshotDevice) *lvol {
 	if i, err := d.Info(); err == nil {
 		l.clusters = i.Clusters
 	}
-	next := v.Name()
-	if p := v.Parent(); p != nil {
-		l.base = lvolSnapshotName(p)
-	}
+	base, next := v.Parent(), v.Name()
 	for _, other := range v.SnapshotDevices() {
 		if other.Number() < d.Number() {
-			l.base = lvolSnapshotName(other)
+			base = other
 		}
 		if other.Number() > d.Number() {
 			next = lvolSnapshotName(other)
 			break
 		}
+	}
+	if base != nil {
+		l.base = lvolSnapshotName(base)
 	}
 	l.clones = []string{next}
 	for _, c := range d.Clones() {
