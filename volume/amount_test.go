@@ -50,10 +50,7 @@ func TestTheFlusherReadsTheLogOnce(t *testing.T) {
 			if h.pool, err = CreatePool(h.w.Registry, "Disk0", cfg); err != nil {
 				t.Fatal(err)
 			}
-			v, err := h.pool.CreateVolume(VolumeConfig{Name: "v0", Bytes: 96 << 20, LogBytes: 32 << 20})
-			if err != nil {
-				t.Fatal(err)
-			}
+			v := h.volumeOf(VolumeConfig{Name: "v0", Bytes: 96 << 20, LogBytes: 32 << 20})
 			medium := bdevsim.DiskOf(h.disk).Medium()
 			k := h.client(v, 0)
 			data := pageMemory(255)

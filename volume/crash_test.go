@@ -610,23 +610,13 @@ func powerCuts(t *testing.T, seed uint64, k *crashHarness) {
 
 // TestALogWithMoreThanTheDirtyMapHolds: what is home before a checkpoint has left the dirty map, and is dirty again after a power cut.
 func TestALogWithMoreThanTheDirtyMapHolds(t *testing.T) {
-	h := &house{t: t, w: bdevsim.NewWorld(t, 1, 1)}
-	h.disk = h.w.Disk("Disk0", 512<<20)
-	cfg := h.config()
-	cfg.Stages = new(wal.Stages)
-	var err error
-	if h.pool, err = CreatePool(h.w.Registry, "Disk0", cfg); err != nil {
-		t.Fatal(err)
-	}
-	v, err := h.pool.CreateVolume(VolumeConfig{Name: "v0", Bytes: 512 << 20, LogBytes: crashLogBytes})
-	if err != nil {
-		t.Fatal(err)
-	}
+	h, stages := newStagedHouse(t, 1, 1, 512<<20)
+	v := h.volumeOf(VolumeConfig{Name: "v0", Bytes: 512 << 20, LogBytes: crashLogBytes})
 	k := h.client(v, 0)
 	data := pageMemory(4)
 	crashFill(data, 0, 7, 5000)
 	k.must(bdev.Write, 5000, 4, data)
-	cfg.Stages.Shut(wal.StageMap)
+	stages.Shut(wal.StageMap)
 	k.begin(bdev.Unmap, 0, 5000, nil)
 	h.w.RunFor(4 * reactor.Second)
 	k2 := h.client(v, 0)

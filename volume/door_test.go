@@ -16,19 +16,8 @@ import (
 // heldHouse is a volume whose checkpoints can be held, so that its tail does not move.
 func heldHouse(t *testing.T) (*house, *Volume, *wal.Stages) {
 	t.Helper()
-	h := &house{t: t, w: bdevsim.NewWorld(t, 1, 1)}
-	h.disk = h.w.Disk("Disk0", crashPoolBytes)
-	cfg := h.config()
-	cfg.Stages = new(wal.Stages)
-	var err error
-	if h.pool, err = CreatePool(h.w.Registry, "Disk0", cfg); err != nil {
-		t.Fatal(err)
-	}
-	v, err := h.pool.CreateVolume(VolumeConfig{Name: "v0", Bytes: 16 << 20, LogBytes: crashLogBytes})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return h, v, cfg.Stages
+	h, stages := newStagedHouse(t, 1, 1, crashPoolBytes)
+	return h, h.volumeOf(VolumeConfig{Name: "v0", Bytes: 16 << 20, LogBytes: crashLogBytes}), stages
 }
 
 // fillLog writes until the door is shut: the last write waits. It gives the client that has it.

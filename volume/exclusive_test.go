@@ -5,7 +5,6 @@ import (
 	"testing"
 
 	"github.com/pollux-storage/pollux/bdev"
-	"github.com/pollux-storage/pollux/bdev/bdevsim"
 	"github.com/pollux-storage/pollux/internal/sim"
 	"github.com/pollux-storage/pollux/reactor"
 	"github.com/pollux-storage/pollux/wal"
@@ -51,26 +50,16 @@ func TestAnExclusiveActSeesNoRequest(t *testing.T) {
 // TestAnExclusiveActHasADeadline: what does not end makes the act fail, undone, and the volume goes on; who waits for a long act is told to
 // come again.
 func TestAnExclusiveActHasADeadline(t *testing.T) {
-	h := &house{t: t, w: bdevsim.NewWorld(t, 1, 2)}
-	h.disk = h.w.Disk("Disk0", crashPoolBytes)
-	cfg := h.config()
-	cfg.Stages = new(wal.Stages)
-	var err error
-	if h.pool, err = CreatePool(h.w.Registry, "Disk0", cfg); err != nil {
-		t.Fatal(err)
-	}
-	v, err := h.pool.CreateVolume(VolumeConfig{Name: "v0", Bytes: 8 << 20, LogBytes: crashLogBytes})
-	if err != nil {
-		t.Fatal(err)
-	}
+	h, stages := newStagedHouse(t, 1, 2, crashPoolBytes)
+	v := h.volumeOf(VolumeConfig{Name: "v0", Bytes: 8 << 20, LogBytes: crashLogBytes})
 	stuck, late := h.client(v, 0), h.client(v, 1)
-	cfg.Stages.Shut(wal.StageAck)
+	stages.Shut(wal.StageAck)
 	stuck.begin(bdev.Write, 0, 1, pageMemory(1))
-	err = v.exclusive(func() error { t.Error("the act is done while a write is under way"); return nil })
+	err := v.exclusive(func() error { t.Error("the act is done while a write is under way"); return nil })
 	if !errors.Is(err, ErrBusy) {
 		t.Fatalf("an act that waits for ever: %v", err)
 	}
-	cfg.Stages.Open(wal.StageAck)
+	stages.Open(wal.StageAck)
 	h.w.Run("the write ends", func() bool { return stuck.e })
 	late.must(bdev.Write, 8, 1, pageMemory(1))
 

@@ -183,20 +183,10 @@ func TestAFlippedBitIsNotRead(t *testing.T) {
 func TestNothingIsAcknowledgedBeforeItsFlush(t *testing.T) {
 	for _, cache := range []WriteCache{CacheNone, CacheVolatile} {
 		t.Run(cache.String(), func(t *testing.T) {
-			h := &house{t: t, w: bdevsim.NewWorld(t, 1, 1)}
-			h.disk = h.w.Disk("Disk0", crashPoolBytes)
-			cfg := h.config()
-			cfg.Stages = new(wal.Stages)
-			var err error
-			if h.pool, err = CreatePool(h.w.Registry, "Disk0", cfg); err != nil {
-				t.Fatal(err)
-			}
-			v, err := h.pool.CreateVolume(VolumeConfig{Name: "v0", Bytes: 8 << 20, LogBytes: crashLogBytes, Cache: cache})
-			if err != nil {
-				t.Fatal(err)
-			}
+			h, stages := newStagedHouse(t, 1, 1, crashPoolBytes)
+			v := h.volumeOf(VolumeConfig{Name: "v0", Bytes: 8 << 20, LogBytes: crashLogBytes, Cache: cache})
 			k, flush := h.client(v, 0), h.client(v, 0)
-			cfg.Stages.Shut(wal.StageFlush)
+			stages.Shut(wal.StageFlush)
 			k.begin(bdev.Write, 0, 1, pageMemory(1))
 			h.w.RunFor(reactor.Second)
 			if k.e != (cache == CacheVolatile) {
@@ -210,7 +200,7 @@ func TestNothingIsAcknowledgedBeforeItsFlush(t *testing.T) {
 			if v.flusher.home.Offset != v.newer.offset || v.dirty.used.blocks != 1 {
 				t.Fatal("something went home that is not durable (V-16)")
 			}
-			cfg.Stages.Open(wal.StageFlush)
+			stages.Open(wal.StageFlush)
 			h.w.Run("all have ended", func() bool { return k.e && flush.e })
 			if k.q.Status != bdev.StatusOK || flush.q.Status != bdev.StatusOK {
 				t.Fatalf("%v, %v", k.q.Status, flush.q.Status)

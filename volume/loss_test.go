@@ -20,17 +20,9 @@ type lossHouse struct {
 
 func newLossHouse(t *testing.T, cache WriteCache, policy CacheLoss) (*lossHouse, *Volume) {
 	t.Helper()
-	h := &lossHouse{&house{t: t, w: bdevsim.NewWorld(t, 1, 1)}, uuid.New()}
-	h.disk = h.w.Disk("Disk0", 64<<20)
-	var err error
-	if h.pool, err = CreatePool(h.w.Registry, "Disk0", h.config()); err != nil {
-		t.Fatal(err)
-	}
-	v, err := h.pool.CreateVolume(VolumeConfig{Name: "v0", Bytes: 8 << 20, LogBytes: 8 << 20, Cache: cache, CacheLoss: policy})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return h, v
+	boot := uuid.New()
+	h := &lossHouse{newHouseWith(t, 1, 1, 64<<20, func(cfg *PoolConfig) { cfg.Boot = boot }), boot}
+	return h, h.volumeOf(VolumeConfig{Name: "v0", Bytes: 8 << 20, LogBytes: 8 << 20, Cache: cache, CacheLoss: policy})
 }
 
 func (h *lossHouse) config() PoolConfig {
@@ -42,13 +34,7 @@ func (h *lossHouse) config() PoolConfig {
 // open opens what is on the disk.
 func (h *lossHouse) open(keep sim.Choice) *Volume {
 	h.t.Helper()
-	image := bdevsim.DiskOf(h.disk).Medium().Snapshot().Crash(keep)
-	h.w.Reboot()
-	h.disk = h.w.Open("Disk0", image)
-	var err error
-	if h.pool, err = ImportPool(h.w.Registry, "Disk0", h.config()); err != nil {
-		h.t.Fatal(err)
-	}
+	h.reopen(bdevsim.DiskOf(h.disk).Medium().Snapshot().Crash(keep), h.config())
 	return h.find("v0")
 }
 
@@ -166,11 +152,7 @@ func TestALossIsKnownAtEveryPoint(t *testing.T) {
 	h.forced(h.find("v0"))
 	for n, image := range images {
 		for _, keep := range []sim.Choice{sim.None, sim.All} {
-			h.w.Reboot()
-			h.disk = h.w.Open("Disk0", image.Crash(keep))
-			if h.pool, err = ImportPool(h.w.Registry, "Disk0", h.config()); err != nil {
-				t.Fatal(err)
-			}
+			h.reopen(image.Crash(keep), h.config())
 			if v := h.find("v0"); v.page.Loss != LossCache || !v.page.Flags.Has(VolumeFenced) {
 				t.Fatalf("point %d of %d: nothing is reported any more", n, len(images))
 			}

@@ -10,7 +10,6 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/pollux-storage/pollux/bdev"
-	"github.com/pollux-storage/pollux/bdev/bdevsim"
 	"github.com/pollux-storage/pollux/reactor"
 )
 
@@ -264,14 +263,7 @@ func cacheInfo(t *testing.T, m *MapCache, g *reactor.Group) MapCacheInfo {
 
 // TestAFloorBesideWhatOthersWereLent: a volume is opened while another one has been lent all that may be dirty.
 func TestAFloorBesideWhatOthersWereLent(t *testing.T) {
-	h := &house{t: t, w: bdevsim.NewWorld(t, 1, 1)}
-	h.disk = h.w.Disk("Disk0", 64<<20)
-	cfg := h.config()
-	cfg.CacheBytes = 16 << 20 // the floors alone do not let it grow
-	var err error
-	if h.pool, err = CreatePool(h.w.Registry, "Disk0", cfg); err != nil {
-		t.Fatal(err)
-	}
+	h := newHouseWith(t, 1, 1, 64<<20, func(cfg *PoolConfig) { cfg.CacheBytes = 16 << 20 }) // the floors alone do not let it grow
 	v := h.volume("v0", 8<<20)
 	h.w.On(0, func(*reactor.Reactor) {
 		if v.tree.widen(1 << 20); v.tree.c.lent != v.tree.c.max {

@@ -5,7 +5,6 @@ import (
 	"testing"
 
 	"github.com/pollux-storage/pollux/bdev"
-	"github.com/pollux-storage/pollux/bdev/bdevsim"
 	"github.com/pollux-storage/pollux/internal/sim"
 	"github.com/pollux-storage/pollux/reactor"
 	"github.com/pollux-storage/pollux/wal"
@@ -14,19 +13,8 @@ import (
 // partialHouse has a volume with blocks of 512 bytes, and stages.
 func partialHouse(t *testing.T, seed uint64, cache WriteCache) (*house, *Volume, *wal.Stages) {
 	t.Helper()
-	h := &house{t: t, w: bdevsim.NewWorld(t, seed, 2)}
-	h.disk = h.w.Disk("Disk0", crashPoolBytes)
-	cfg := h.config()
-	cfg.Stages = new(wal.Stages)
-	var err error
-	if h.pool, err = CreatePool(h.w.Registry, "Disk0", cfg); err != nil {
-		t.Fatal(err)
-	}
-	v, err := h.pool.CreateVolume(VolumeConfig{Name: "v0", Bytes: 4 << 20, BlockBytes: 512, LogBytes: crashLogBytes, Cache: cache})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return h, v, cfg.Stages
+	h, stages := newStagedHouse(t, seed, 2, crashPoolBytes)
+	return h, h.volumeOf(VolumeConfig{Name: "v0", Bytes: 4 << 20, BlockBytes: 512, LogBytes: crashLogBytes, Cache: cache}), stages
 }
 
 func filled(n int, with byte) []byte { return bytes.Repeat([]byte{with}, n) }

@@ -28,19 +28,11 @@ type remapHouse struct {
 
 func newRemapHouse(t *testing.T) *remapHouse {
 	t.Helper()
-	x := &remapHouse{house: &house{t: t, w: bdevsim.NewWorld(t, 1, 1)}, r: rand.New(rand.NewPCG(1, 2)), want: pageMemory(remapBlocks)}
-	x.disk = x.w.Disk("Disk0", 64<<20)
-	cfg := x.config()
-	x.told = make(chan HomeFailure, 8)
-	cfg.HomeFailed = func(_ *Volume, f HomeFailure) { x.told <- f }
-	var err error
-	if x.pool, err = CreatePool(x.w.Registry, "Disk0", cfg); err != nil {
-		t.Fatal(err)
-	}
-	x.v, err = x.pool.CreateVolume(VolumeConfig{Name: "v0", Bytes: remapBlocks * PageBytes, LogBytes: 8 << 20, Verify: true})
-	if err != nil {
-		t.Fatal(err)
-	}
+	x := &remapHouse{r: rand.New(rand.NewPCG(1, 2)), want: pageMemory(remapBlocks), told: make(chan HomeFailure, 8)}
+	x.house = newHouseWith(t, 1, 1, 64<<20, func(cfg *PoolConfig) {
+		cfg.HomeFailed = func(_ *Volume, f HomeFailure) { x.told <- f }
+	})
+	x.v = x.volumeOf(VolumeConfig{Name: "v0", Bytes: remapBlocks * PageBytes, LogBytes: 8 << 20, Verify: true})
 	x.k = x.client(x.v, 0)
 	return x
 }

@@ -127,12 +127,7 @@ func TestPowerCutsInsideReservations(t *testing.T) {
 				for n, x := range cuts[:min(5, len(cuts))] {
 					for crashed := range x.image.Images(1, seed+uint64(n)) {
 						o := &snapshotWorld{house: &house{t: t, w: bdevsim.NewWorld(t, seed+uint64(n)+1<<32, 2)}, r: w.r, seq: 1 << 50, head: slices.Clone(w.head)}
-						o.w.Reboot()
-						o.disk = o.w.Open("Disk0", crashed)
-						var err error
-						if o.pool, err = ImportPool(o.w.Registry, "Disk0", o.config()); err != nil {
-							t.Fatal(err)
-						}
+						o.reopen(crashed, o.config())
 						o.v = o.find("v0")
 						o.c = o.client(o.v, 1)
 						got, err := o.v.LoadReservations(owner)

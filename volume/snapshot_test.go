@@ -13,7 +13,6 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/pollux-storage/pollux/bdev"
-	"github.com/pollux-storage/pollux/bdev/bdevsim"
 	"github.com/pollux-storage/pollux/internal/sim"
 	"github.com/pollux-storage/pollux/reactor"
 	"github.com/pollux-storage/pollux/wal"
@@ -381,22 +380,16 @@ func TestWhatChangesOnBothSidesOfASnapshot(t *testing.T) {
 		full bool
 	}{{"the flusher catches up", false, false}, {"after a power cut", true, false}, {"in a full pool", false, true}, {"after a power cut in a full pool", true, true}} {
 		t.Run(c.what, func(t *testing.T) {
-			w := &snapshotWorld{house: &house{t: t, w: bdevsim.NewWorld(t, 1, 2)}, r: sim.Stream(1, "snapshots"), head: make([]byte, snapshotBlocks*PageBytes)}
-			w.disk = w.w.Disk("Disk0", 64<<20)
-			cfg := w.config()
-			cfg.Stages = new(wal.Stages)
-			var err error
-			if w.pool, err = CreatePool(w.w.Registry, "Disk0", cfg); err != nil {
-				t.Fatal(err)
-			}
+			h, stages := newStagedHouse(t, 1, 2, 64<<20)
+			w := &snapshotWorld{house: h, r: sim.Stream(1, "snapshots"), head: make([]byte, snapshotBlocks*PageBytes)}
 			w.v = w.volume("v0", snapshotBlocks*PageBytes)
 			filler := w.volume("filler", 64<<20)
 			w.c = w.client(w.v, 1)
 			w.change(20)
 			w.forced(w.v)
-			cfg.Stages.Shut(wal.StageMap)
+			stages.Shut(wal.StageMap)
 			w.w.On(w.v.r.Index(), func(*reactor.Reactor) { w.v.force(newEvent()) })
-			w.w.Run("a checkpoint is held", func() bool { return cfg.Stages.Waiting(wal.StageMap) > 0 })
+			w.w.Run("a checkpoint is held", func() bool { return stages.Waiting(wal.StageMap) > 0 })
 			for n := range SnapshotNumber(3) {
 				for at := uint64(0); at < 160; at += 16 { // the same block of ten clusters, and another one of each
 					w.put(at+3, 1)
@@ -418,7 +411,7 @@ func TestWhatChangesOnBothSidesOfASnapshot(t *testing.T) {
 			if c.cut {
 				w.again()
 			} else {
-				cfg.Stages.Open(wal.StageMap)
+				stages.Open(wal.StageMap)
 				w.forced(w.v)
 				if err := w.v.openSnapshots(); err != nil {
 					t.Fatal(err)

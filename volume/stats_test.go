@@ -58,15 +58,7 @@ func TestStagesAddUpToTheWhole(t *testing.T) {
 
 // TestEachStageHasItsTime holds a write at one stage after the other.
 func TestEachStageHasItsTime(t *testing.T) {
-	h := &house{t: t, w: bdevsim.NewWorld(t, 1, 1)}
-	h.disk = h.w.Disk("Disk0", 96<<20)
-	cfg := h.config()
-	stages := new(wal.Stages)
-	cfg.Stages = stages
-	var err error
-	if h.pool, err = CreatePool(h.w.Registry, "Disk0", cfg); err != nil {
-		t.Fatal(err)
-	}
+	h, stages := newStagedHouse(t, 1, 1, 96<<20)
 	v := h.volume("v0", 32<<20)
 	medium := bdevsim.DiskOf(h.disk).Medium()
 	k := h.client(v, 0)
@@ -111,15 +103,7 @@ func TestEachStageHasItsTime(t *testing.T) {
 
 // TestTheDoorCounts: open, slowed down, waiting, turned away; what was waited for is the stage.
 func TestTheDoorCounts(t *testing.T) {
-	h := &house{t: t, w: bdevsim.NewWorld(t, 1, 1)}
-	h.disk = h.w.Disk("Disk0", 96<<20)
-	cfg := h.config()
-	stages := new(wal.Stages)
-	cfg.Stages = stages
-	var err error
-	if h.pool, err = CreatePool(h.w.Registry, "Disk0", cfg); err != nil {
-		t.Fatal(err)
-	}
+	h, stages := newStagedHouse(t, 1, 1, 96<<20)
 	v := h.volume("v0", 32<<20)
 	k := h.client(v, 0)
 	k.must(bdev.Write, 0, 1, pageMemory(1))

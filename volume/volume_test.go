@@ -12,6 +12,7 @@ import (
 	"github.com/pollux-storage/pollux/bdev/bdevsim"
 	"github.com/pollux-storage/pollux/internal/sim"
 	"github.com/pollux-storage/pollux/reactor"
+	"github.com/pollux-storage/pollux/wal"
 )
 
 // house is a pool with volumes in a simulated world.
@@ -35,18 +36,38 @@ func (h *house) config() PoolConfig {
 
 func newHouse(t *testing.T, seed uint64, reactors int, bytes uint64) *house {
 	t.Helper()
+	return newHouseWith(t, seed, reactors, bytes, func(*PoolConfig) {})
+}
+
+// newHouseWith has a pool that is made in another way than usual.
+func newHouseWith(t *testing.T, seed uint64, reactors int, bytes uint64, change func(*PoolConfig)) *house {
+	t.Helper()
 	h := &house{t: t, w: bdevsim.NewWorld(t, seed, reactors)}
 	h.disk = h.w.Disk("Disk0", bytes)
+	cfg := h.config()
+	change(&cfg)
 	var err error
-	if h.pool, err = CreatePool(h.w.Registry, "Disk0", h.config()); err != nil {
+	if h.pool, err = CreatePool(h.w.Registry, "Disk0", cfg); err != nil {
 		t.Fatal(err)
 	}
 	return h
 }
 
+// newStagedHouse has a pool whose stages can be held, until it is opened again.
+func newStagedHouse(t *testing.T, seed uint64, reactors int, bytes uint64) (*house, *wal.Stages) {
+	t.Helper()
+	stages := new(wal.Stages)
+	return newHouseWith(t, seed, reactors, bytes, func(cfg *PoolConfig) { cfg.Stages = stages }), stages
+}
+
 func (h *house) volume(name string, bytes uint64) *Volume {
 	h.t.Helper()
-	v, err := h.pool.CreateVolume(VolumeConfig{Name: name, Bytes: bytes, LogBytes: 8 << 20})
+	return h.volumeOf(VolumeConfig{Name: name, Bytes: bytes, LogBytes: 8 << 20})
+}
+
+func (h *house) volumeOf(cfg VolumeConfig) *Volume {
+	h.t.Helper()
+	v, err := h.pool.CreateVolume(cfg)
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -56,11 +77,16 @@ func (h *house) volume(name string, bytes uint64) *Volume {
 // crash takes the power away, and opens the pool again from an image of the disk.
 func (h *house) crash(choose func(*sim.Image) *sim.Image) {
 	h.t.Helper()
-	image := choose(bdevsim.DiskOf(h.disk).Medium().Snapshot())
+	h.reopen(choose(bdevsim.DiskOf(h.disk).Medium().Snapshot()), h.config())
+}
+
+// reopen begins again with an image of the disk, and opens the pool.
+func (h *house) reopen(image *sim.Image, cfg PoolConfig) {
+	h.t.Helper()
 	h.w.Reboot()
 	h.disk = h.w.Open("Disk0", image)
 	var err error
-	if h.pool, err = ImportPool(h.w.Registry, "Disk0", h.config()); err != nil {
+	if h.pool, err = ImportPool(h.w.Registry, "Disk0", cfg); err != nil {
 		h.t.Fatal(err)
 	}
 }
