@@ -1,6 +1,7 @@
 package volume
 
 import (
+	"errors"
 	"fmt"
 	"sync/atomic"
 	"unsafe"
@@ -90,6 +91,29 @@ func (d *disk) do(what string, kind bdev.Kind, place Place, data []byte) error {
 func (d *disk) read(place Place, data []byte) error  { return d.do("reading", bdev.Read, place, data) }
 func (d *disk) write(place Place, data []byte) error { return d.do("writing", bdev.Write, place, data) }
 func (d *disk) flush() error                         { return d.do("flushing", bdev.Flush, 0, nil) }
+
+// readSlots reads the two pages where slots and heads stand. One that cannot be read is as one that is blank; the error tells of it.
+func (d *disk) readSlots() (pages [2][]byte, err error) {
+	for i, at := range SlotPlace {
+		pages[i] = pageMemory(1)
+		if e := d.read(at, pages[i]); e != nil {
+			clear(pages[i])
+			err = errors.Join(err, e)
+		}
+	}
+	return pages, err
+}
+
+// blankSlots wipes them: once that is flushed, nothing is left that anybody would open.
+func (d *disk) blankSlots() error {
+	blank := pageMemory(1)
+	for _, at := range SlotPlace {
+		if err := d.write(at, blank); err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
 // pageMemory gives memory for n pages, aligned to a page, that the collector frees.
 func pageMemory(n int) []byte {

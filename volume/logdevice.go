@@ -1,7 +1,6 @@
 package volume
 
 import (
-	"context"
 	"errors"
 	"fmt"
 
@@ -42,15 +41,8 @@ func (p *Pool) openLogDevice(name string) (*logDevice, error) {
 	if d, err := p.registry.Lookup(name); err == nil && d == p.handle.Device() {
 		return nil, fmt.Errorf("%w: log device %s is the pool's own device; without a log device the logs are there", ErrInvalid, name)
 	}
-	h, err := p.registry.Open(name, bdev.OpenOptions{Who: "pool", Claim: true, Event: func(e bdev.Event) {
-		if e.Kind == bdev.Removing {
-			go func() { _ = p.Export(context.Background()) }()
-		}
-	}})
+	h, err := p.claimDevice(name)
 	if err != nil {
-		if errors.Is(err, bdev.ErrClaimed) {
-			err = fmt.Errorf("%w: %w", ErrPoolInUse, err)
-		}
 		return nil, fmt.Errorf("log device %s: %w", name, err)
 	}
 	l := &logDevice{handle: h}
@@ -83,11 +75,8 @@ func (l *logDevice) release(p *Pool) {
 
 // format makes a log device of it.
 func (l *logDevice) format(p *Pool) error {
-	blank := pageMemory(1)
-	for _, at := range SlotPlace { // an older pool's slots and heads are gone before anything of this one is there
-		if err := l.disk.write(at, blank); err != nil {
-			return err
-		}
+	if err := l.disk.blankSlots(); err != nil { // an older pool's slots and heads are gone before anything of this one is there
+		return err
 	}
 	if err := l.disk.flush(); err != nil {
 		return err
@@ -116,14 +105,8 @@ func (l *logDevice) opened(generation uint64) error {
 
 // read takes the head of a log device and holds it against the slot.
 func (l *logDevice) read(s *Slot) error {
-	var page [2][]byte
-	for i, at := range SlotPlace {
-		page[i] = pageMemory(1)
-		if err := l.disk.read(at, page[i]); err != nil {
-			clear(page[i])
-		}
-	}
-	h, err := newestHead(page)
+	pages, _ := l.disk.readSlots() // the head that counts may be the other one
+	h, err := newestHead(pages)
 	if err != nil {
 		return fmt.Errorf("%w: device %s is not it: %w", ErrLogMissing, l.handle.Device().Name(), err)
 	}

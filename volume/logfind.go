@@ -45,14 +45,9 @@ func examine(g *bdev.Registry, device string, c *control) (Examined, error) {
 	}
 	defer func() { _ = r.Call(channel.Close) }()
 	d := disk{control: *c, r: r, channel: channel}
-	var page [2][]byte
-	for i, at := range SlotPlace {
-		page[i] = pageMemory(1)
-		if e := d.read(at, page[i]); e != nil {
-			err = errors.Join(err, e)
-			clear(page[i])
-		}
-		switch string(page[i][:len(slotMagic)]) {
+	page, err := d.readSlots()
+	for _, b := range page {
+		switch string(b[:len(slotMagic)]) {
 		case slotMagic:
 			x.Pool = true
 		case logMagic:
@@ -78,24 +73,21 @@ func examine(g *bdev.Registry, device string, c *control) (Examined, error) {
 
 // findLogDevice finds the device with the logs of a pool among those that nobody has, "" if none is it.
 func findLogDevice(g *bdev.Registry, c *control, s *Slot) string {
-	for _, d := range g.Devices() {
-		if _, is := d.Driver().(*Volume); is || d.Claim() != "" {
-			continue
-		}
-		if x, err := examine(g, d.Name(), c); err == nil && x.Logs && x.PoolID == s.Pool && x.LogID == s.LogDevice {
-			return d.Name()
-		}
-	}
-	return ""
+	return findUnclaimed(g, c, func(x Examined) bool { return x.Logs && x.PoolID == s.Pool && x.LogID == s.LogDevice })
 }
 
 // PoolOfLogs finds the device of the pool whose logs are on a device, among those that nobody has: "" if there is none.
 func PoolOfLogs(g *bdev.Registry, logs Examined) string {
+	return findUnclaimed(g, &control{}, func(x Examined) bool { return x.Pool && x.PoolID == logs.PoolID && x.LogID == logs.LogID })
+}
+
+// findUnclaimed finds the first device that nobody has, is no volume, and is what is looked for.
+func findUnclaimed(g *bdev.Registry, c *control, is func(Examined) bool) string {
 	for _, d := range g.Devices() {
-		if _, is := d.Driver().(*Volume); is || d.Claim() != "" {
+		if _, volume := d.Driver().(*Volume); volume || d.Claim() != "" {
 			continue
 		}
-		if x, err := Examine(g, d.Name()); err == nil && x.Pool && x.PoolID == logs.PoolID && x.LogID == logs.LogID {
+		if x, err := examine(g, d.Name(), c); err == nil && is(x) {
 			return d.Name()
 		}
 	}

@@ -99,15 +99,8 @@ func openDevice(g *bdev.Registry, device string, cfg PoolConfig) (*Pool, error) 
 	p := &Pool{cfg: cfg, registry: g, volumes: map[VolumeNumber]*Volume{}, origins: map[VolumeNumber]origin{}, taken: map[uint64]bool{}}
 	p.caches = make([]cachePool, g.Group().Len())
 	p.acts.Lock()
-	h, err := g.Open(device, bdev.OpenOptions{Who: "pool", Claim: true, Event: func(e bdev.Event) {
-		if e.Kind == bdev.Removing {
-			go func() { _ = p.Export(context.Background()) }()
-		}
-	}})
+	h, err := p.claimDevice(device)
 	if err != nil {
-		if errors.Is(err, bdev.ErrClaimed) {
-			err = fmt.Errorf("%w: %w", ErrPoolInUse, err)
-		}
 		return nil, err
 	}
 	p.handle = h
@@ -121,6 +114,19 @@ func openDevice(g *bdev.Registry, device string, cfg PoolConfig) (*Pool, error) 
 	p.directory.p, p.committer.p = p, p
 	p.committer.join.Done = &p.committer
 	return p, p.r.Call(func() { p.barrier = wal.NewBarrier(p.r, p.data) })
+}
+
+// claimDevice opens a device for the pool alone. Should it be removed, the pool is closed.
+func (p *Pool) claimDevice(name string) (*bdev.Handle, error) {
+	h, err := p.registry.Open(name, bdev.OpenOptions{Who: "pool", Claim: true, Event: func(e bdev.Event) {
+		if e.Kind == bdev.Removing {
+			go func() { _ = p.Export(context.Background()) }()
+		}
+	}})
+	if errors.Is(err, bdev.ErrClaimed) {
+		err = fmt.Errorf("%w: %w", ErrPoolInUse, err)
+	}
+	return h, err
 }
 
 // release gives the device back.
@@ -279,11 +285,8 @@ func (p *Pool) format() error {
 			return err
 		}
 	}
-	blank := pageMemory(1)
-	for _, at := range SlotPlace { // an older pool's slots are gone before anything of this one is there
-		if err := p.disk.write(at, blank); err != nil {
-			return err
-		}
+	if err := p.disk.blankSlots(); err != nil { // an older pool's are gone before anything of this one is there
+		return err
 	}
 	if err := p.blankSides(areas[0]); err != nil {
 		return err
@@ -405,15 +408,7 @@ func (p *Pool) blankSlot(at Place) error {
 // readSlots reads both slots and gives the newest, and the older one if the pool can be opened by that too. One that cannot be read
 // is as one that is not valid.
 func (p *Pool) readSlots() (newest, older *Slot, err error) {
-	var pages [2][]byte
-	var unread error
-	for i, at := range SlotPlace {
-		pages[i] = pageMemory(1)
-		if err := p.disk.read(at, pages[i]); err != nil {
-			clear(pages[i])
-			unread = errors.Join(unread, err)
-		}
-	}
+	pages, unread := p.disk.readSlots()
 	if newest, older, err = ReadSlots(pages, new([2]Slot)); err != nil && unread != nil {
 		err = fmt.Errorf("%w (%w)", err, unread)
 	}

@@ -163,19 +163,17 @@ func (p *Pool) destroy(ctx context.Context) error {
 	if err := p.change(&commitMessage{}); err != nil {
 		return err
 	}
-	blank := pageMemory(1)
-	for _, at := range SlotPlace {
-		if err := p.disk.write(at, blank); err != nil {
+	disks := []*disk{&p.disk}
+	if p.logs != nil {
+		disks = append(disks, &p.logs.disk)
+	}
+	for _, d := range disks {
+		if err := d.blankSlots(); err != nil {
+			return err
+		}
+		if err := d.flush(); err != nil {
 			return err
 		}
 	}
-	if err := p.disk.flush(); err != nil || p.logs == nil {
-		return err
-	}
-	for _, at := range SlotPlace {
-		if err := p.logs.disk.write(at, blank); err != nil {
-			return err
-		}
-	}
-	return p.logs.disk.flush()
+	return nil
 }
