@@ -188,20 +188,24 @@ func (v *Volume) deleteSnapshot(ctx context.Context, name string) error {
 	return v.settleNow()
 }
 
-// mayChange says why the volume's history cannot be changed.
+// mayChange asks the volume's reactor for changeable.
 func (v *Volume) mayChange() error {
 	var err error
-	if e := v.r.Call(func() {
-		switch {
-		case !v.open:
-			err = ErrPoolGone
-		case v.role != RolePrimary:
-			err = fmt.Errorf("%w, it is %v", ErrNotPrimary, v.role)
-		case v.failed != bdev.StatusOK:
-			err = errEnded
-		}
-	}); e != nil {
+	if e := v.r.Call(func() { err = v.changeable() }); e != nil {
 		return e
 	}
 	return err
+}
+
+// changeable says why the volume's history or size cannot be changed.
+func (v *Volume) changeable() error {
+	switch {
+	case !v.open:
+		return ErrPoolGone
+	case v.role != RolePrimary:
+		return fmt.Errorf("%w, it is %v", ErrNotPrimary, v.role)
+	case v.failed != bdev.StatusOK:
+		return errEnded
+	}
+	return nil
 }

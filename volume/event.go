@@ -2,6 +2,7 @@ package volume
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/pollux-storage/pollux/bdev"
 	"github.com/pollux-storage/pollux/wal"
@@ -28,14 +29,12 @@ import (
 
 // logEvent is an event on its way into the log. Its owner makes it once, and uses it again when it was heard of.
 type logEvent struct {
-	entry  wal.Entry
-	v      *Volume
-	next   *logEvent
-	wait   wal.Waiter
-	heard  eventHeard
-	page   [1][]byte // payload, nil if it has none
-	crc    [1]uint32
-	status bdev.Status
+	entry wal.Entry
+	v     *Volume
+	wait  wal.Waiter
+	heard eventHeard
+	page  [1][]byte // payload, nil if it has none
+	crc   [1]uint32
 }
 
 // eventHeard hears that an event is durable, or will never be. It runs on the volume's reactor.
@@ -43,56 +42,35 @@ type eventHeard interface {
 	eventLogged(e *logEvent, s bdev.Status)
 }
 
-// eventList is a first-in, first-out list.
-type eventList struct{ head, tail *logEvent }
-
-func (l *eventList) push(e *logEvent) {
-	e.next = nil
-	if l.tail == nil {
-		l.head = e
-	} else {
-		l.tail.next = e
-	}
-	l.tail = e
-}
-
-func (l *eventList) pop() *logEvent {
-	e := l.head
-	if l.head = e.next; l.head == nil {
-		l.tail = nil
-	}
-	e.next = nil
-	return e
-}
-
 // logEvent lets an event into the log. payload is nil or one page, lent until it is heard of.
 func (v *Volume) logEvent(e *logEvent, k wal.Kind, block uint64, payload []byte, heard eventHeard) {
-	e.v, e.heard, e.status = v, heard, bdev.StatusOK
+	e.v, e.heard = v, heard
 	e.entry.Kind, e.entry.Block, e.entry.Blocks, e.entry.Done, e.entry.CRCs = k, block, 0, e, e.crc[:]
 	e.entry.Payload = nil
 	if e.wait.Done = e; payload != nil {
 		e.page[0] = payload
 		e.entry.Payload = e.page[:]
 	}
-	v.events.push(e)
+	v.events = append(v.events, e)
 	v.letEventsPass()
 }
 
 // letEventsPass lets events into the log, in order, for which there is room.
 func (v *Volume) letEventsPass() {
-	for e := v.events.head; e != nil; e = v.events.head {
-		switch {
-		case v.failed != bdev.StatusOK:
-			v.events.pop()
-			e.heard.eventLogged(e, v.failed)
-		case v.log.Reserve(len(e.entry.Payload)):
-			v.events.pop()
-			v.eventsOut++
-			v.log.Append(&e.entry)
-		default:
+	for len(v.events) > 0 {
+		e := v.events[0]
+		refused := v.failed != bdev.StatusOK
+		if !refused && !v.log.Reserve(len(e.entry.Payload)) {
 			v.hurry()
 			return
 		}
+		v.events = slices.Delete(v.events, 0, 1)
+		if refused {
+			e.heard.eventLogged(e, v.failed)
+			continue
+		}
+		v.eventsOut++
+		v.log.Append(&e.entry)
 	}
 }
 

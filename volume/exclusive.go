@@ -17,21 +17,13 @@ import (
 // exclusive runs act, on the goroutine of control that calls it, while no request is under way. It holds the pool's acts, so that there is
 // one at a time. Should what is under way not end in time, nothing was done: ErrBusy.
 func (v *Volume) exclusive(act func() error) error {
-	d := &drain{v: v, event: newEvent()}
-	if err := v.r.Call(func() {
-		v.shut = true
-		v.drains = append(v.drains, d)
-		v.r.SetTimer(&d.timer, v.r.Now()+admitTimeout, (*drainTimeout)(d))
-		if v.opsOut == 0 {
-			v.drained()
-		}
-	}); err != nil {
+	s, err := v.drainOps(admitTimeout, true)
+	switch {
+	case err != nil:
 		return err
-	}
-	var err error
-	if s := v.pool.disk.wait(d.event); s == bdev.StatusOK {
+	case s == bdev.StatusOK:
 		err = act()
-	} else {
+	default:
 		err = fmt.Errorf("%w: its requests did not end within %d s; try again when it has less to do, volume_stats says where it stands",
 			ErrBusy, admitTimeout/reactor.Second)
 	}
@@ -46,6 +38,22 @@ func (v *Volume) admission() {
 	v.shut = false
 	v.r.StopTimer(&v.shutTimer)
 	v.letWaiting()
+}
+
+// drainOps waits until no op is under way, not longer than a limit, and lets requests wait from now on if it is to shut.
+func (v *Volume) drainOps(limit reactor.Ticks, shut bool) (bdev.Status, error) {
+	d := &drain{v: v, event: newEvent()}
+	if err := v.r.Call(func() {
+		v.shut = v.shut || shut
+		v.drains = append(v.drains, d)
+		v.r.SetTimer(&d.timer, v.r.Now()+limit, (*drainTimeout)(d))
+		if v.opsOut == 0 {
+			v.drained()
+		}
+	}); err != nil {
+		return bdev.StatusOK, err
+	}
+	return v.pool.disk.wait(d.event), nil
 }
 
 // drain waits until no op is under way.

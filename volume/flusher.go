@@ -82,7 +82,6 @@ type flusher struct {
 	erred    bool // a write at home failed in this pass
 	told     bool // and that was told, in this pass or in one right before it
 	toldLast bool // as was one that ends the volume
-	behind   bool // the restore at which it stands was applied
 	ending   bool // nothing more is begun; what is under way ends by itself
 
 	homings []homing
@@ -366,11 +365,15 @@ func (f *flusher) goOn() {
 
 // event applies an event, before which all is home; then the flusher goes on behind it.
 func (f *flusher) event(r *wal.Record) {
-	if r.Kind == wal.KindRestore && !f.behind {
+	if r.Kind == wal.KindRestore {
 		f.restore(r)
 		return
 	}
-	f.behind = false
+	f.goBehind(r)
+}
+
+// goBehind goes on behind an event, which is applied with that.
+func (f *flusher) goBehind(r *wal.Record) {
 	f.record++
 	if f.home = f.rd.Follow(); f.record < len(f.rd.Records()) {
 		f.home = f.rd.Before(f.record)
@@ -427,8 +430,7 @@ func (f *flusher) restore(r *wal.Record) {
 // restored goes on behind a restore.
 func (v *Volume) restored() {
 	f := &v.flusher
-	f.behind = true
-	f.event(&f.rd.Records()[f.record])
+	f.goBehind(&f.rd.Records()[f.record])
 }
 
 // lags says that something is not home that will be. What a log that has ended did not make durable will not, and a pad has nothing.

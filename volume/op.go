@@ -41,8 +41,7 @@ type op struct {
 	last   wal.LSN // of its records
 	waiter wal.Waiter
 	entry  foundEntry
-	node   mapWaiter     // waits for a page of the map
-	since  reactor.Ticks // when it came
+	node   mapWaiter // waits for a page of the map
 	opTimes
 	ready reactor.Ticks // it may not pass the door before
 
@@ -253,7 +252,6 @@ func (v *Volume) begin(o *op, q *bdev.Request, x *crossing, t *mapTree) {
 	o.block, o.end = q.LBA, q.LBA+q.Blocks
 	o.at, o.out, o.last, o.ready, o.short = o.block, 1, 0, 0, false
 	o.opTimes = opTimes{came: v.came()}
-	o.since = o.came
 	if v.opsOut++; v.sub > 0 {
 		o.partly()
 	}

@@ -255,7 +255,7 @@ func (v *Volume) answered() {
 		}
 	}
 	// Others have such places as well. They go home by themselves in a while.
-	if o := v.asker; full && o != nil && v.flusher.state != flushEnded && v.r.Now()-o.since < fullTimeout {
+	if o := v.asker; full && o != nil && v.flusher.state != flushEnded && v.r.Now()-o.came < fullTimeout {
 		full = false
 		if !v.stalled {
 			v.stalled = true

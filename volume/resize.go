@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/pollux-storage/pollux/bdev"
 	"github.com/pollux-storage/pollux/internal/invariant"
 	"github.com/pollux-storage/pollux/wal"
 )
@@ -63,7 +62,7 @@ func (v *Volume) heighten(bytes uint64) error {
 		var err error
 		done := false
 		if e := v.r.Call(func() {
-			if err = v.mayResize(); err == nil {
+			if err = v.changeable(); err == nil {
 				done = v.tree.canGrow(v.levelsFor(bytes))
 			}
 			if done {
@@ -80,19 +79,6 @@ func (v *Volume) heighten(bytes uint64) error {
 }
 
 func (v *Volume) levelsFor(bytes uint64) uint8 { return uint8(v.shape.Levels(v.shape.Clusters(bytes))) }
-
-// mayResize says why it cannot.
-func (v *Volume) mayResize() error {
-	switch {
-	case !v.open:
-		return ErrPoolGone
-	case v.role != RolePrimary:
-		return fmt.Errorf("%w, it is %v", ErrNotPrimary, v.role)
-	case v.failed != bdev.StatusOK:
-		return errEnded
-	}
-	return nil
-}
 
 // resized notes an event of a new size, which is in the log, or came out of it. There the map grows here.
 func (v *Volume) resized(r *wal.Record) {

@@ -134,20 +134,11 @@ const drainMax = 10 * reactor.Second
 // drainRequests waits until what has passed the gate has ended. Should that take too long, the gate stays closed, and who asks again
 // waits again.
 func (v *Volume) drainRequests() error {
-	d := &drain{v: v, event: newEvent()}
-	if err := v.r.Call(func() {
-		v.drains = append(v.drains, d)
-		v.r.SetTimer(&d.timer, v.r.Now()+drainMax, (*drainTimeout)(d))
-		if v.opsOut == 0 {
-			v.drained()
-		}
-	}); err != nil {
-		return err
+	s, err := v.drainOps(drainMax, false)
+	if err == nil && s != bdev.StatusOK {
+		err = fmt.Errorf("%w: %d s; it is draining and takes no others; ask again", ErrDrainTimeout, drainMax/reactor.Second)
 	}
-	if s := v.pool.disk.wait(d.event); s != bdev.StatusOK {
-		return fmt.Errorf("%w: %d s; it is draining and takes no others; ask again", ErrDrainTimeout, drainMax/reactor.Second)
-	}
-	return nil
+	return err
 }
 
 // stillServes is the gate for what has passed it, when it is to be acknowledged: a volume that drains is the primary until that is over.

@@ -133,7 +133,7 @@ func (v *Volume) setDoorTimer() {
 		v.r.StopTimer(&v.doorTimer)
 		return
 	}
-	at := o.since + admitTimeout
+	at := o.came + admitTimeout
 	if o.ready > v.r.Now() {
 		at = min(at, o.ready)
 	}
@@ -150,7 +150,7 @@ func (k *doorkeeper) Run() { (*Volume)(k).letPass() }
 
 // roomFreed says that something became free for which somebody may wait.
 func (v *Volume) roomFreed() {
-	if v.doorList.n > 0 || v.events.head != nil {
+	if v.doorList.n > 0 || len(v.events) > 0 {
 		v.r.AtFlush(&v.doorLater, (*doorkeeper)(v))
 	}
 }
@@ -159,7 +159,7 @@ func (v *Volume) letPass() {
 	v.letEventsPass()
 	now := v.r.Now()
 	for o := v.doorList.head; o != nil; o = v.doorList.head {
-		late := now-o.since >= admitTimeout
+		late := now-o.came >= admitTimeout
 		if !late && o.ready > now {
 			break
 		}

@@ -208,7 +208,7 @@ func (v *Volume) logNow(k wal.Kind, block uint64, payload []byte) error {
 	return nil
 }
 
-// settle returns when everything written by now is home, all events are applied, and the tail of the log has moved.
+// settleNow returns when everything written by now is home, all events are applied, and the tail of the log has moved.
 func (v *Volume) settleNow() error {
 	e := newEvent()
 	ended := false

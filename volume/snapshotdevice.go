@@ -104,7 +104,7 @@ func (v *Volume) openedSnapshots() []*SnapshotDevice {
 	return slices.Clone(v.opened)
 }
 
-// opened finds the device of a snapshot by the snapshot's name or UUID.
+// findSnapshot finds the device of a snapshot by the snapshot's name or UUID.
 func (v *Volume) findSnapshot(name string) (*SnapshotDevice, error) {
 	for _, d := range v.openedSnapshots() {
 		if d.of.Name.String() == name || d.of.UUID.String() == name {

@@ -90,8 +90,8 @@ type Volume struct {
 	trims     int // records on their way into the log that take places away
 	eventsOut int // events on their way into it
 
-	events     eventList // that wait for room in the log
-	boundaries []wal.LSN // events in the log that end what a cluster has alone, and are not applied
+	events     []*logEvent // that wait for room in the log
+	boundaries []wal.LSN   // events in the log that end what a cluster has alone, and are not applied
 	snapshots  snapshots
 	clearing   clearing
 	restoring  restoring
