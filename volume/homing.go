@@ -65,6 +65,9 @@ const (
 )
 
 // begin takes the changes of a cluster, in the order of their LSNs.
+//
+// What a whole record supersedes does not come home without it: a block that was written in between may have relied on the place of a
+// placed record that is given up, even if a newer change of that block, which is not durable yet, hides the whole record from it.
 func (h *homing) begin(items []homeItem) {
 	v := h.f.v
 	h.items, h.cluster, h.status, h.again, h.lost = items, items[0].cluster, bdev.StatusOK, false, 0
@@ -73,14 +76,15 @@ func (h *homing) begin(items []homeItem) {
 	for i := range v.shape.Blocks() {
 		h.page[i] = homeNone
 	}
+	whole := v.dirty.wholeOf(h.cluster).lsn
 	for i := range items {
 		it := &items[i]
+		if h.f.superseded(it.lsn, whole) {
+			h.forgo(it)
+			continue
+		}
 		switch it.kind {
 		case itemClear, itemPlaced:
-			if h.f.superseded(it.lsn, v.dirty.wholeOf(h.cluster).lsn) {
-				h.forgo(it)
-				continue
-			}
 			if h.whole {
 				h.forgo(&h.base)
 			}
