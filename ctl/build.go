@@ -105,26 +105,38 @@ func NewEngine(cfg EngineConfig, log *Log) (*Engine, error) {
 	return e, nil
 }
 
+// configObject is what an engine's health is about that has not got the whole of its configuration.
+const configObject = "configuration"
+
 // Configure loads a configuration and takes the engine to the runtime state. Where it is to wait for framework_start_init
-// instead, what belongs to startup is loaded at once and the rest after that call.
+// instead, what belongs to startup is loaded at once and the rest after that call. Hosts are served when all of it is there, and wait
+// until then.
 func (e *Engine) Configure(ctx context.Context, c *api.Config, wait bool) error {
 	ctx = withOrigin(ctx, "configuration "+c.Source, "", api.Admin)
-	if !wait {
-		_, err := c.Load(ctx, e.Methods)
-		return err
-	}
 	if err := c.Check(methodNames(e.Methods.Specs(false))); err != nil {
 		return err
 	}
+	e.Target.Hold() // before the runtime state, in which listeners can be added
 	rest, err := c.Round(ctx, e.Methods, methodNames(e.Methods.Specs(true)))
 	if err != nil {
 		return err
 	}
 	e.Frame.Then(func(ctx context.Context) error {
 		_, err := rest.Round(ctx, e.Methods, methodNames(e.Methods.Specs(true)))
-		return err
+		if err != nil && wait {
+			const mend = "hosts are not served; make the calls that are missing, then engine_undrain"
+			e.Health.Report(configObject, HealthFailed, fmt.Sprintf("%v; %s", err, mend), time.Now())
+			err = fmt.Errorf("%w; %s", err, mend)
+		}
+		if err != nil {
+			return err
+		}
+		return e.Target.Serve()
 	})
-	return nil
+	if wait {
+		return nil
+	}
+	return e.Frame.Start(ctx)
 }
 
 // Metrics are the engine's metrics, to be served.

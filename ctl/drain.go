@@ -9,7 +9,8 @@ import (
 	"github.com/pollux-storage/pollux/ctl/api"
 )
 
-// This file empties the engine before an upgrade: nvmf/drain.go says how hosts fare.
+// This file empties the engine before an upgrade: nvmf/drain.go says how hosts fare. Like a drained engine, one whose configuration could not
+// be loaded whole takes no connections until engine_undrain.
 
 // drainObject is what a drained engine's health is about.
 const drainObject = "engine"
@@ -20,10 +21,15 @@ func (e *Engine) registerDrain() {
 		if job := e.Jobs.running(api.EngineDrain.Name); job != "" {
 			return api.Reason("ErrBusy", "serve again: the drain is under way; cancel it with engine_cancel, job %s", job)
 		}
-		if err := e.Target.Undrain(); err != nil {
+		if !e.Frame.up() {
+			return api.Reason("ErrBusy", "serve again: the engine's configuration is being loaded; hosts are served when it is there")
+		}
+		if err := errors.Join(e.Target.Undrain(), e.Target.Serve()); err != nil {
 			return err
 		}
-		e.Health.Report(drainObject, HealthOK, "", time.Now())
+		for _, object := range []string{drainObject, configObject} {
+			e.Health.Report(object, HealthOK, "", time.Now())
+		}
 		return nil
 	})
 }

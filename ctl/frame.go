@@ -95,6 +95,16 @@ func (f *Frame) Then(follow func(ctx context.Context) error) {
 	f.then = follow
 }
 
+// up tells whether the engine is in the runtime state with all that follows the step to it.
+func (f *Frame) up() bool {
+	select {
+	case <-f.runtime:
+		return true
+	default:
+		return false
+	}
+}
+
 // Wait returns in the runtime state, or when ctx ends.
 func (f *Frame) Wait(ctx context.Context) error {
 	select {

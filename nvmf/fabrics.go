@@ -232,17 +232,23 @@ func (s *subsystemShare) judge(h *handoff) (Status, uint32) {
 		}
 		return StatusSuccess, 0
 	}
+	// A host whose controller ended with the engine, or with the Admin queue, while it was making I/O queues, comes with the identifier of
+	// none, or of another's: it is to begin with a new controller, so these carry no DNR.
 	ctrl := s.controllers[d.CNTLID]
 	switch {
+	case s.sub.discovery:
+		return StatusConnectParameters | DNR, uint32(IPOQID)
 	case ctrl == nil || ctrl.closing:
-		return StatusConnectParameters | DNR, uint32(IPOCNTLID)
+		return StatusConnectParameters, uint32(IPOCNTLID)
 	case ctrl.host.nqn != d.HOSTNQN:
-		return StatusConnectParameters | DNR, uint32(IPOHOSTNQN)
+		return StatusConnectParameters, uint32(IPOHOSTNQN)
 	case d.HOSTID != ctrl.host.id && d.HOSTID != [16]byte{}:
-		return StatusConnectParameters | DNR, uint32(IPOHOSTID)
+		return StatusConnectParameters, uint32(IPOHOSTID)
 	case ctrl.aq.state == queueAuthenticating, ctrl.aq.state == queueDenied:
 		return StatusAuthenticationNeeded, 0
-	case !ctrl.ready(), s.sub.discovery, uint32(qid) > ctrl.queuesMax():
+	case !ctrl.ready():
+		return StatusConnectParameters, uint32(IPOQID)
+	case uint32(qid) > ctrl.queuesMax():
 		return StatusConnectParameters | DNR, uint32(IPOQID)
 	case ctrl.queues[qid] != nil:
 		return StatusSequence, 0 // an old queue that is closing will be gone soon: without DNR the host tries again

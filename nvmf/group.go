@@ -152,10 +152,26 @@ type portal struct {
 	address Address
 	bound   netip.AddrPort
 	pg      *pollGroup
-	l       *reactor.Listener
+	fd      int               // the listening socket; l's as soon as there is one
+	l       *reactor.Listener // nil until it accepts; under the target's lock, as long as the target has the portal
 	id      uint16
 	users   int // listeners; under the target's lock
 	ended   chan error
+}
+
+// accept takes connections from now on, those first that came since the portal was opened.
+func (p *portal) accept() error {
+	return p.pg.r.Call(func() { p.l = p.pg.r.Listen(p.fd, p) })
+}
+
+// close ends a portal that the target has no longer.
+func (p *portal) close() {
+	if p.l == nil {
+		_ = unix.Close(p.fd)
+		return
+	}
+	_ = p.pg.r.Call(p.l.Close)
+	<-p.ended
 }
 
 // Accepted makes a queue of a new connection; what it becomes, its Connect decides.

@@ -66,6 +66,7 @@ type Target struct {
 	transports map[string]TransportOptions
 	subsystems []*Subsystem
 	portals    []*portal
+	holding    bool // listeners take no connection: Hold
 	nextPortal uint16
 	nextOwner  int
 	generation uint64 // of the discovery log page
@@ -636,9 +637,11 @@ func (t *Target) openPortal(a Address, bound netip.AddrPort) (*portal, error) {
 	}
 	t.group.Sockets().Tune(fd) // nobody knows of the address yet
 	t.nextPortal++
-	pg := t.groups[int(t.nextPortal-1)%len(t.groups)]
-	p := &portal{address: a, bound: bound, pg: pg, id: t.nextPortal, users: 1, ended: make(chan error, 1)}
-	if err := pg.r.Call(func() { p.l = pg.r.Listen(fd, p) }); err != nil {
+	p := &portal{address: a, bound: bound, pg: t.groups[int(t.nextPortal-1)%len(t.groups)], fd: fd, id: t.nextPortal, users: 1, ended: make(chan error, 1)}
+	if !t.holding {
+		err = p.accept()
+	}
+	if err != nil {
 		_ = unix.Close(fd)
 		return nil, err
 	}
@@ -673,8 +676,7 @@ func (t *Target) RemoveListener(ctx context.Context, nqn string, a Address) erro
 	}
 	t.mu.Unlock()
 	if last {
-		_ = l.port.pg.r.Call(l.port.l.Close)
-		<-l.port.ended
+		l.port.close()
 	}
 	if err := t.publish(s, true); err != nil {
 		return err
@@ -690,8 +692,7 @@ func (t *Target) Stop(ctx context.Context) error {
 	t.portals = nil
 	t.mu.Unlock()
 	for _, p := range portals {
-		_ = p.pg.r.Call(p.l.Close)
-		<-p.ended
+		p.close()
 	}
 	for _, pg := range t.groups {
 		closed := make(chan struct{})

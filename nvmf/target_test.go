@@ -232,8 +232,10 @@ func TestTheStreamMayBeCutAnywhere(t *testing.T) {
 
 func TestConnectIsJudged(t *testing.T) {
 	e := nvmftest.Start(t, nvmftest.Options{Subsystem: func(o *nvmf.SubsystemOptions) { o.AllowAnyHost = false }})
-	if err := e.Target.AddHost(nvmftest.NQN, nvmftest.Host, nvmf.HostKeys{}); err != nil {
-		t.Fatal(err)
+	for _, host := range []string{nvmftest.Host, nvmftest.Host + "2"} {
+		if err := e.Target.AddHost(nvmftest.NQN, host, nvmf.HostKeys{}); err != nil {
+			t.Fatal(err)
+		}
 	}
 	good := nvmf.ConnectData{CNTLID: nvmf.CNTLIDDynamic, SUBNQN: nvmftest.NQN, HOSTNQN: nvmftest.Host}
 	a := nvmftest.Admin(t, e.Addr)
@@ -251,8 +253,9 @@ func TestConnectIsJudged(t *testing.T) {
 		{"SQSIZE 0", 0, 1, nil, nvmf.StatusConnectParameters | nvmf.DNR, nvmf.IPOSQSIZE},
 		{"SQSIZE above ours", 0, 129, nil, nvmf.StatusConnectParameters | nvmf.DNR, nvmf.IPOSQSIZE},
 		{"CNTLID of the static model", 0, 32, func(d *nvmf.ConnectData) { d.CNTLID = nvmf.CNTLIDStatic }, nvmf.StatusConnectParameters | nvmf.DNR, nvmf.IPOCNTLID},
-		{"unknown controller", 1, 32, func(d *nvmf.ConnectData) { d.CNTLID = 999 }, nvmf.StatusConnectParameters | nvmf.DNR, nvmf.IPOCNTLID},
-		{"host id of another", 1, 32, func(d *nvmf.ConnectData) { d.CNTLID, d.HOSTID = a.CNTLID, [16]byte{1} }, nvmf.StatusConnectParameters | nvmf.DNR, nvmf.IPOHOSTID},
+		{"unknown controller", 1, 32, func(d *nvmf.ConnectData) { d.CNTLID = 999 }, nvmf.StatusConnectParameters, nvmf.IPOCNTLID},
+		{"controller of another", 1, 32, func(d *nvmf.ConnectData) { d.CNTLID, d.HOSTNQN = a.CNTLID, nvmftest.Host+"2" }, nvmf.StatusConnectParameters, nvmf.IPOHOSTNQN},
+		{"host id of another", 1, 32, func(d *nvmf.ConnectData) { d.CNTLID, d.HOSTID = a.CNTLID, [16]byte{1} }, nvmf.StatusConnectParameters, nvmf.IPOHOSTID},
 		{"queue above the most", 128, 32, func(d *nvmf.ConnectData) { d.CNTLID = a.CNTLID }, nvmf.StatusConnectParameters | nvmf.DNR, nvmf.IPOQID},
 	} {
 		t.Run(c.why, func(t *testing.T) {

@@ -190,7 +190,7 @@ var (
 		"Give latencies by device and operation.")
 	EngineDrain = changes[EngineDrainParams, JobStarted]("engine_drain", Runtime,
 		"Take no more connections and let those there are end, before an upgrade.")
-	EngineUndrain = changes[None, bool]("engine_undrain", Runtime, "Take connections again after a drain.")
+	EngineUndrain = changes[None, bool]("engine_undrain", Runtime, "Take connections again after a drain, or at last where a configuration could be loaded in part only.")
 	EngineJobs    = reads[EngineJobsParams, []Job]("engine_jobs", Runtime,
 		"List long work that goes on or has ended, or tell of one job, when it has ended.")
 	EngineCancel = changes[EngineCancelParams, bool]("engine_cancel", Runtime, "End long work before it is done.")
