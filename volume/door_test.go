@@ -196,6 +196,7 @@ func TestCloseFromEveryState(t *testing.T) {
 		return all
 	}
 	s := newSimulation(t, 5)
+	s.makeVolumeOf(CacheVolatile)   // without one no flusher waits for a flush
 	s.faulty, s.gentle = true, true // requests are refused while it closes
 	for round := range 400 {
 		for range 20 + s.r.IntN(60) {

@@ -12,6 +12,7 @@ import (
 // simSnapshot is a snapshot and what it must hold.
 type simSnapshot struct {
 	name    string
+	blocks  uint64
 	content *simContent
 	tick    int // when it was taken
 }
@@ -44,7 +45,7 @@ func (s *simulation) takeSnapshot(x *simVolume) {
 		return
 	}
 	s.origin++
-	n := &simSnapshot{name: fmt.Sprint("s", s.origin)}
+	n := &simSnapshot{name: fmt.Sprint("s", s.origin), blocks: x.blocks}
 	s.tick++
 	if _, err := x.v.CreateSnapshot(SnapshotConfig{Name: n.name}); err != nil {
 		s.t.Fatalf("taking snapshot %s of volume %s: %v", n.name, x.name, err)
@@ -147,7 +148,7 @@ func (s *simulation) clone(x *simVolume) {
 	n := x.snaps[s.r.IntN(len(x.snaps))]
 	s.origin++
 	c := &simVolume{
-		name: fmt.Sprint("v", s.origin), origin: s.origin, blocks: x.blocks, content: n.content.copy(), parent: n,
+		name: fmt.Sprint("v", s.origin), origin: s.origin, blocks: n.blocks, content: n.content.copy(), parent: n,
 		cache: WriteCache(s.r.Uint32N(2)), verify: x.verify,
 	}
 	v, err := x.v.CloneSnapshot(n.name, VolumeConfig{Name: c.name, LogBytes: simLogBytes, Cache: c.cache, Verify: c.verify})
@@ -199,8 +200,8 @@ func (s *simulation) compareSnapshots(what string, x *simVolume, sight simSight)
 			s.t.Fatalf("%s: %v", what, err)
 		}
 		c := s.clientOf(d.device, s.r.IntN(2))
-		for at := uint64(0); at < x.blocks; at += simRequestPages {
-			count := min(simRequestPages, x.blocks-at)
+		for at := uint64(0); at < n.blocks; at += simRequestPages {
+			count := min(simRequestPages, n.blocks-at)
 			if st := c.do(bdev.Read, at, count, buf[:count*PageBytes]); st != bdev.StatusOK {
 				s.mayFail(what, bdev.Read, x, st)
 				continue
@@ -208,6 +209,7 @@ func (s *simulation) compareSnapshots(what string, x *simVolume, sight simSight)
 			s.compare(fmt.Sprint(what, ", snapshot ", n.name), x, n.content, at, buf[:count*PageBytes],
 				simSight{at: n.tick, until: n.tick, ever: sight.ever})
 		}
+		s.outOfRange(what, "snapshot "+n.name, d.device, c, n.blocks)
 		c.close()
 	}
 }

@@ -33,6 +33,7 @@ type simVolume struct {
 	name    string
 	origin  uint16
 	blocks  uint64
+	mayHave uint64 // or so many, after a growth of which the end is not known; 0: no
 	cache   WriteCache
 	verify  bool
 	content *simContent
@@ -57,7 +58,8 @@ type simulation struct {
 	faulty  bool // the disk fails, or did since the pool was opened: requests may fail
 	lied    bool // it lied since the pool was made
 	after   bool // and the pool was opened after that
-	gentle  bool // imports meet no faults
+	gentle  bool // imports meet no faults, and the power stays
+	loaded  bool // clients go on while control waits
 	stalled bool // something makes requests late
 	log     []string
 	did     map[string]int
@@ -98,6 +100,7 @@ const (
 	simFullBytes    = 40 << 20
 	simLogBytes     = 6 << 20
 	simVolumesMax   = 4
+	simBlocksMin    = 300 // the map of so few has one leaf
 	simBlocksMax    = 2000
 	simClients      = 3 // of a volume
 	simRequestPages = 256
@@ -132,13 +135,29 @@ func newSimulation(t *testing.T, seed uint64) *simulation {
 
 func (s *simulation) medium() *sim.Disk { return bdevsim.DiskOf(s.disk).Medium() }
 
+// media are all disks.
+func (s *simulation) media() []*sim.Disk { return []*sim.Disk{s.medium()} }
+
+// choice is what a power cut keeps.
+func (s *simulation) choice() sim.Choice { return sim.Random(s.r, s.r.Float64()) }
+
 func (s *simulation) say(format string, args ...any) {
 	s.log = append(s.log, fmt.Sprintf("at %d, tick %d: ", s.w.Now(), s.tick)+fmt.Sprintf(format, args...))
 }
 
 func (s *simulation) poolConfig() PoolConfig {
 	cfg := s.cfg
-	cfg.Await = func(until func() bool) { s.w.Run("control work", until) }
+	cfg.Await = func(until func() bool) {
+		s.w.Run("control work", func() bool {
+			if until() {
+				return true
+			}
+			if s.loaded {
+				s.load()
+			}
+			return false
+		})
+	}
 	return cfg
 }
 
@@ -162,10 +181,15 @@ func (s *simulation) makePool() {
 // makeVolume makes one more, if there is room for its log.
 func (s *simulation) makeVolume() {
 	s.t.Helper()
+	s.makeVolumeOf(WriteCache(s.r.Uint32N(2)))
+}
+
+func (s *simulation) makeVolumeOf(cache WriteCache) {
+	s.t.Helper()
 	s.origin++
 	x := &simVolume{
-		name: fmt.Sprint("v", s.origin), origin: s.origin, blocks: simBlocksMax/2 + s.r.Uint64N(simBlocksMax/2), content: newSimContent(),
-		cache: WriteCache(s.r.Uint32N(2)), verify: s.r.Uint32N(4) > 0,
+		name: fmt.Sprint("v", s.origin), origin: s.origin, blocks: simBlocksMin + s.r.Uint64N(simBlocksMax-simBlocksMin), content: newSimContent(),
+		cache: cache, verify: s.r.Uint32N(4) > 0,
 	}
 	v, err := s.pool.CreateVolume(VolumeConfig{Name: x.name, Bytes: x.blocks * PageBytes, LogBytes: simLogBytes, Cache: x.cache, Verify: x.verify})
 	if errors.Is(err, ErrNoSpace) && len(s.volumes) > 0 {
@@ -291,7 +315,7 @@ func (s *simulation) episode(steps int) {
 	case s.lied:
 		s.afterLies()
 	case s.faulty && s.r.Uint32N(2) == 0, s.r.Uint32N(3) == 0:
-		s.crash(sim.Random(s.r, s.r.Float64()))
+		s.crash(s.choice())
 	case s.faulty, s.r.Uint32N(3) == 0:
 		s.reopen()
 	default:
@@ -373,6 +397,7 @@ func (s *simulation) compareAll(what string, sight simSight) {
 			}
 			at += n
 		}
+		s.outOfRange(what, "volume "+x.name, x.v.Device(), c, x.blocks)
 	}
 }
 
@@ -455,14 +480,7 @@ func (s *simulation) reopen() {
 // crash takes the power.
 func (s *simulation) crash(c sim.Choice) {
 	s.t.Helper()
-	s.say("power cut")
-	s.did["power cut"]++
-	image := s.medium().Snapshot().Crash(c)
-	tick := s.tick
-	s.w.Reboot()
-	s.disk = s.w.Open("Disk0", image)
-	s.importPool()
-	s.found("after a power cut", simSight{at: tick, until: tick, durable: true})
+	s.crashAt(s.cutNow(), c)
 }
 
 // importPool opens the pool; sometimes the first attempt meets faults that come and go.
@@ -491,6 +509,7 @@ func (s *simulation) importPool() {
 		if x.v.failed != bdev.StatusOK {
 			s.t.Fatalf("volume %s is %v: %q", x.name, x.v.failed, s.pool.problems)
 		}
+		s.foundSize(x)
 		s.attach(x)
 	}
 }
@@ -506,6 +525,7 @@ func (s *simulation) found(what string, sight simSight) {
 			n := min(simRequestPages, x.blocks-at)
 			x.clients[0].must(bdev.Read, at, n, buf[at*PageBytes:][:n*PageBytes])
 		}
+		s.foundPrefix(what, x, buf[:x.blocks*PageBytes], s.tick)
 		x.content.settle(s.tick, func(block uint64) simWord {
 			w, _ := simRead(buf[block*PageBytes:][:PageBytes])
 			return w
@@ -539,9 +559,7 @@ func (s *simulation) afterLies() {
 		s.say("closed after lies")
 		s.closePool()
 	}
-	image := s.medium().Snapshot().Crash(sim.Random(s.r, s.r.Float64()))
-	s.w.Reboot()
-	s.disk = s.w.Open("Disk0", image)
+	s.boot(s.cutNow(), s.choice())
 	var err error
 	if s.pool, err = ImportPool(s.w.Registry, "Disk0", s.poolConfig()); err != nil {
 		s.say("the import after lies: %v", err)
@@ -562,6 +580,7 @@ func (s *simulation) afterLies() {
 	}
 	s.volumes = open
 	for _, x := range s.volumes {
+		x.blocks, x.mayHave = x.v.device.Geometry().Blocks, 0
 		s.attach(x)
 	}
 	s.compareAll("after lies", sight)
