@@ -47,7 +47,7 @@ bench: build ## measure this machine, and leave the figures with their condition
 
 bench-volume: build ## measure volumes alone, beside the raw disk, in under six minutes
 	@scripts/deps test
-	bin/pollux bench suite --only volume,amplification,recovery,memory --runtime 0.7 --output bench/results
+	bin/pollux bench suite --only volume,amplification,snapshots,recovery,memory --runtime 0.7 --output bench/results
 
 fuzz: ## fuzz every codec for FUZZTIME each
 	@scripts/fuzz $(FUZZTIME)

@@ -77,13 +77,18 @@ func (r *Report) Markdown(plots []string) []byte {
 		fmt.Fprintf(&b, "\n**The machine was not quiet** in %d of %d rows, marked †: others took a part of a polling reactor's core, so that IOPS and\n"+
 			"latencies are those of the rest. The processor time of a request is the figure to look at there.\n", n, len(r.Rows))
 	}
-	for _, g := range []struct{ title, text string }{
-		{"Disk", "`raw` is fio on the file, `uring` the engine's bdev on it in one process, `tcp+uring` the same in an engine over NVMe/TCP, `volume` and `volatile` a volume on it without and with a write cache. What `volume` completes is durable: its plain writes stand beside `raw` with FUA."},
-		{"Nothing behind it", "`null` forgets what it is given: what is left is the way there."},
-		{"Memory", "`mem` keeps it in memory."},
+	for _, g := range []struct {
+		title, text string
+		targets     []string
+	}{
+		{"Disk", "`raw` is fio on the file, `uring` the engine's bdev on it in one process, `tcp+uring` the same in an engine over NVMe/TCP, `volume` and `volatile` a volume on it without and with a write cache. What `volume` completes is durable: its plain writes stand beside `raw` with FUA.",
+			[]string{"raw", "uring", "tcp+uring", "volume", "volatile"}},
+		{"Snapshots", "`volume+N` is a volume with N snapshots, the newest of which was made right before each run: all clusters are shared when it begins. Its write cache is `none`.",
+			snapshotTargets()},
+		{"Nothing behind it", "`null` forgets what it is given: what is left is the way there.", []string{"null", "tcp+null"}},
+		{"Memory", "`mem` keeps it in memory.", []string{"mem", "tcp+mem"}},
 	} {
-		kinds := map[string][]string{"Disk": {"raw", "uring", "tcp+uring", "volume", "volatile"}, "Nothing behind it": {"null", "tcp+null"}, "Memory": {"mem", "tcp+mem"}}[g.title]
-		rows := r.rowsOf(func(x *Row) bool { return slices.Contains(kinds, x.Device.Target) })
+		rows := r.rowsOf(func(x *Row) bool { return slices.Contains(g.targets, x.Device.Target) })
 		if len(rows) == 0 {
 			continue
 		}
@@ -231,7 +236,7 @@ func (r *Report) volumesMarkdown(b *bytes.Buffer) {
 	if len(r.Amplification) > 0 {
 		b.WriteString("\n## Write amplification\n\nBytes that the pool's device was given to write, by its own counters, for each byte of the host: the log, what went\n" +
 			"home, the map and the pool's commits, from before the first write until everything was home and a checkpoint said so. The volume's\n" +
-			"clusters all had places before.\n\n")
+			"clusters all had places before; with snapshots none was the volume's alone.\n\n")
 		_ = amplifyTable(r.Amplification).markdown(b)
 	}
 	if len(r.Recovery) > 0 {

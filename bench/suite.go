@@ -28,8 +28,8 @@ import (
 //	null                         null                                         tcp+null
 //	mem                          mem                                          tcp+mem
 //
-// disk and volume are one group if both are wanted. Then come the figures of volumes that are no rates: amplify.go, recovery.go,
-// footprint.go.
+// disk and volume are one group if both are wanted. Then come volumes with snapshots (snapshots.go), and the figures of volumes that are
+// no rates: amplify.go, recovery.go, footprint.go.
 //
 // The load on local devices, and the engine of remote ones, have one core; the client of remote ones has another.
 
@@ -84,7 +84,7 @@ func Suite(ctx context.Context, cfg SuiteConfig) (dir string, err error) {
 		name string
 		run  func(context.Context) error
 	}{
-		{"disk", s.disk}, {"volume", s.volumes}, {"amplification", s.amplification}, {"recovery", s.recovery},
+		{"disk", s.disk}, {"volume", s.volumes}, {"amplification", s.amplification}, {"snapshots", s.snapshots}, {"recovery", s.recovery},
 		{"memory", s.footprint}, {"null", s.memory("null")}, {"mem", s.memory("mem")}, {"allocations", s.allocations}, {"idle", s.idle},
 	} {
 		if !cfg.wants(g.name) {

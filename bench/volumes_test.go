@@ -135,3 +135,26 @@ func TestMemoryIsWeighedStepByStep(t *testing.T) {
 		t.Error("no summary in results.md")
 	}
 }
+
+func TestSnapshotsAreThereWhenARunBegins(t *testing.T) {
+	cfg := smallSuite(t, "snapshots")
+	cfg.Size, cfg.AmplifyBytes = 32<<20, 32<<20
+	r, text := measured(t, cfg)
+	loads := 6
+	if len(r.Rows) != 3*loads || len(r.Ratios) != 2*loads || len(r.Amplification) != 3*2 {
+		t.Fatalf("%d rows, %d ratios, %d of amplification", len(r.Rows), len(r.Ratios), len(r.Amplification))
+	}
+	factor := map[string]float64{}
+	for _, a := range r.Amplification {
+		factor[a.Target+" "+a.Load] = a.Factor
+	}
+	plain, one, many := factor["volume+0 randwrite 4k qd32"], factor["volume+1 randwrite 4k qd32"], factor["volume+16 randwrite 4k qd32"]
+	if one < plain+0.5 || many < plain+0.5 { // each cluster is moved once, for 32 MiB in blocks
+		t.Errorf("4 KiB: %.2f without a snapshot, %.2f with one, %.2f with sixteen: no cluster was moved", plain, one, many)
+	}
+	for _, want := range []string{"| volume+16 / volume+0 randwrite 4k qd32 |", "| volume+1 randread 4k qd1 ", "| volume+1 randwrite 64k qd32 |"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %q in results.md", want)
+		}
+	}
+}

@@ -317,7 +317,7 @@ type benchSuiteCmd struct {
 	RampTime     span       `name:"ramp-time" placeholder:"TIME" default:"0.3" help:"Before it, not counted (${default})."`
 	IdleTime     span       `name:"idle-time" placeholder:"TIME" default:"10" help:"Of each idle measurement (${default})."`
 	IODepth      []int      `name:"iodepth" placeholder:"N" default:"1,8,32,128" help:"Requests in flight of the small loads (${default})."`
-	Only         []string   `placeholder:"GROUP" enum:"disk,volume,amplification,recovery,memory,null,mem,allocations,idle" help:"Measure these groups only: disk, volume, amplification, recovery, memory, null, mem, allocations, idle."`
+	Only         []string   `placeholder:"GROUP" enum:"disk,volume,amplification,snapshots,recovery,memory,null,mem,allocations,idle" help:"Measure these groups only: disk, volume, amplification, snapshots, recovery, memory, null, mem, allocations, idle."`
 	RecoverySize []byteSize `name:"recovery-size" placeholder:"SIZE" default:"4G,16G,64G" help:"Mapped sizes of the volumes whose recovery is measured (${default})."`
 	EngineCore   int        `name:"engine-core" placeholder:"CORE" default:"-1" help:"Core of the engine, and of loads on local devices; the last one without it."`
 	ClientCore   int        `name:"client-core" placeholder:"CORE" default:"0" help:"Core of the client of remote devices (${default})."`
