@@ -178,7 +178,7 @@ func (c *simClient) RequestDone(q *bdev.Request) {
 			s.t.Fatalf("block %d of volume %s was found to be %v, which it cannot be: %s", q.LBA, c.x.name, c.expect, c.x.content.history(q.LBA))
 		}
 	}
-	w.done, w.ok = s.tick, true
+	w.done, w.ok, w.lsn = s.tick, true, c.x.appended()
 	if q.FUA || c.x.cache == CacheNone {
 		w.durable = s.tick
 	} else {

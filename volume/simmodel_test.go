@@ -1,6 +1,10 @@
 package volume
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/pollux-storage/pollux/wal"
+)
 
 // This file is the model of the simulation: of each block of a volume, which writes could be its value.
 //
@@ -44,8 +48,9 @@ type simWrite struct {
 	begun   int       // ticks of the model
 	done    int       // 0: not yet
 	durable int
-	ok      bool // it was acknowledged
-	without bool // it is known to have had no effect
+	ok      bool    // it was acknowledged
+	without bool    // it is known to have had no effect
+	lsn     wal.LSN // its newest record has this one or an older one, if ok
 }
 
 func (w *simWrite) end() uint64 { return w.block + uint64(len(w.words)) }
@@ -67,9 +72,9 @@ func (c *simContent) add(w *simWrite) {
 }
 
 // settle takes a content that was read for what is there: nothing else can be from now on.
-func (c *simContent) settle(tick int, word func(block uint64) simWord) {
+func (c *simContent) settle(tick int, lsn wal.LSN, word func(block uint64) simWord) {
 	for b := range c.blocks {
-		c.blocks[b] = []*simWrite{{block: b, words: []simWord{word(b)}, begun: tick, done: tick, durable: tick, ok: true}}
+		c.blocks[b] = []*simWrite{{block: b, words: []simWord{word(b)}, begun: tick, done: tick, durable: tick, ok: true, lsn: lsn}}
 	}
 	c.open = nil
 }
@@ -93,7 +98,17 @@ var simBefore = &simWrite{done: 1, durable: 1, ok: true}
 type simSight struct {
 	at, until int  // what has ended by `at` must be seen, what begins after `until` cannot
 	durable   bool // only what has become durable by `at` must be seen
+	lost      bool // only what a checkpoint has must be seen: its LSN is lsn
+	lsn       wal.LSN
 	ever      bool // the device lies: whatever once was a value of the block may be seen
+}
+
+// ended says whether something must be seen that ended and became durable then.
+func (s simSight) ended(done, durable int, lsn wal.LSN) bool {
+	if s.durable {
+		done = durable
+	}
+	return done > 0 && done <= s.at && (!s.lost || lsn <= s.lsn)
 }
 
 // allowed says whether a word could be a block's.
@@ -104,11 +119,7 @@ func (c *simContent) allowed(block uint64, word simWord, s simSight) bool {
 			return true
 		}
 		for _, x := range list {
-			end := x.done
-			if s.durable {
-				end = x.durable
-			}
-			if x != w && x.ok && end > 0 && end <= s.at && w.done > 0 && w.done < x.begun {
+			if x != w && x.ok && s.ended(x.done, x.durable, x.lsn) && w.done > 0 && w.done < x.begun {
 				return false
 			}
 		}

@@ -135,7 +135,7 @@ func (s *simulation) restoreSnapshot(x *simVolume) {
 			}
 			word, _ := simRead(buf[(b-at)*PageBytes:][:PageBytes])
 			x.content.blocks[b] = append(x.content.blocks[b],
-				&simWrite{block: b, words: []simWord{word}, begun: begun, done: s.tick, durable: s.tick, ok: true})
+				&simWrite{block: b, words: []simWord{word}, begun: begun, done: s.tick, durable: s.tick, ok: true, lsn: x.appended()})
 		}
 	}
 }

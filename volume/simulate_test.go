@@ -37,6 +37,8 @@ type simVolume struct {
 	cache   WriteCache
 	verify  bool
 	content *simContent
+	saves   [3][]*simSave // of each of reserveOwners
+	saving  int
 	clients []*simClient
 	snaps   []*simSnapshot
 	parent  *simSnapshot // of a clone
@@ -147,18 +149,21 @@ func (s *simulation) say(format string, args ...any) {
 
 func (s *simulation) poolConfig() PoolConfig {
 	cfg := s.cfg
-	cfg.Await = func(until func() bool) {
-		s.w.Run("control work", func() bool {
-			if until() {
-				return true
-			}
-			if s.loaded {
-				s.load()
-			}
-			return false
-		})
-	}
+	cfg.Await = s.await
 	return cfg
+}
+
+// await is how control work waits.
+func (s *simulation) await(until func() bool) {
+	s.w.Run("control work", func() bool {
+		if until() {
+			return true
+		}
+		if s.loaded {
+			s.load()
+		}
+		return false
+	})
 }
 
 // makePool makes a pool with some volumes; what the disk had before is nobody's any more.
@@ -207,7 +212,7 @@ func (s *simulation) makeVolumeOf(cache WriteCache) {
 
 // attach gives a volume its clients.
 func (s *simulation) attach(x *simVolume) {
-	x.clients = nil
+	x.clients, x.saving = nil, 0
 	for i := range simClients {
 		x.clients = append(x.clients, newSimClient(s, x, i%2))
 	}
@@ -238,6 +243,7 @@ func (s *simulation) busy() (n int) {
 				n++
 			}
 		}
+		n += x.saving
 	}
 	return n
 }
@@ -382,6 +388,7 @@ func (s *simulation) compareAll(what string, sight simSight) {
 	buf := pageMemory(simRequestPages)
 	for _, x := range s.volumes {
 		s.compareSnapshots(what, x, sight)
+		s.compareReservations(what, x, sight)
 		c := x.clients[0]
 		for at := uint64(0); at < x.blocks; {
 			n := min(simRequestPages, x.blocks-at)
@@ -526,7 +533,8 @@ func (s *simulation) found(what string, sight simSight) {
 			x.clients[0].must(bdev.Read, at, n, buf[at*PageBytes:][:n*PageBytes])
 		}
 		s.foundPrefix(what, x, buf[:x.blocks*PageBytes], s.tick)
-		x.content.settle(s.tick, func(block uint64) simWord {
+		s.settleSaves(x)
+		x.content.settle(s.tick, x.appended(), func(block uint64) simWord {
 			w, _ := simRead(buf[block*PageBytes:][:PageBytes])
 			return w
 		})
