@@ -105,7 +105,7 @@ func (s *suite) snapshotted(ctx context.Context, count int) (*snapshotted, error
 	name := snapshotTarget(count)
 	path := filepath.Join(s.work, name)
 	bytes := min(s.cfg.Size, snapshotBytes)
-	if err := s.fillTo(ctx, path, uint64(count+3)*bytes+2*wal.DefaultBytes); err != nil {
+	if err := s.fillTo(ctx, path, uint64(count+3)*bytes+4*wal.DefaultBytes); err != nil {
 		return nil, err
 	}
 	rig, err := s.local(TargetSpec{Kind: "volume", Path: path, Bytes: bytes})
