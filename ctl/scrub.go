@@ -77,11 +77,11 @@ func scrubPool(ctx context.Context, p *volume.Pool, limit uint64, progress Progr
 	volumes := p.Volumes()
 	var all, done, errors uint64
 	for _, v := range volumes {
-		i, err := v.Info()
+		i, err := v.Scrub()
 		if err != nil {
 			return err
 		}
-		all += i.Bytes
+		all += i.All * volume.PageBytes
 	}
 	for _, v := range volumes {
 		before, err := v.Scrub()
@@ -98,14 +98,14 @@ func scrubPool(ctx context.Context, p *volume.Pool, limit uint64, progress Progr
 			}
 			if i.Passes > before.Passes {
 				errors += i.LastErrors
-				done += i.All * volume.PageBytes
+				done += before.All * volume.PageBytes
 				progress.Set(done, all)
 				break
 			}
 			if i.State != "running" {
 				return fmt.Errorf("scrubbing pool %s: the scrub of volume %s is %s; it was paused or stopped, or its device fails", p.Name(), v.Name(), i.State)
 			}
-			progress.Set(done+i.Block*volume.PageBytes, all)
+			progress.Set(done+min(i.Block, before.All)*volume.PageBytes, all) // there may be more snapshots now
 			select {
 			case <-ctx.Done():
 				_ = v.PauseScrub()
@@ -205,7 +205,7 @@ func (ps *pools) found(v *volume.Volume, f volume.ScrubFinding) {
 	if f.Map {
 		what = "a page of a volume's map is not what was written"
 	}
-	ps.log.Error(what+"; volume_stats counts how many there are", "pool", v.Pool().Name(), "volume", v.Name(), "lba", f.LBA, "place", uint64(f.Place), "status", f.Status.String())
+	ps.log.Error(what+"; volume_stats counts how many there are", "pool", v.Pool().Name(), "volume", v.Name(), "snapshot", f.Snapshot, "lba", f.LBA, "place", uint64(f.Place), "status", f.Status.String())
 }
 
 // homeFailed logs the first of a run of writes behind the log that failed (V-31).
@@ -220,7 +220,7 @@ func (ps *pools) homeFailed(v *volume.Volume, f volume.HomeFailure) {
 // describeScrub is a scrub in the words of the interface.
 func describeScrub(i *volume.ScrubInfo) api.VolumeScrub {
 	out := api.VolumeScrub{
-		State: i.State, AtBytes: i.Block * volume.PageBytes, Bytes: i.All * volume.PageBytes, Errors: i.Found, LastErrors: i.LastErrors,
+		State: i.State, Snapshot: i.In, AtBytes: i.Block * volume.PageBytes, Bytes: i.All * volume.PageBytes, Errors: i.Found, LastErrors: i.LastErrors,
 		Passes: i.Passes, AllErrors: i.ScrubStats.Errors, Checked: i.ScrubStats.Bytes, Seconds: i.Seconds(),
 	}
 	if i.Why != 0 {
@@ -230,7 +230,7 @@ func describeScrub(i *volume.ScrubInfo) api.VolumeScrub {
 		out.Last = i.Last.UTC().Format(time.RFC3339)
 	}
 	if f := i.First; f != nil {
-		out.First = &api.ScrubFinding{LBA: f.LBA, Place: uint64(f.Place), Map: f.Map, Status: f.Status.String()}
+		out.First = &api.ScrubFinding{Snapshot: f.Snapshot, LBA: f.LBA, Place: uint64(f.Place), Map: f.Map, Status: f.Status.String()}
 	}
 	return out
 }

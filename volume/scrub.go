@@ -8,7 +8,7 @@ import (
 )
 
 // This file is the scrub of a volume (V-33): a pass goes through its map, reads every block that is at home, and compares it with the CRC in
-// its entry.
+// its entry; then through those of its snapshots, for what only they hold (scrubsnap.go).
 //
 //	        start                    a page of the map        blocks
 //	idle ─────────▶ resting ─ step ─▶ finding ────────────▶ reading ──┐
@@ -16,7 +16,7 @@ import (
 //	  │               │  ▼              └──────── 1 MiB is not full ──┤
 //	  │             paused                                            │
 //	  │               ▲ └──────────────── the step is over ───────────┘
-//	  └─ saving ◀─────┴─ the last block
+//	  └─ saving ◀─────┴─ the last block of the last map
 //
 // No false alarm: what is read, and what it is compared with, is looked up at one moment, in the dirty map as well as in the map, and the
 // read belongs to a grace like every other. So whoever would overwrite these blocks or give their place away waits until the comparison is
@@ -63,10 +63,11 @@ const (
 
 // ScrubFinding is a block that is not what it should be.
 type ScrubFinding struct {
-	LBA    uint64 // in the volume's blocks; of a page of its map the first of those that it is about
-	Place  Place
-	Map    bool        // it is a page of the map
-	Status bdev.Status // StatusCorrupt: another CRC; StatusIO: it cannot be read
+	Snapshot string // that has it, and nothing newer has; "": the volume itself has it
+	LBA      uint64 // in the volume's blocks; of a page of its map the first of those that it is about
+	Place    Place
+	Map      bool        // it is a page of the map
+	Status   bdev.Status // StatusCorrupt: another CRC; StatusIO: it cannot be read
 }
 
 // ScrubStats counts what scrubs of a volume did since it was opened.
@@ -87,12 +88,14 @@ type scrubber struct {
 	node   mapWaiter
 	memory []byte // of what is read: mapped when the first pass begins
 
-	at     uint64 // the next block
-	narrow uint64 // blocks before it are read one by one: among them is one that cannot be read
-	left   int    // blocks that this step may read yet
-	looks  int    // and clusters that it may look at
-	phase  uint8  // of the grace
-	place  Place  // what is being read
+	in     SnapshotNumber // the snapshot whose map it goes through, 0 in the volume's own
+	frozen scrubFrozen    // how it goes through that
+	at     uint64         // the next block
+	narrow uint64         // blocks before it are read one by one: among them is one that cannot be read
+	left   int            // blocks that this step may read yet
+	looks  int            // and clusters that it may look at
+	phase  uint8          // of the grace
+	place  Place          // what is being read
 
 	rate  uint64        // bytes a second at most; 0: as it comes
 	bytes int           // of this step
@@ -136,10 +139,11 @@ func (s *scrubber) begin(rate uint64, unix int64) error {
 		s.memory = memory
 	}
 	if s.state != scrubPaused {
-		if v.page.ScrubCursor == 0 {
+		if v.page.ScrubCursor == 0 && v.page.ScrubSnapshot == 0 {
 			v.page.ScrubFound = 0
 		}
-		s.at, s.narrow = v.page.ScrubCursor<<v.shape.shift, 0
+		s.enter(v.page.ScrubSnapshot)
+		s.at = v.page.ScrubCursor << v.shape.shift
 		s.errors, s.before = v.page.ScrubFound, v.page.ScrubFound
 	}
 	s.asked, s.why, s.told, s.began, s.kept = scrubGoOn, bdev.StatusOK, false, v.r.Now(), v.r.Now()
@@ -217,8 +221,8 @@ func (v *Volume) blocks() uint64 { return (v.page.Bytes + PageBytes - 1) / PageB
 func (s *scrubber) walk() {
 	v := s.v
 	for s.left > 0 && s.looks > 0 {
-		if s.at >= v.blocks() {
-			s.passed()
+		if s.in != 0 || s.at >= v.blocks() {
+			s.walkSnapshots()
 			return
 		}
 		if s.looks--; s.at&(1<<v.shape.shift-1) == 0 {
@@ -323,6 +327,9 @@ func (s *scrubber) unread(st bdev.Status) {
 func (s *scrubber) found(f ScrubFinding) {
 	v := s.v
 	f.LBA = f.LBA * PageBytes / uint64(v.page.BlockBytes)
+	if s.in != 0 {
+		f.Snapshot = s.frozen.name.String()
+	}
 	s.stats.Errors++
 	s.errors++
 	if s.told {
@@ -349,6 +356,7 @@ func (s *scrubber) goOn() {
 // who goes on from there.
 func (s *scrubber) mark() {
 	pg := &s.v.page
+	pg.ScrubSnapshot = s.in
 	if pg.ScrubCursor, pg.ScrubFound = s.at>>s.v.shape.shift, s.before; s.at&(1<<s.v.shape.shift-1) == 0 {
 		pg.ScrubFound = s.errors
 	}
@@ -384,8 +392,9 @@ func (s *scrubber) passed() {
 
 // over ends a pass for good.
 func (s *scrubber) over() {
-	s.v.page.ScrubCursor, s.v.page.ScrubFound = 0, 0
-	s.at, s.errors, s.before, s.state = 0, 0, 0, scrubSaving
+	s.v.page.ScrubSnapshot, s.v.page.ScrubCursor, s.v.page.ScrubFound = 0, 0, 0
+	s.enter(0)
+	s.errors, s.before, s.state = 0, 0, scrubSaving
 	s.save()
 }
 
@@ -402,7 +411,7 @@ func (s *scrubber) save() {
 func (s *scrubber) unsaved() bool {
 	pg, was := &s.v.page, &s.v.ckpt.page
 	return s.state == scrubEnded && !s.v.flusher.ending &&
-		(pg.ScrubCursor != was.ScrubCursor || pg.ScrubFound != was.ScrubFound || pg.Scrubbed != was.Scrubbed || pg.ScrubErrors != was.ScrubErrors)
+		(pg.ScrubSnapshot != was.ScrubSnapshot || pg.ScrubCursor != was.ScrubCursor || pg.ScrubFound != was.ScrubFound || pg.Scrubbed != was.Scrubbed || pg.ScrubErrors != was.ScrubErrors)
 }
 
 // keep asks for a checkpoint. It reports false if one is being made which has the page as it was before.

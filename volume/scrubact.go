@@ -15,7 +15,8 @@ type ScrubInfo struct {
 	ScrubStats
 	State      string      // idle, running, paused
 	Why        bdev.Status // it paused by itself
-	Block, All uint64      // blocks of 4096 bytes: where the pass is, and how many there are
+	In         string      // the snapshot in which the pass is; "": in the volume itself
+	Block, All uint64      // blocks of 4096 bytes: how far the pass is, and how many there are: the volume's, and each snapshot's after them
 	Found      uint64      // errors of the pass under way
 	First      *ScrubFinding
 	Last       time.Time // end of the last pass; zero if there was none
@@ -54,12 +55,13 @@ func (v *Volume) Scrub() (i ScrubInfo, err error) {
 func (s *scrubber) info() ScrubInfo {
 	v := s.v
 	i := ScrubInfo{
-		ScrubStats: s.stats, State: s.state.String(), Why: s.why, Block: v.page.ScrubCursor << v.shape.shift, All: v.blocks(),
-		Found: s.soFar(), LastErrors: v.page.ScrubErrors,
+		ScrubStats: s.stats, State: s.state.String(), Why: s.why, Found: s.soFar(), LastErrors: v.page.ScrubErrors,
 	}
+	in, at := v.page.ScrubSnapshot, v.page.ScrubCursor<<v.shape.shift
 	if s.runs() || s.state == scrubPaused {
-		i.Block = s.at
+		in, at = s.in, s.at
 	}
+	i.In, i.Block, i.All = s.progress(in, at)
 	if s.runs() {
 		i.Ran += max(0, v.r.Now()-s.began)
 	}

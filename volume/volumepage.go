@@ -42,6 +42,7 @@ import (
 //	1864      what it is for: 0 general, 1 database, 2 throughput
 //	1865      what may have been lost, and is not released: 0 nothing, 1 what a cache held, 2 what a log device held
 //	1872..1887 of that: the LSN up to which all was durable, the LSN up to which all was found
+//	1888..1895 scrub: the snapshot in whose map its cursor is, 0: in the volume's own
 //
 // The header's volume number is the volume's, its index the position in the directory, its stamp the checkpoint LSN.
 
@@ -172,10 +173,11 @@ type VolumePage struct {
 	Deleting         SnapshotNumber
 	DeletingCluster  uint64 // the next one
 	Boot             uuid.UUID
-	ClustersReserved uint64 // thick: not yet used
-	Scrubbed         int64  // end of the last pass, Unix seconds; 0: there was none
-	ScrubErrors      uint64 // that it found
-	ScrubFound       uint64 // that the pass under way found so far
+	ClustersReserved uint64         // thick: not yet used
+	Scrubbed         int64          // end of the last pass, Unix seconds; 0: there was none
+	ScrubErrors      uint64         // that it found
+	ScrubFound       uint64         // that the pass under way found so far
+	ScrubSnapshot    SnapshotNumber // in whose map ScrubCursor is; 0: in the volume's own
 
 	Use       LogUse
 	Loss      Loss
@@ -235,6 +237,7 @@ func (v *VolumePage) EncodeTo(page []byte, pool uuid.UUID) (crc uint32) {
 	b[1864], b[1865] = byte(v.Use), byte(v.Loss)
 	le.PutUint64(b[1872:], uint64(v.LossKnown))
 	le.PutUint64(b[1880:], uint64(v.LossFound))
+	le.PutUint64(b[1888:], uint64(v.ScrubSnapshot))
 	h := Header{Kind: KindVolume, Pool: pool, Volume: v.Number, Index: v.Position, Stamp: StampLSN(v.Checkpoint), Entries: 1}
 	return h.seal(page)
 }
@@ -290,6 +293,7 @@ func (v *VolumePage) Decode(page []byte, pool uuid.UUID, position uint64, crc ui
 		Loss:             Loss(b[1865]),
 		LossKnown:        wal.LSN(le.Uint64(b[1872:])),
 		LossFound:        wal.LSN(le.Uint64(b[1880:])),
+		ScrubSnapshot:    SnapshotNumber(le.Uint64(b[1888:])),
 		Log:              v.Log[:0],
 		Epochs:           v.Epochs[:0],
 	}

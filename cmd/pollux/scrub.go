@@ -39,6 +39,9 @@ func (c *volumeScrubStatusCmd) Run() error {
 		first := ""
 		if f := s.First; f != nil {
 			first = fmt.Sprintf("%d (%s)", f.LBA, f.Status)
+			if f.Snapshot != "" {
+				first = fmt.Sprintf("%d of snapshot %s (%s)", f.LBA, f.Snapshot, f.Status)
+			}
 		}
 		t.row(stats.Name, s.State, donePercent(s), s.Errors, s.Last, s.LastErrors, first)
 	})

@@ -221,8 +221,9 @@ type VolumeStage struct {
 type VolumeScrub struct {
 	State      string        `json:"state" doc:"idle, running or paused"`
 	Why        string        `json:"why,omitempty" doc:"it paused by itself"`
+	Snapshot   string        `json:"snapshot,omitempty" doc:"in which the pass is; the volume itself comes first, then its snapshots, the newest first"`
 	AtBytes    uint64        `json:"at_bytes" doc:"how far the pass is"`
-	Bytes      uint64        `json:"bytes" doc:"of all"`
+	Bytes      uint64        `json:"bytes" doc:"of all: the volume's, and each snapshot's"`
 	Errors     uint64        `json:"errors" doc:"of the pass under way"`
 	First      *ScrubFinding `json:"first,omitempty" doc:"the first error of the last run"`
 	Last       string        `json:"last,omitempty" doc:"end of the last pass, RFC 3339"`
@@ -235,10 +236,11 @@ type VolumeScrub struct {
 
 // ScrubFinding is a block that is not what it should be.
 type ScrubFinding struct {
-	LBA    uint64 `json:"lba" doc:"in the volume's blocks; of a page of the map the first that it is about"`
-	Place  uint64 `json:"place" doc:"in pages of 4096 bytes on the pool's device"`
-	Map    bool   `json:"map" doc:"it is a page of the map"`
-	Status string `json:"status"`
+	Snapshot string `json:"snapshot,omitempty" doc:"the newest that has it; none: the volume itself has it"`
+	LBA      uint64 `json:"lba" doc:"in the volume's blocks; of a page of the map the first that it is about"`
+	Place    uint64 `json:"place" doc:"in pages of 4096 bytes on the pool's device"`
+	Map      bool   `json:"map" doc:"it is a page of the map"`
+	Status   string `json:"status"`
 }
 
 // VolumeScrubParams start the scrub of a volume.
