@@ -259,3 +259,32 @@ func TestRestartsRefuseNobody(t *testing.T) {
 		e.stop()
 	}
 }
+
+// A configuration written by hand may leave out to wait for examinations: a namespace waits by itself for a device that one of them may open.
+func TestNamespaceWaitsForExaminations(t *testing.T) {
+	e := startEngine(t)
+	if err := e.Frame.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := api.NVMFCreateSubsystem.Call(t.Context(), e.Methods, api.NVMFCreateSubsystemParams{NQN: lateNQN}); err != nil {
+		t.Fatal(err)
+	}
+	add := api.NVMFAddNSParams{NQN: lateNQN, Namespace: api.NVMFNamespaceParams{BdevName: "late"}}
+	if _, err := api.NVMFSubsystemAddNS.Call(t.Context(), e.Methods, add); err == nil {
+		t.Fatal("a namespace of a device that is not there")
+	}
+	release, end := holdExaminations(e.Engine), make(chan error, 1)
+	t.Cleanup(release)
+	go func() {
+		_, err := api.NVMFSubsystemAddNS.Call(context.WithoutCancel(t.Context()), e.Methods, add)
+		end <- err
+	}()
+	awaitWaiter(t, e.Engine)
+	if _, err := api.BdevNullCreate.Call(t.Context(), e.Methods, api.BdevNullCreateParams{Name: "late", NumBlocks: 8, BlockSize: 4096}); err != nil {
+		t.Fatal(err)
+	}
+	release()
+	if err := nvmftest.Take(t, "the namespace is added", end); err != nil {
+		t.Error(err)
+	}
+}

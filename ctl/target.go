@@ -133,7 +133,14 @@ func (e *Engine) registerTarget() {
 		if err != nil {
 			return 0, err
 		}
-		if d, err := e.Bdevs.Lookup(o.BdevName); err == nil {
+		d, err := e.Bdevs.Lookup(o.BdevName)
+		if err != nil { // it may be in a pool that is being opened
+			if err = e.pools.wait(ctx); err != nil {
+				return 0, fmt.Errorf("adding %s as a namespace: %w", o.BdevName, err)
+			}
+			d, err = e.Bdevs.Lookup(o.BdevName)
+		}
+		if err == nil {
 			o.BdevName = d.Name() // an alias may change
 		}
 		id, err := t.AddNamespace(p.NQN, o)
