@@ -147,20 +147,21 @@ func (e *Engine) Metrics() *Metrics {
 	return m
 }
 
+// endLimit is how much of its time the end of the engine gives to one thing that does not end, so that the others end in order.
+const endLimit = 10 * time.Second
+
 // Close ends the engine: long work is cancelled, no connection is accepted any more, what is in flight ends, then the devices are closed,
-// volumes before the pools that they stand on and pools before their devices, and the reactors stop. It says what it had to leave behind if ctx ends first.
+// volumes before the pools that they stand on and pools before their devices, and the reactors stop. It says what it had to leave behind
+// if ctx ends first, or if a device does not answer: then what stands on it stays, and all else ends in order.
 func (e *Engine) Close(ctx context.Context) error {
 	e.scrubs.close()
-	err := e.Jobs.Close(ctx)
-	if err == nil {
-		err = e.Target.Stop(ctx)
+	var err error
+	for _, end := range []func(context.Context) error{e.Jobs.Close, e.Target.Stop, e.pools.stop} {
+		some, cancel := context.WithTimeout(ctx, endLimit)
+		err = errors.Join(err, end(some))
+		cancel()
 	}
-	if err == nil {
-		err = e.pools.stop(ctx)
-	}
-	if err == nil {
-		err = e.closeDevices(ctx)
-	}
+	err = errors.Join(err, e.closeDevices(ctx))
 	if err == nil {
 		err = e.Reactors.Stop(ctx)
 	}
@@ -170,33 +171,27 @@ func (e *Engine) Close(ctx context.Context) error {
 	return nil
 }
 
-// closeDevices removes every device, those that stand on others first.
+// closeDevices removes every device, those that stand on others first. What cannot be removed stays, with what it stands on.
 func (e *Engine) closeDevices(ctx context.Context) error {
+	var all error
+	left := map[string]bool{}
 	for {
-		devices := e.Bdevs.Devices()
-		if len(devices) == 0 {
-			break
-		}
-		top := devices[0]
-		for _, d := range devices {
-			if d.Layers() > top.Layers() {
+		var top *bdev.Device
+		for _, d := range e.Bdevs.Devices() {
+			if !left[d.Name()] && (top == nil || d.Layers() > top.Layers()) {
 				top = d
 			}
 		}
-		if p := e.pools.on(top.Name()); p != nil { // its volumes, which stand on this device, are closed
-			if err := e.pools.export(ctx, p); err != nil {
-				return err
-			}
+		if top == nil {
+			break
 		}
-		var err error
-		if controller := e.controllerOf(top.Name()); controller != "" {
-			err = e.Initiator.Detach(ctx, controller) // with all its devices
-		} else {
-			err = e.Bdevs.Unregister(ctx, top.Name())
+		if err := e.closeDevice(ctx, top); err != nil {
+			all = errors.Join(all, err)
+			e.leave(top, left)
 		}
-		if err != nil && !errors.Is(err, bdev.ErrNotFound) {
-			return err
-		}
+	}
+	if all != nil {
+		return all
 	}
 	for _, c := range e.Initiator.Controllers() { // those without a namespace
 		if err := e.Initiator.Detach(ctx, c.Name); err != nil && !errors.Is(err, bdev.ErrNotFound) {
@@ -204,6 +199,59 @@ func (e *Engine) closeDevices(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// closeDevice removes a device on which none stands any more. With a volume its pool is closed.
+func (e *Engine) closeDevice(ctx context.Context, d *bdev.Device) error {
+	p := e.pools.on(d.Name())
+	if p == nil {
+		p = e.pools.of(d)
+	}
+	if p != nil {
+		return e.pools.export(ctx, p)
+	}
+	ctx, cancel := context.WithTimeout(ctx, endLimit)
+	defer cancel()
+	var err error
+	if controller := e.controllerOf(d.Name()); controller != "" {
+		err = e.Initiator.Detach(ctx, controller) // with all its devices
+	} else {
+		err = e.Bdevs.Unregister(ctx, d.Name())
+	}
+	if errors.Is(err, bdev.ErrNotFound) {
+		return nil
+	}
+	return err
+}
+
+// leave notes a device that could not be removed, and those on which it stands.
+func (e *Engine) leave(d *bdev.Device, left map[string]bool) {
+	left[d.Name()] = true
+	p := e.pools.of(d)
+	if p == nil {
+		p = e.pools.on(d.Name())
+	}
+	if p == nil {
+		if b, ok := d.Driver().(interface{ Base() *bdev.Device }); ok {
+			e.leave(b.Base(), left)
+		}
+		return
+	}
+	e.pools.forget(func(o *openPool) bool { return o == p })
+	for _, v := range p.Volumes() {
+		left[v.Device().Name()] = true
+		snapshots, err := v.Snapshots()
+		for i := range snapshots {
+			if s := snapshots[i].Device; err == nil && s != nil {
+				left[s.Name()] = true
+			}
+		}
+	}
+	for _, name := range []string{p.device, p.logs} {
+		if b, err := e.Bdevs.Lookup(name); err == nil {
+			e.leave(b, left)
+		}
+	}
 }
 
 // codeOf gives an error of the engine's parts the code that SPDK's tools expect.
@@ -237,7 +285,7 @@ var errorCodes = []struct {
 	{volume.ErrSnapshotInUse, -16, "ErrSnapshotInUse"}, {volume.ErrNotPrimary, -22, "ErrNotPrimary"},
 	{volume.ErrNewerSnapshots, -16, "ErrNewerSnapshots"}, {volume.ErrAttached, -16, "ErrAttached"}, {volume.ErrNoHistory, -22, "ErrNoHistory"},
 	{volume.ErrPoolForeign, -13, "ErrPoolForeign"}, {volume.ErrPoolInUse, -16, "ErrPoolInUse"}, {volume.ErrPoolCorrupt, -117, "ErrPoolCorrupt"},
-	{volume.ErrVersion, -95, "ErrVersion"}, {volume.ErrPoolGone, -19, ""}, {volume.ErrExists, -17, ""},
+	{volume.ErrVersion, -95, "ErrVersion"}, {volume.ErrPoolGone, -19, ""}, {volume.ErrStuck, -110, "ErrStuck"}, {volume.ErrExists, -17, ""},
 	{volume.ErrShrink, -22, "ErrShrink"},
 	{volume.ErrInvalid, -22, ""}, {volume.ErrName, -22, ""}, {volume.ErrNoSpace, -28, ""}, {volume.ErrLimit, -28, ""},
 	{volume.ErrLogMissing, -19, "ErrLogMissing"}, {volume.ErrTransition, -22, "ErrTransition"},

@@ -25,6 +25,7 @@ type pools struct {
 	log    *slog.Logger
 	server uuid.UUID
 	boot   uuid.UUID
+	limit  time.Duration    // of a device that does not answer while its pool is being closed; 0: as package volume has it
 	cache  *volume.MapCache // of all of them
 
 	opening sync.Mutex // held while one is made or opened, so that no name comes twice
@@ -180,6 +181,23 @@ func (ps *pools) on(device string) *openPool {
 	return nil
 }
 
+// of finds the pool of a volume or a snapshot, nil if the device is neither.
+func (ps *pools) of(d *bdev.Device) *openPool {
+	var pool *volume.Pool
+	switch x := d.Driver().(type) {
+	case *volume.Volume:
+		pool = x.Pool()
+	case *volume.SnapshotDevice:
+		pool = x.Volume().Pool()
+	}
+	for _, p := range ps.list() {
+		if p.Pool == pool {
+			return p
+		}
+	}
+	return nil
+}
+
 func (ps *pools) forget(gone func(p *openPool) bool) {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
@@ -208,7 +226,7 @@ func (ps *pools) config() (volume.PoolConfig, error) {
 	if ps.server == uuid.Nil {
 		return volume.PoolConfig{}, api.Errno(22, "this server has no id, which its pools need: /etc/machine-id has none; give serve a --state directory")
 	}
-	return volume.PoolConfig{Server: ps.server, Boot: ps.boot, Cache: ps.cache, Found: ps.found, HomeFailed: ps.homeFailed}, nil
+	return volume.PoolConfig{Server: ps.server, Boot: ps.boot, Cache: ps.cache, Found: ps.found, HomeFailed: ps.homeFailed, CloseLimit: ps.limit}, nil
 }
 
 // create makes a pool, or gives the one that was asked for before.

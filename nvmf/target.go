@@ -515,6 +515,10 @@ func (t *Target) withdraw(ctx context.Context, s *Subsystem, n *Namespace) error
 		return err
 	}
 	for range t.group.Len() {
+		if len(idle) > 0 { // whatever became of ctx
+			<-idle
+			continue
+		}
 		select {
 		case <-idle:
 		case <-ctx.Done():
@@ -694,8 +698,11 @@ func (t *Target) Stop(ctx context.Context) error {
 	for _, p := range portals {
 		p.close()
 	}
-	for _, pg := range t.groups {
+	var all error
+	ends := make([]chan struct{}, len(t.groups))
+	for i, pg := range t.groups {
 		closed := make(chan struct{})
+		ends[i] = closed
 		err := pg.r.Call(func() {
 			pg.stopping, pg.stop = true, func() { close(closed) }
 			for q := pg.queues; q != nil; q = q.next {
@@ -709,25 +716,42 @@ func (t *Target) Stop(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+	}
+	for i, pg := range t.groups {
 		select {
-		case <-closed:
+		case <-ends[i]:
 		case <-ctx.Done():
-			return fmt.Errorf("stopping the NVMe-oF target: %d queues did not close: %w", pg.count, ctx.Err())
+			n := 0
+			_ = pg.r.Call(func() { n = pg.count })
+			if n > 0 {
+				all = errors.Join(all, fmt.Errorf("stopping the NVMe-oF target: %d queues on core %d did not close: %w", n, pg.r.Core(), ctx.Err()))
+			}
 		}
 	}
-	t.authPool.wait()
+	if all == nil {
+		t.authPool.wait()
+	}
+	// Each by itself: one whose device does not answer keeps no other.
+	var wait sync.WaitGroup
+	var mu sync.Mutex
 	for _, s := range subsystems {
 		t.mu.Lock()
 		namespaces := s.namespaces
 		s.namespaces = nil
 		t.mu.Unlock()
 		for _, n := range namespaces {
-			if n != nil {
-				if err := t.withdraw(ctx, s, n); err != nil {
-					return err
-				}
+			if n == nil {
+				continue
 			}
+			wait.Go(func() {
+				if err := t.withdraw(ctx, s, n); err != nil {
+					mu.Lock()
+					all = errors.Join(all, err)
+					mu.Unlock()
+				}
+			})
 		}
 	}
-	return nil
+	wait.Wait()
+	return all
 }

@@ -96,7 +96,7 @@ type commitPart struct {
 
 func (p *Pool) enlist(m *commitMessage) {
 	c := &p.committer
-	if c.failed != bdev.StatusOK {
+	if c.failed != bdev.StatusOK && c.step == commitIdle {
 		c.answer(m, c.failed)
 		return
 	}
@@ -217,6 +217,9 @@ func (c *committer) partDone(s bdev.Status) {
 	if c.status == bdev.StatusOK {
 		c.status = s
 	}
+	if c.status == bdev.StatusOK {
+		c.status = c.failed // given up
+	}
 	if c.parts--; c.parts > 0 {
 		return
 	}
@@ -240,6 +243,10 @@ func (c *committer) Flushed(_ *wal.Join, s bdev.Status) {
 	}
 	if c.step == commitSlotFlush {
 		c.end(bdev.StatusOK)
+		return
+	}
+	if c.failed != bdev.StatusOK { // given up
+		c.end(c.failed)
 		return
 	}
 	invariant.Check(c.step == commitFlush, "volume: a flush of no commit")

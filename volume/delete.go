@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-
-	"github.com/pollux-storage/pollux/bdev"
 )
 
 // This file is the end of a volume. Its map tells what it has, so that is walked, in the order of the clusters, and given up step by step:
@@ -40,7 +38,7 @@ func (p *Pool) deleteVolume(ctx context.Context, v *Volume, progress func(done, 
 	if err := v.mayDelete(ctx); err != nil {
 		return err
 	}
-	if err := p.registry.Unregister(ctx, v.device.Name()); err != nil && !errors.Is(err, bdev.ErrNotFound) {
+	if err := p.closeVolume(ctx, p.vigil(), v); err != nil {
 		return err
 	}
 	p.acts.Lock()

@@ -295,7 +295,7 @@ func appendPage(vec [][]byte, page []byte) [][]byte {
 // partEnd takes the end of a transfer.
 func (h *homing) partEnd(p *part, s bdev.Status) {
 	h.f.v.givePart(p)
-	if s != bdev.StatusOK && h.state == homingWrite {
+	if s != bdev.StatusOK && h.state == homingWrite && !h.f.v.given {
 		h.f.homeError(h, s)
 	}
 	h.partDone(s)
@@ -313,7 +313,7 @@ func (h *homing) partDone(s bdev.Status) {
 		h.write()
 	case h.status == bdev.StatusOK:
 		h.find(homingChange)
-	case h.state == homingWrite && !h.again:
+	case h.state == homingWrite && !h.again && !h.f.v.given:
 		h.remap()
 	default:
 		if h.again {

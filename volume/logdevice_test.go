@@ -249,7 +249,7 @@ func TestALostLogDeviceOfAPoolThatWasClosed(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.pool.volumes = map[VolumeNumber]*Volume{}
-	if err := h.pool.export(); err != nil {
+	if err := h.exported(); err != nil {
 		t.Fatal(err)
 	}
 	disk, _ := h.images()

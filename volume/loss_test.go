@@ -51,7 +51,7 @@ func (h *lossHouse) restarted(v *Volume) *Volume {
 	if err := v.Close(); err != nil {
 		h.t.Fatal(err)
 	}
-	if err := h.pool.export(); err != nil {
+	if err := h.exported(); err != nil {
 		h.t.Fatal(err)
 	}
 	return h.cut()

@@ -98,6 +98,7 @@ type part struct {
 	n     int                // blocks
 	check bool               // compare with crcs
 	crcs  [partBlocks]uint32 // that the blocks should have
+	later reactor.Deferred
 }
 
 // partDone hears that a part has ended.
@@ -142,11 +143,18 @@ func (v *Volume) newPart() *part {
 // transfer starts a part: p.n blocks from a byte of a device on.
 func (v *Volume) transfer(p *part, c *bdev.Channel, kind bdev.Kind, byteAt uint64) {
 	shift := c.Geometry().Shift()
+	if v.given {
+		v.r.Defer(&p.later, p)
+		return
+	}
 	p.req.Kind, p.req.LBA = kind, byteAt>>shift
 	p.req.Blocks = uint64(p.n) * PageBytes >> shift
 	p.req.Data = p.vec
 	c.Submit(&p.req)
 }
+
+// Run ends a transfer that did not begin.
+func (p *part) Run() { p.done.partEnd(p, bdev.StatusClosed) }
 
 // RequestDone takes the end of a part's transfer, and checks what was read.
 func (p *part) RequestDone(q *bdev.Request) {

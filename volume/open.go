@@ -332,7 +332,7 @@ func (v *Volume) logConfig() wal.Config {
 	log, data := v.pool.logBarriers()
 	return wal.Config{
 		Reactor: v.r, Channel: v.logData, Barrier: log, Data: data, Extents: extents, Volume: v.page.UUID, Lineage: v.page.Lineage,
-		Boot: v.pool.cfg.Boot, Stages: v.stages,
+		Boot: v.pool.cfg.Boot, Stages: v.stages, Rested: (*rested)(v),
 	}
 }
 

@@ -40,12 +40,13 @@ type PoolConfig struct {
 	LogDevice    string    // where the logs are to be, of a new pool; or are; or, with AcceptLogLoss, are to be instead
 	// AcceptLogLoss opens a pool whose log device is missing. What it held above the checkpoints is lost, and stands in the volumes' state.
 	AcceptLogLoss bool
-	TakeOver      bool      // open another server's pool and make it one's own
-	Boot          uuid.UUID // of this machine since it started
-	Cache         *MapCache // of map pages, shared with other pools; nil: one of its own
-	CacheBytes    uint64    // of its own, on each reactor; 0: DefaultCacheBytes
-	SmallLogs     bool      // logs below the least size are made: only for tests, which fill them
-	Await         Await     // nil but in simulations
+	TakeOver      bool          // open another server's pool and make it one's own
+	Boot          uuid.UUID     // of this machine since it started
+	Cache         *MapCache     // of map pages, shared with other pools; nil: one of its own
+	CacheBytes    uint64        // of its own, on each reactor; 0: DefaultCacheBytes
+	SmallLogs     bool          // logs below the least size are made: only for tests, which fill them
+	Await         Await         // nil but in simulations
+	CloseLimit    time.Duration // how long the device may keep a request while the pool is being closed; 0: 5 s
 	Stages        *wal.Stages
 	// Found hears, on a goroutine of its own, of the first error of a scrub's run; nil: nobody does.
 	Found func(v *Volume, f ScrubFinding)
@@ -163,36 +164,53 @@ func (p *Pool) mapCache(r *reactor.Reactor) (*cachePool, error) {
 // MapCache is the cache that it shares with others, or has alone.
 func (p *Pool) MapCache() *MapCache { return p.cfg.Cache }
 
-// Export closes the pool and all its volumes, whose devices go first. Doing it twice is harmless.
+// Export closes the pool and all its volumes, whose devices go first. Where the device below does not answer it ends with ErrStuck, and the
+// pool is closed as far as it can be (stuck.go). Doing it twice is harmless.
 func (p *Pool) Export(ctx context.Context) error {
-	p.acts.Lock()
+	g := p.vigil()
+	if err := p.lockActs(g); err != nil {
+		return fmt.Errorf("exporting pool %s: %w", p.Name(), err)
+	}
 	defer p.acts.Unlock()
 	if p.gone {
 		return p.failure
 	}
-	if err := p.closeVolumes(ctx); err != nil {
-		return fmt.Errorf("exporting pool %s: %w", p.Name(), err)
+	err := p.closeVolumes(ctx, g)
+	if err == nil {
+		err = g.during(p.lastCommit)
+		p.gone = true
 	}
-	p.gone = true
-	p.failure = p.export()
-	return p.failure
+	if err != nil {
+		err = fmt.Errorf("exporting pool %s: %w", p.Name(), err)
+	}
+	switch {
+	case errors.Is(err, ErrStuck):
+		p.gone = true
+		p.giveUp()
+	case p.gone:
+		p.release()
+	default:
+		return err
+	}
+	p.failure = err
+	return err
 }
 
 // closeVolumes takes the devices away, and waits until everything is home.
-func (p *Pool) closeVolumes(ctx context.Context) error {
+func (p *Pool) closeVolumes(ctx context.Context, g *vigil) error {
+	var stuck error
 	for _, v := range p.Volumes() {
-		if err := v.closeSnapshots(ctx); err != nil {
-			return err
+		err := p.closeVolume(ctx, g, v)
+		if err != nil && !errors.Is(err, ErrStuck) {
+			return errors.Join(stuck, err)
 		}
-		if err := p.registry.Unregister(ctx, v.device.Name()); err != nil && !errors.Is(err, bdev.ErrNotFound) {
-			return err
-		}
+		stuck = errors.Join(stuck, err)
 	}
-	return nil
+	return stuck
 }
 
-// export writes the last commit and lets the device go.
-func (p *Pool) export() error {
+// lastCommit writes it.
+func (p *Pool) lastCommit() error {
 	m := &commitMessage{tell: newEvent()}
 	if err := p.r.Call(func() {
 		p.closing = true
@@ -200,10 +218,8 @@ func (p *Pool) export() error {
 	}); err != nil {
 		return err
 	}
-	s := p.disk.wait(m.tell)
-	p.release()
-	if s != bdev.StatusOK {
-		return fmt.Errorf("exporting pool %s: its last commit: %v; it is opened by the one before", p.Name(), s)
+	if s := p.disk.wait(m.tell); s != bdev.StatusOK {
+		return fmt.Errorf("its last commit: %v; it is opened by the one before", s)
 	}
 	return nil
 }

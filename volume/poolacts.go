@@ -142,19 +142,26 @@ func (p *Pool) grow() error {
 
 // Destroy ends the pool and all that is in it: the slots are wiped, so no import finds it again.
 func (p *Pool) Destroy(ctx context.Context) error {
-	p.acts.Lock()
+	g := p.vigil()
+	if err := p.lockActs(g); err != nil {
+		return fmt.Errorf("deleting pool %s: %w", p.Name(), err)
+	}
 	defer p.acts.Unlock()
-	if err := p.destroy(ctx); err != nil {
+	if err := p.destroy(ctx, g); err != nil {
 		return fmt.Errorf("deleting pool %s: %w", p.Name(), err)
 	}
 	return nil
 }
 
-func (p *Pool) destroy(ctx context.Context) error {
+func (p *Pool) destroy(ctx context.Context, g *vigil) error {
 	if p.gone {
 		return ErrPoolGone
 	}
-	if err := p.closeVolumes(ctx); err != nil {
+	if err := p.closeVolumes(ctx, g); errors.Is(err, ErrStuck) {
+		p.gone, p.failure = true, err
+		p.giveUp()
+		return err
+	} else if err != nil {
 		return err
 	}
 	p.gone = true

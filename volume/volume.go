@@ -58,6 +58,7 @@ type Volume struct {
 	role    Role
 	open    bool        // requests are taken
 	parting bool        // and will never be again: the last checkpoint says that it was closed in order
+	given   bool        // up: the device does not answer, and is sent nothing more (stuck.go)
 	failed  bdev.Status // for changes: why none is taken any more
 
 	log   *wal.Log

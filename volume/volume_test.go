@@ -91,6 +91,13 @@ func (h *house) reopen(image *sim.Image, cfg PoolConfig) {
 	}
 }
 
+// exported is the end of an export whose volumes are closed.
+func (h *house) exported() error {
+	err := h.pool.lastCommit()
+	h.pool.release()
+	return err
+}
+
 func (h *house) find(name string) *Volume {
 	h.t.Helper()
 	for _, v := range h.pool.volumes {

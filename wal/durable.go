@@ -115,6 +115,7 @@ func (l *Log) Flushed(_ *Join, s bdev.Status) {
 	l.joined = false
 	if s != bdev.StatusOK {
 		l.Fail(s)
+		l.rested()
 		return
 	}
 	if l.phase == phaseEnding {
@@ -124,6 +125,7 @@ func (l *Log) Flushed(_ *Join, s bdev.Status) {
 		return
 	}
 	if l.phase == phaseFailed {
+		l.rested()
 		return
 	}
 	invariant.Check(l.target >= l.durable, "wal: the durable mark would go back")

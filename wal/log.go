@@ -26,8 +26,9 @@ type Config struct {
 	Extents []Extent
 	Volume  uuid.UUID
 	Lineage Lineage
-	Boot    uuid.UUID // of this machine since it started: stands in the life that begins
-	Stages  *Stages   // nil but in tests
+	Boot    uuid.UUID      // of this machine since it started: stands in the life that begins
+	Rested  reactor.Runner // hears that a log that has ended has nothing on its way any more; nil: nobody does
+	Stages  *Stages        // nil but in tests
 }
 
 // State is what is known of a log before it is read: where recovery begins.
@@ -368,10 +369,12 @@ func (l *Log) RequestDone(q *bdev.Request) {
 	clear(l.vec)
 	if l.phase == phaseFailed {
 		l.refuse()
+		l.rested()
 		return
 	}
 	if q.Status != bdev.StatusOK {
 		l.Fail(q.Status)
+		l.rested()
 		return
 	}
 	l.head += Offset(l.bytes)
@@ -435,6 +438,13 @@ func (l *Log) refuseEntry(e *Entry) {
 // Idle reports that nothing is on its way.
 func (l *Log) Idle() bool {
 	return !l.busy && !l.joined && l.gathered.head == nil && l.flight.head == nil && l.waiters.head == nil
+}
+
+// rested tells that nothing is on its way.
+func (l *Log) rested() {
+	if l.cfg.Rested != nil && l.Idle() {
+		l.cfg.Rested.Run()
+	}
 }
 
 // Close gives back what the log holds of its reactor. It is idle.
