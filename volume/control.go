@@ -92,6 +92,56 @@ func (d *disk) read(place Place, data []byte) error  { return d.do("reading", bd
 func (d *disk) write(place Place, data []byte) error { return d.do("writing", bdev.Write, place, data) }
 func (d *disk) flush() error                         { return d.do("flushing", bdev.Flush, 0, nil) }
 
+// readsBytes is how much control work reads at once.
+const readsBytes = 4 << 20
+
+// readEach reads so many pages at each of many places, several places at once, and hands over what was read, in order. The data is lent for
+// the time of the call.
+func (d *disk) readEach(places []Place, pages int, f func(i int, data []byte, err error)) error {
+	n := min(len(places), max(1, readsBytes/PageBytes/pages))
+	if n == 0 {
+		return nil
+	}
+	reads := make([]diskRequest, n)
+	for i := range reads {
+		q := &reads[i]
+		q.Kind, q.Done = bdev.Read, q
+		q.SetData(pageMemory(pages))
+	}
+	defer func() {
+		_ = d.r.Call(func() {
+			for i := range reads {
+				reads[i].Release()
+			}
+		})
+	}()
+	for at := 0; at < len(places); at += n {
+		now := reads[:min(n, len(places)-at)]
+		if err := d.r.Call(func() {
+			shift := d.channel.Geometry().Shift()
+			for i := range now {
+				q := &now[i]
+				q.event = newEvent()
+				q.LBA, q.Blocks = places[at+i].Byte()>>shift, uint64(pages)*PageBytes>>shift
+				d.channel.Submit(&q.Request)
+			}
+		}); err != nil {
+			return err
+		}
+		for i := range now { // all of them, before any memory is used again
+			d.wait(now[i].event)
+		}
+		for i := range now {
+			var err error
+			if s := now[i].s; s != bdev.StatusOK {
+				err = fmt.Errorf("reading at place %d of %s: %v", places[at+i], d.channel.Device().Name(), s)
+			}
+			f(at+i, now[i].Data[0], err)
+		}
+	}
+	return nil
+}
+
 // readSlots reads the two pages where slots and heads stand. One that cannot be read is as one that is blank; the error tells of it.
 func (d *disk) readSlots() (pages [2][]byte, err error) {
 	for i, at := range SlotPlace {

@@ -15,10 +15,10 @@ import (
 // This file is how a volume comes to life: made, or opened from its page.
 //
 //	make: log and number from the pool ─▶ volume page ─▶ commit ─▶ open
-//	open: 1. the logs of all volumes are read, and the places that placed records name are taken out of the allocator
-//	      2. each log is read again, into the dirty map, which is made large enough for it
-//	      3. a life begins: durable before its first record
-//	      4. the device is registered: requests are taken
+//	open: 1. the logs of all volumes are read (logread.go), and the places that placed records name are taken out of the allocator (placed.go)
+//	      2. what they said goes into the dirty maps, which are made large enough for it, and what it needs is reserved (recover.go)
+//	      3. lives begin: durable before their first records
+//	      4. devices are registered: requests are taken
 
 // VolumeConfig says how a volume is made.
 type VolumeConfig struct {
@@ -218,12 +218,20 @@ func (p *Pool) openEach(all []*Volume, marks map[uint64]mark) error {
 		}
 	}
 	for _, v := range all {
-		if err := v.claimPlaced(); err != nil {
+		if err := v.readLog(); err != nil {
 			return fmt.Errorf("opening volume %s: reading its log: %w", v.page.Name, err)
 		}
 	}
 	for _, v := range all {
-		if err := v.recover(); err != nil {
+		if err := v.replay(); err != nil {
+			return fmt.Errorf("opening volume %s: recovering it: %w", v.page.Name, err)
+		}
+	}
+	if err := p.promise(all); err != nil {
+		return fmt.Errorf("reserving what is in the logs: %w", err)
+	}
+	for _, v := range all {
+		if err := v.revive(); err != nil {
 			return fmt.Errorf("opening volume %s: recovering it: %w", v.page.Name, err)
 		}
 	}
@@ -236,6 +244,7 @@ func (p *Pool) openEach(all []*Volume, marks map[uint64]mark) error {
 		if err := v.register(); err != nil {
 			return fmt.Errorf("opening volume %s: %w", v.page.Name, err)
 		}
+		v.recovery = nil
 		p.mu.Lock()
 		p.volumes[v.page.Number] = v
 		p.mu.Unlock()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/pollux-storage/pollux/bdev"
@@ -11,130 +12,64 @@ import (
 	"github.com/pollux-storage/pollux/wal"
 )
 
-// This file is how a volume reads its log when it is opened. It runs on a control goroutine, window by window.
+// This file is how a volume comes out of its log when it is opened, after all logs were read (logread.go) and the places that they name are
+// claimed (placed.go).
+//
+//	replay    what the log said goes into the dirty map, and what it needs on its way home is counted
+//	promise   so much of the pool is reserved, for all volumes at once
+//	revive    a life begins: durable before its first record
 
-// reading is one reading of a log: windows on the volume's reactor, steps on the control goroutine.
-type reading struct {
-	v      *Volume
-	log    *wal.Log
-	c      *wal.Recovery
-	window *event
-	ended  bool
+// recovery is what is known of a volume only while it is opened.
+type recovery struct {
+	logRead
+	cut       wal.LSN // the log ends before it: a placed record whose data is not there
+	short     error   // why what is in the log cannot come home: the end is not known, there is no room, or the map is damaged
+	unapplied bool    // the log has events whose effect must be there before the volume is used
+
+	owed   credits                    // that the dirty clusters have got, and the pool has not reserved
+	homed  map[uint64]struct{}        // clusters that owe a place which they do not need if they have one of their own
+	behind map[uint64]recoveredBehind // what was counted behind boundaries
+	begun  *event
 }
 
-// LogWindow hands a window to the control goroutine.
-func (g *reading) LogWindow(c *wal.Recovery) {
-	g.c = c
-	g.window.say(bdev.StatusOK)
-}
-
-// LogRecovered is the end.
-func (g *reading) LogRecovered(c *wal.Recovery, s bdev.Status) {
-	g.c, g.ended = c, true
-	g.window.say(s)
-}
-
-// readLog reads a volume's log and hands each window to f, on the control goroutine; what f cuts is the end.
-func (v *Volume) readLog(f func(rd *wal.Reader) error) (*wal.Log, *wal.Recovery, error) {
-	g := &reading{v: v, window: newEvent()}
-	var err error
-	if e := v.r.Call(func() {
-		if g.log, err = wal.New(v.logConfig()); err == nil {
-			_, err = g.log.Recover(v.state(), g)
-		}
-	}); e != nil {
-		return nil, nil, e
-	}
-	if err == nil {
-		if err = g.run(f); err == nil {
-			return g.log, g.c, nil
-		}
-	}
-	if g.log != nil {
-		err = errors.Join(err, v.r.Call(g.log.Close))
-	}
-	return nil, nil, err
-}
-
-// run goes from window to window.
-func (g *reading) run(f func(rd *wal.Reader) error) error {
-	v := g.v
-	for {
-		s := v.pool.disk.wait(g.window)
-		g.window.set = false
-		if g.ended {
-			if s == bdev.StatusOK {
-				return nil
-			}
-			if why, _ := g.c.Ended(); why != nil {
-				return fmt.Errorf("%v (%w)", s, why)
-			}
-			return fmt.Errorf("%v", s)
-		}
-		if err := f(g.c.Reader()); err != nil {
-			return errors.Join(err, v.r.Call(g.c.Stop))
-		}
-		if err := v.r.Call(g.c.Go); err != nil {
+// replay lets all that the log said be dirty again. No more is done in one call than what a reactor has time for.
+func (v *Volume) replay() error {
+	x := v.recovery
+	v.admitted = x.room
+	v.enlarge(x.room, x.events.bytes)
+	v.flusher.home = wal.Follow{Offset: v.page.LogOffset, Life: v.page.Life, Epoch: v.page.Epoch, LSN: v.page.Checkpoint}
+	x.homed, x.behind = map[uint64]struct{}{}, map[uint64]recoveredBehind{}
+	for i := range x.parts {
+		if err := v.r.Call(func() { v.replayPart(&x.parts[i]) }); err != nil {
 			return err
 		}
 	}
+	x.parts, x.behind = nil, nil
+	return nil
 }
 
-// claimPlaced takes the places that the log's placed records name out of the allocator, before anybody is given any, and decides where the
-// log ends on their account.
-func (v *Volume) claimPlaced() error {
-	events := v.newEventCheck()
-	k := placedCheck{per: uint64(v.shape.Blocks()), cut: maxLSN, durable: v.page.Durable}
-	crcs := make([]uint32, k.per)
-	data := pageMemory(int(k.per))
-	log, _, err := v.readLog(func(rd *wal.Reader) error {
-		for i := range rd.Records() {
-			r := &rd.Records()[i]
-			if err := events.check(r, rd.Payload(r)); err != nil {
-				return err
-			}
-			k.supersede(r)
-			k.room = k.room.plus(v.dirtyRoomOf(r.Kind, r.Block, r.Blocks))
-			if r.Kind != wal.KindPlaced {
-				continue
-			}
-			for n := range r.Blocks / k.per {
-				place := placedAt(rd.Payload(r), int(n), int(k.per), crcs)
-				k.places = append(k.places, placedPlace{r.LSN, place})
-				err := v.pool.disk.read(place, data)
-				for b := range crcs {
-					if err != nil || wal.PageCRC(data[b*PageBytes:][:PageBytes]) != crcs[b] {
-						k.missing = append(k.missing, missingBlock{lsn: r.LSN, block: r.Block + n*k.per + uint64(b), err: err})
-					}
-				}
-			}
+func (v *Volume) replayPart(p *logPart) {
+	x := v.recovery
+	scratch := make([]uint32, v.shape.Blocks())
+	crcs, payload := p.crcs, p.payload
+	for i := range p.records {
+		r := &p.records[i]
+		if r.LSN >= x.cut {
+			return
 		}
-		k.durable = max(k.durable, rd.Durable())
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	if err := v.r.Call(log.Close); err != nil {
-		return err
-	}
-	if k.decide(); k.cut != maxLSN {
-		v.cutBefore = k.cut
-	}
-	v.undecided = k.undecided()
-	v.admitted = k.room
-	v.enlarge(k.room, events.bytes)
-	var failed error
-	if err := v.pool.r.Call(func() {
-		for _, p := range k.places {
-			if p.lsn < k.cut && !v.pool.alloc.Claim(p.place, k.per) {
-				failed = fmt.Errorf("%w: LSN %d names place %d, which is in use", ErrPoolCorrupt, p.lsn, p.place)
-			}
+		n := v.keptOf(r)
+		if r.Kind.Event() {
+			v.note(r, payload[:n])
+			x.unapplied = x.unapplied || r.Kind != wal.KindEpoch && r.Kind != wal.KindReservation // what those do is done
+		} else {
+			v.insert(r, crcs, payload[:n], scratch)
+			v.recoverCredits(r)
 		}
-	}); err != nil {
-		return err
+		payload = payload[n:]
+		if r.Kind == wal.KindWrite {
+			crcs = crcs[r.Pages:]
+		}
 	}
-	return failed
 }
 
 // enlarge makes a larger dirty map, if the log has records of more than the usual one holds: what was home already, but not behind the
@@ -147,161 +82,46 @@ func (v *Volume) enlarge(n dirtyRoom, bytes uint64) {
 	}
 }
 
-// recover reads the log into the dirty map and begins a life.
-func (v *Volume) recover() error {
-	v.flusher.home = wal.Follow{Offset: v.page.LogOffset, Life: v.page.Life, Epoch: v.page.Epoch, LSN: v.page.Checkpoint}
-	scratch := make([]uint32, v.shape.Blocks())
-	short := v.undecided // what is in it cannot come home: the end is not known, there is no room, or the map is damaged
-	log, c, err := v.readLog(func(rd *wal.Reader) error {
-		for i := range rd.Records() {
-			r := &rd.Records()[i]
-			if r.LSN == v.cutBefore {
-				rd.Cut(i, fmt.Errorf("%w: the data of LSN %d is not there", wal.ErrEnd, r.LSN))
-				return nil
-			}
-			var err error
-			if e := v.r.Call(func() {
-				if r.Kind.Event() {
-					v.note(r, rd.Payload(r))
-					v.unapplied = v.unapplied || r.Kind != wal.KindEpoch && r.Kind != wal.KindReservation // what those do is done
-				} else {
-					v.insert(r, rd.CRCs(r), rd.Payload(r), scratch)
-				}
-			}); e != nil {
-				return e
-			}
-			if err = v.recoverCredits(r); errors.Is(err, ErrNoSpace) || errors.Is(err, errMap) {
-				short = err
-			} else if err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		return err
+// recoverCredits counts what a record needs that came out of the log, and only that: before the power cut it was there, but not what
+// the door asks for to be on the safe side. A cluster needs a place if no record gives it one and it has none of its own: that it has none
+// is assumed here (promise). And it needs one set of pages of the map. Behind each boundary it needs them again: what it had alone is shared
+// then.
+func (v *Volume) recoverCredits(r *wal.Record) {
+	if r.Blocks == 0 {
+		return
 	}
-	v.behind = nil
-	_, wound := c.Ended()
-	var failed error
-	e := newEvent()
-	if err := v.r.Call(func() {
-		v.log = log
-		if v.flusher.rd, failed = log.NewReader(); failed != nil {
-			return
-		}
-		if short != nil && wound == nil {
-			v.failed, v.flusher.state, v.flusher.ending = bdev.StatusReadOnly, flushEnded, true
-			log.Fail(bdev.StatusReadOnly)
-			e.say(bdev.StatusOK)
-			return
-		}
-		if wound != nil {
-			v.failed, v.page.Flags = bdev.StatusReadOnly, v.page.Flags|VolumeWounded
-			v.flusher.state, v.flusher.ending = flushEnded, true
-			e.say(bdev.StatusOK)
-			return
-		}
-		v.judgeLoss(c)
-		v.begun = e
-		log.Begin(log.Life()+1, max(log.Epoch(), v.page.epochNow()), v)
-	}); err != nil {
-		return err
-	}
-	if failed != nil {
-		return failed
-	}
-	if s := v.pool.disk.wait(e); s != bdev.StatusOK {
-		return fmt.Errorf("beginning a life in its log: %v", s)
-	}
-	switch {
-	case wound != nil:
-		v.pool.problem("volume %s is read only: its log is damaged: %v", v.name, wound)
-	case short != nil:
-		v.pool.problem("volume %s is read only: what is in its log cannot come home: %v", v.name, short)
-	}
-	if err := v.haveCredits(credits{pages: checkpointReserve}); err != nil && !errors.Is(err, ErrNoSpace) {
-		return err
-	}
-	return v.r.Call(func() {
-		n := min(v.have.pages, checkpointReserve)
-		v.have.pages -= n
-		v.mapPages += n
-		if v.failed == bdev.StatusOK { // a life has begun
-			v.page.Boot, v.page.Flags = v.pool.cfg.Boot, v.page.Flags&^VolumeClean
-		}
-		v.open = true
-		v.due()
-	})
-}
-
-// LogBegun hears that the life is durable.
-func (v *Volume) LogBegun(_ *wal.Log, s bdev.Status) { v.begun.say(s) }
-
-// recoverCredits reserves what a record needs that came out of the log, and only that: before the power cut it was there, but not what
-// the door asks for to be on the safe side. A cluster needs a place if it has none of its own and no record gives it one; and one set of
-// pages of the map. Behind each boundary it needs them again: what it had alone is shared then.
-func (v *Volume) recoverCredits(r *wal.Record) error {
-	if r.Blocks == 0 || r.Kind.Event() {
-		return nil
-	}
+	x, writes := v.recovery, r.Kind == wal.KindWrite
 	shift := v.shape.shift
 	for c := r.Block >> shift; c <= (r.Block+r.Blocks-1)>>shift; c++ {
-		var have credits
-		var whole dirtySource
-		boundaries := 0
-		if err := v.r.Call(func() {
-			have, whole, boundaries = unpack(v.dirty.creditsAt(c)), v.dirty.wholeOf(c).from, len(v.boundaries)
-		}); err != nil {
-			return err
-		}
-		if boundaries > 0 {
-			if err := v.recoverShared(r.Kind, c, boundaries); err != nil {
-				return err
-			}
+		if n := len(v.boundaries); n > 0 {
+			v.recoverShared(r.Kind, c, n)
 			continue
 		}
-		want := v.creditsFor(1, r.Kind == wal.KindWrite && have.clusters == 0 && whole != dirtyPlaced)
-		if want.clusters > 0 && whole == dirtyHome {
-			own, err := v.ownsPlace(c)
-			if err != nil {
-				return err
-			}
-			if own {
-				want.clusters = 0
-			}
+		have, whole := unpack(v.dirty.creditsAt(c)), v.dirty.wholeOf(c).from
+		want := v.creditsFor(1, writes && have.clusters == 0 && whole != dirtyPlaced)
+		switch {
+		case writes && whole == dirtyZeros: // whatever it has is given up before
+			delete(x.homed, c)
+		case want.clusters > 0:
+			x.homed[c] = struct{}{}
 		}
 		want.pages -= min(want.pages, have.pages)
-		if err := v.recoverCredit(c, want); err != nil {
-			return err
-		}
+		v.owe(c, want)
 	}
-	return nil
 }
 
-// recoverCredit reserves for one cluster.
-func (v *Volume) recoverCredit(c uint64, want credits) error {
-	if want.isNone() {
-		return nil
-	}
-	if err := v.haveCredits(want); err != nil {
-		return err
-	}
-	return v.r.Call(func() {
-		v.have = v.have.minus(want)
-		v.dirty.addCredits(c, want.pack())
-	})
+// owe gives a cluster credits that are to be reserved.
+func (v *Volume) owe(c uint64, n credits) {
+	v.recovery.owed = v.recovery.owed.plus(n)
+	v.dirty.addCredits(c, n.pack())
 }
 
-// recoveredBehind says of a cluster what was reserved for it behind which boundary.
+// recoveredBehind says of a cluster what was counted for it behind which boundary.
 type recoveredBehind struct{ place, pages int }
 
 // recoverShared is recoverCredits for a cluster behind so many boundaries.
-func (v *Volume) recoverShared(k wal.Kind, c uint64, boundaries int) error {
-	if v.behind == nil {
-		v.behind = map[uint64]recoveredBehind{}
-	}
-	b := v.behind[c]
+func (v *Volume) recoverShared(k wal.Kind, c uint64, boundaries int) {
+	b := v.recovery.behind[c]
 	want := v.creditsFor(1, k == wal.KindWrite && b.place < boundaries)
 	if b.pages == boundaries {
 		want.pages = 0
@@ -310,8 +130,63 @@ func (v *Volume) recoverShared(k wal.Kind, c uint64, boundaries int) error {
 	if k == wal.KindWrite || k == wal.KindPlaced {
 		b.place = boundaries
 	}
-	v.behind[c] = b
-	return v.recoverCredit(c, want)
+	v.recovery.behind[c] = b
+	v.owe(c, want)
+}
+
+// promise reserves what volumes owe. Where the pool has not so much, their maps are asked which clusters have a place of their own already:
+// before the power cut there was room for the others. Who still owes too much then is read only.
+func (p *Pool) promise(all []*Volume) error {
+	var owed credits
+	for _, v := range all {
+		owed = owed.plus(v.recovery.owed)
+	}
+	if ok, err := p.reserveFor(owed, Ordinary); ok || err != nil {
+		return err
+	}
+	for _, v := range all {
+		x := v.recovery
+		short := v.countOwn()
+		if short == nil {
+			ok, err := p.reserveFor(x.owed, Freeing)
+			if err != nil {
+				return err
+			}
+			if !ok {
+				short = fmt.Errorf("%w: what was promised to its records is not there", ErrNoSpace)
+			}
+		} else if !errors.Is(short, errMap) {
+			return short
+		}
+		if x.short == nil {
+			x.short = short
+		}
+	}
+	return nil
+}
+
+func (p *Pool) reserveFor(n credits, c Class) (ok bool, err error) {
+	err = p.r.Call(func() { ok = p.alloc.Reserve(n.need(), c) })
+	return ok, err
+}
+
+// countOwn takes the place that it owes back from each cluster that has one of its own.
+func (v *Volume) countOwn() error {
+	x := v.recovery
+	for _, c := range slices.Sorted(maps.Keys(x.homed)) {
+		own, err := v.ownsPlace(c)
+		if err != nil {
+			return err
+		}
+		if !own {
+			continue
+		}
+		x.owed.clusters--
+		if err := v.r.Call(func() { v.dirty.addCredits(c, -credits{clusters: 1}.pack()) }); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // errMap is a map of which a page cannot be had.
@@ -346,6 +221,66 @@ func (v *Volume) ownsPlace(cluster uint64) (bool, error) {
 	}
 	return w.own, nil
 }
+
+// revive begins a life, and lets the volume be served; or what can be read of it, if nothing more may be written.
+func (v *Volume) revive() error {
+	x := v.recovery
+	_, wound := x.end.Ended()
+	var failed error
+	e := newEvent()
+	if err := v.r.Call(func() {
+		log := x.log
+		v.log = log
+		if v.flusher.rd, failed = log.NewReader(); failed != nil {
+			return
+		}
+		if x.short != nil && wound == nil {
+			v.failed, v.flusher.state, v.flusher.ending = bdev.StatusReadOnly, flushEnded, true
+			log.Fail(bdev.StatusReadOnly)
+			e.say(bdev.StatusOK)
+			return
+		}
+		if wound != nil {
+			v.failed, v.page.Flags = bdev.StatusReadOnly, v.page.Flags|VolumeWounded
+			v.flusher.state, v.flusher.ending = flushEnded, true
+			e.say(bdev.StatusOK)
+			return
+		}
+		v.judgeLoss(x.end)
+		x.begun = e
+		log.Begin(log.Life()+1, max(log.Epoch(), v.page.epochNow()), v)
+	}); err != nil {
+		return err
+	}
+	if failed != nil {
+		return failed
+	}
+	if s := v.pool.disk.wait(e); s != bdev.StatusOK {
+		return fmt.Errorf("beginning a life in its log: %v", s)
+	}
+	switch {
+	case wound != nil:
+		v.pool.problem("volume %s is read only: its log is damaged: %v", v.name, wound)
+	case x.short != nil:
+		v.pool.problem("volume %s is read only: what is in its log cannot come home: %v", v.name, x.short)
+	}
+	if err := v.haveCredits(credits{pages: checkpointReserve}); err != nil && !errors.Is(err, ErrNoSpace) {
+		return err
+	}
+	return v.r.Call(func() {
+		n := min(v.have.pages, checkpointReserve)
+		v.have.pages -= n
+		v.mapPages += n
+		if v.failed == bdev.StatusOK { // a life has begun
+			v.page.Boot, v.page.Flags = v.pool.cfg.Boot, v.page.Flags&^VolumeClean
+		}
+		v.open = true
+		v.due()
+	})
+}
+
+// LogBegun hears that the life is durable.
+func (v *Volume) LogBegun(_ *wal.Log, s bdev.Status) { v.recovery.begun.say(s) }
 
 // haveCredits waits until the volume has so many credits.
 func (v *Volume) haveCredits(n credits) error {
@@ -429,7 +364,7 @@ func (v *Volume) abandon() error {
 		}
 		return v.settled()
 	case v.tree != nil:
-		return v.giveBack()
+		return errors.Join(v.closeRead(), v.giveBack())
 	}
 	return nil
 }
@@ -491,7 +426,7 @@ func (v *Volume) giveBack() error {
 // applyRecovered brings home what the log has, if there are events in it: their effect must be there before the volume is used. Where a restore
 // cannot be applied, nothing of the volume is right, but for its snapshots.
 func (v *Volume) applyRecovered() error {
-	if !v.unapplied {
+	if !v.recovery.unapplied {
 		return nil
 	}
 	var restores []SnapshotNumber

@@ -111,6 +111,41 @@ func TestPlacedDataThatCannotBeReadIsNotMissing(t *testing.T) {
 	}
 }
 
+// TestOnlyWhatMayBeMissingIsLookedFor: a record that a later header knew as durable does not end the log, whatever stands in its place. So that is
+// not read when the pool is opened: here it could not be.
+func TestOnlyWhatMayBeMissingIsLookedFor(t *testing.T) {
+	h, v, stages := heldHouse(t)
+	k := h.client(v, 0)
+	per := uint64(v.shape.Blocks())
+	h.w.On(0, func(*reactor.Reactor) { stages.Shut(wal.StageMap) })
+	data := pattern(h.w.Rand, per)
+	k.must(bdev.Write, 4*per, per, data)
+	k.must(bdev.Write, 6*per, per, data)
+	k.must(bdev.Write, 0, 1, data[:PageBytes]) // its header knows them
+	k.must(bdev.Write, 8*per, per, data)
+	image := simDisk(h).Snapshot().Crash(sim.None)
+	for _, x := range []struct {
+		cluster uint64
+		looked  bool
+	}{{4, false}, {6, false}, {8, true}} {
+		hit := v.dirty.lookup(x.cluster * per)
+		if hit.from != dirtyPlaced {
+			t.Fatalf("cluster %d is %v", x.cluster, hit.from)
+		}
+		y := &house{w: h.w, t: t}
+		h.w.Reboot()
+		y.disk = h.w.Open("Disk0", image)
+		simDisk(y).Inject(sim.Fault{Effect: sim.Fail, Kinds: sim.KindsOf(sim.Read), First: hit.place.Byte() / PageBytes, Blocks: 1})
+		var err error
+		if y.pool, err = ImportPool(h.w.Registry, "Disk0", h.config()); err != nil {
+			t.Fatal(err)
+		}
+		if (len(y.pool.problems) > 0) != x.looked {
+			t.Errorf("cluster %d cannot be read, and the pool says %q", x.cluster, y.pool.problems)
+		}
+	}
+}
+
 // TestABlockBetweenWholeWrites: a block was written between two placed writes of its cluster, and is trimmed after the power cut. The place of
 // the first placed write is given up, since the second supersedes it; the block in between, which reserved none, is superseded with it.
 func TestABlockBetweenWholeWrites(t *testing.T) {

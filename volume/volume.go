@@ -120,18 +120,14 @@ type Volume struct {
 	released   []Place // those of placed records that did not come home
 	forsaken   []Place // and those that cannot be written
 
-	acts      sync.Mutex        // held by one act of control on its history at a time: snapshots, restoring, flattening
-	position  uint64            // of its page in the directory
-	name      Name              // under the pool's mu
-	closed    bool              // the same
-	opened    []*SnapshotDevice // the same
-	device    *bdev.Device
-	cutBefore wal.LSN                    // of recovery: a placed record whose data is not there
-	behind    map[uint64]recoveredBehind // the same
-	unapplied bool                       // the same: the log has events whose effect must be there before the volume is used
-	undecided error                      // the same: why that is not known
-	begun     *event
-	idle      *event // waits until nothing is under way
+	acts     sync.Mutex        // held by one act of control on its history at a time: snapshots, restoring, flattening
+	position uint64            // of its page in the directory
+	name     Name              // under the pool's mu
+	closed   bool              // the same
+	opened   []*SnapshotDevice // the same
+	device   *bdev.Device
+	recovery *recovery // while it is opened
+	idle     *event    // waits until nothing is under way
 
 	counters Counters
 	before   counted

@@ -204,13 +204,21 @@ func placedPayload(page []byte, places []Place, crcs []uint32, per int) []byte {
 	return page
 }
 
+// placedBytes is what such a list has of each cluster.
+func placedBytes(per int) int { return 8 + 4*per }
+
+// placedPlaceAt reads the place of the i-th cluster of such a list.
+func placedPlaceAt(payload []byte, i, per int) Place {
+	return Place(le.Uint64(payload[i*placedBytes(per):]))
+}
+
 // placedAt reads the i-th cluster of such a list.
 func placedAt(payload []byte, i, per int, crcs []uint32) Place {
-	at := i * (8 + 4*per)
+	at := i * placedBytes(per)
 	for k := range per {
 		crcs[k] = le.Uint32(payload[at+8+4*k:])
 	}
-	return Place(le.Uint64(payload[at:]))
+	return placedPlaceAt(payload, i, per)
 }
 
 // EntryWritten takes a record that is in the log: from now on it is what is read.

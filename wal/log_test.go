@@ -277,3 +277,26 @@ func TestWhatIsWrittenIsFound(t *testing.T) {
 		o.close()
 	}
 }
+
+// TestRecoveryReadsTheRingOnce: to find the records, and to search what is not theirs. What two windows share is not read again.
+func TestRecoveryReadsTheRingOnce(t *testing.T) {
+	w := newRig(t)
+	from := State{}
+	o := w.open(from)
+	o.beginLife()
+	for range 3 {
+		o.fill(5, 12, some(1, 11))
+		read := func() (n uint64) {
+			w.call(func() { n = w.channel.Stats().Kinds[bdev.Read].Bytes })
+			return n
+		}
+		o.close()
+		before := read()
+		o = w.open(from)
+		if n, ring := read()-before, o.log.area.bytes; n < ring || n > ring+windowBytes {
+			t.Errorf("%d bytes were read, the ring has %d", n, ring)
+		}
+		o.beginLife()
+	}
+	o.close()
+}

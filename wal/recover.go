@@ -11,9 +11,9 @@ import (
 // This file is recovery: the log is read from where the checkpoint left it to its end, and then judged.
 //
 //	1. Windows are read and handed over, until a batch or record does not follow.
-//	2. The whole ring is searched for a header, of the last accepted life or a later one, that knew a durable mark above the last
+//	2. The rest of the ring is searched for a header, of the last accepted life or a later one, that knew a durable mark above the last
 //	   accepted LSN. If there is one, what is missing was durable: a wound. Otherwise it is a cut: what is missing was never promised
-//	   to be there.
+//	   to be there. What was accepted is not searched: no batch knows a mark above its own records.
 //	3. The log goes on behind the last accepted record. Begin writes there, so nothing was changed so far.
 
 // Recovering hears of a recovery.
@@ -34,7 +34,7 @@ type Recovery struct {
 	why   error // for which the log ends
 	wound error // why it is one, nil for a cut
 
-	search  uint64 // how far the ring has been searched, in bytes from its beginning
+	search  Offset // how far the ring has been searched
 	request bdev.Request
 	found   LSN  // the highest durable mark
 	lives   Life // the highest of the ring
@@ -96,6 +96,7 @@ func (c *Recovery) Go() {
 		c.end(bdev.StatusNotSupported)
 		return
 	}
+	c.search = c.rd.next.Offset
 	c.searchNext()
 }
 
@@ -108,12 +109,13 @@ func (c *Recovery) Stop() {
 
 // searchNext looks at the next part of the ring for what proves a wound.
 func (c *Recovery) searchNext() {
-	if c.search == c.l.area.bytes {
+	end := c.from.Offset + Offset(c.l.area.bytes)
+	if c.search >= end {
 		c.judge()
 		return
 	}
-	position, left := c.l.area.find(Offset(c.search)) // of the first lap
-	n := min(left, windowBytes)
+	position, left := c.l.area.find(c.search)
+	n := min(left, windowBytes, uint64(end-c.search))
 	shift := c.l.cfg.Channel.Geometry().Shift()
 	c.request.LBA, c.request.Blocks = position>>shift, n>>shift
 	c.request.SetData(c.rd.buf[:n])
@@ -127,9 +129,9 @@ func (c *Recovery) RequestDone(q *bdev.Request) {
 		return
 	}
 	data := q.Data[0]
-	life, durable := c.l.evidence(c.rd.next.Life, c.search, data)
+	life, durable := c.l.evidence(c.rd.next.Life, uint64(c.search)%c.l.area.bytes, data)
 	c.lives, c.found = max(c.lives, life), max(c.found, durable)
-	c.search += uint64(len(data))
+	c.search += Offset(len(data))
 	c.searchNext()
 }
 
