@@ -26,7 +26,8 @@ import (
 //	                 the pool is opened here: that is the time. It is closed in order
 //
 // The times are fitted, by least squares, to  a + b × mapped + c × log : b is what a TB mapped costs, and what a volume of that size is expected
-// to take with a full log follows from all three. It is an extrapolation by the factor that the table says.
+// to take with a full log follows from all three. It is an extrapolation by the factor that the table says; from fewer than three sizes there is
+// none, since two always lie on a line.
 
 // RecoveryRow is one opening.
 type RecoveryRow struct {
@@ -216,7 +217,7 @@ func (s *suite) recover(ctx context.Context, t *ChildTask, mapped, pool uint64, 
 func (r *Report) fitRecovery() {
 	var m [3][4]float64 // normal equations
 	var most, fullest float64
-	n := 0
+	n, sizes := 0, map[uint64]bool{}
 	for i := range r.Recovery {
 		row := &r.Recovery[i]
 		if !row.Fitted {
@@ -229,13 +230,14 @@ func (r *Report) fitRecovery() {
 			}
 		}
 		most, fullest = max(most, x[1]), max(fullest, x[2])
+		sizes[row.MappedBytes] = true
 		n++
 	}
 	k, ok := solve(m)
 	unit := m
 	unit[0][3], unit[1][3], unit[2][3] = 0, 1, 0
 	inverse, ok2 := solve(unit) // a column of the matrix inverse, for the standard error
-	if n < 4 || !ok || !ok2 {
+	if n < 4 || len(sizes) < 3 || !ok || !ok2 {
 		return
 	}
 	f := &RecoveryFit{Constant: k[0], PerTB: k[1], PerGiB: k[2], FullLog: k[0] + k[1] + k[2]*fullest, Factor: 1 / most}

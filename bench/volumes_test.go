@@ -113,9 +113,11 @@ func TestTheFitFindsWhatTimesAreMadeOf(t *testing.T) {
 	if f == nil || !near(f.Constant, 0.5) || !near(f.PerTB, 2) || !near(f.PerGiB, 3) || !near(f.PerTBMax, 2) || !near(f.FullLog, 2.5+3.0/32) || f.Residual > 1e-6 {
 		t.Errorf("%+v", f)
 	}
-	r.Recovery, r.RecoveryFit = r.Recovery[:3], nil // one size says nothing of sizes
-	if r.fitRecovery(); r.RecoveryFit != nil {
-		t.Errorf("%+v", r.RecoveryFit)
+	for _, rows := range []int{3, 6} { // one size says nothing of sizes, and two lie on a line whatever they are
+		two := Report{Recovery: r.Recovery[:rows]}
+		if two.fitRecovery(); two.RecoveryFit != nil {
+			t.Errorf("of %d rows: %+v", rows, two.RecoveryFit)
+		}
 	}
 }
 
