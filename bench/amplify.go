@@ -20,8 +20,12 @@ type AmplifyRow struct {
 	HostBytes   uint64  `json:"host_bytes"`
 	DeviceBytes uint64  `json:"device_bytes"`
 	Factor      float64 `json:"factor"`
-	Checkpoints uint64  `json:"checkpoints"` // in this time
-	Flushes     uint64  `json:"flushes"`     // that the device was given
+	Logged      uint64  `json:"logged_bytes"` // of the device's: into the log, headers and all
+	Homed       uint64  `json:"homed_bytes"`  // blocks that came home
+	Mapped      uint64  `json:"mapped_bytes"` // pages of the map and of volumes; what is left are placed clusters, moves and the pool's commits
+	Batches     uint64  `json:"batches"`      // of the log
+	Checkpoints uint64  `json:"checkpoints"`  // in this time
+	Flushes     uint64  `json:"flushes"`      // that the device was given
 	LogBytes    uint64  `json:"log_bytes"`
 	Cluster     uint64  `json:"cluster_bytes"`
 }
@@ -75,6 +79,7 @@ func (s *suite) amplify(ctx context.Context, v *Rig, size uint64) (AmplifyRow, e
 	row := AmplifyRow{
 		Target: v.Name(), Load: w.Name(), BlockBytes: size, HostBytes: run.Total.Bytes, DeviceBytes: after.written - before.written,
 		Checkpoints: after.checkpoints - before.checkpoints, Flushes: after.flushes - before.flushes,
+		Logged: after.logged - before.logged, Homed: after.homed - before.homed, Mapped: after.mapped - before.mapped, Batches: after.batches - before.batches,
 		LogBytes: after.logBytes, Cluster: v.pool.ClusterBytes(),
 	}
 	row.Factor = float64(row.DeviceBytes) / float64(row.HostBytes)
@@ -82,7 +87,7 @@ func (s *suite) amplify(ctx context.Context, v *Rig, size uint64) (AmplifyRow, e
 }
 
 // spent is what a volume has asked of the device below it so far.
-type spent struct{ written, flushes, checkpoints, logBytes uint64 }
+type spent struct{ written, flushes, checkpoints, logBytes, logged, homed, mapped, batches uint64 }
 
 func (r *Rig) spent() (spent, error) {
 	d, err := r.reg.Lookup(r.below)
@@ -96,7 +101,7 @@ func (r *Rig) spent() (spent, error) {
 	c := d.Stats()
 	return spent{
 		written: c.Kinds[bdev.Write].Bytes + c.Kinds[bdev.WriteZeroes].Bytes, flushes: c.Kinds[bdev.Flush].Ops,
-		checkpoints: i.Checkpoints, logBytes: i.LogBytes,
+		checkpoints: i.Checkpoints, logBytes: i.LogBytes, logged: i.Log.Bytes, homed: i.HomeBytes, mapped: i.MapBytes, batches: i.Log.Batches,
 	}, nil
 }
 
@@ -126,13 +131,16 @@ func verdict(met bool, goal string) string {
 }
 
 func amplifyTable(rows []AmplifyRow) *table {
-	t := &table{head: []string{"load", "host MiB", "device MiB", "device / host", "goal", "checkpoints", "flushes"}}
+	t := &table{head: []string{"load", "host MiB", "device MiB", "device / host", "goal", "log", "home", "map", "checkpoints", "flushes", "batches"}}
 	for i := range rows {
 		r := &rows[i]
 		t.add(r.Target+" "+r.Load, number(mebi(r.HostBytes)), number(mebi(r.DeviceBytes)), ratio(r.Factor), r.goal(),
-			number(float64(r.Checkpoints)), number(float64(r.Flushes)))
+			r.share(r.Logged), r.share(r.Homed), r.share(r.Mapped), number(float64(r.Checkpoints)), number(float64(r.Flushes)), number(float64(r.Batches)))
 	}
 	return t
 }
+
+// share is a part of what the device wrote, for each byte of the host.
+func (a *AmplifyRow) share(n uint64) string { return ratio(float64(n) / float64(a.HostBytes)) }
 
 func mebi(n uint64) float64 { return float64(n) / (1 << 20) }

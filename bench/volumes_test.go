@@ -74,6 +74,9 @@ func TestWriteAmplificationCountsWhatTheDeviceWasGiven(t *testing.T) {
 		if a.HostBytes != 64<<20 || a.Factor < least || a.Checkpoints == 0 || a.Flushes == 0 {
 			t.Errorf("%+v", a)
 		}
+		if parts := a.Logged + a.Homed + a.Mapped; parts > a.DeviceBytes || a.BlockBytes < a.Cluster && parts < a.DeviceBytes*9/10 {
+			t.Errorf("the log, what came home and the map are %d bytes: %+v", parts, a)
+		}
 	}
 	if !strings.Contains(text, "| volume randwrite 64k qd32 | 64.0 |") {
 		t.Error("no row in results.md")
