@@ -67,7 +67,7 @@ const pagesAtOnce = 32
 
 // checkpoint makes what is home the volume's state on the device.
 func (f *flusher) checkpoint() {
-	f.state = flushCheckpoint
+	f.state, f.began = flushCheckpoint, f.v.r.Now()
 	c := &f.v.ckpt
 	invariant.Check(c.step == checkpointNone, "volume: a checkpoint inside another")
 	c.at, c.passed, c.status = f.home, f.passed, bdev.StatusOK

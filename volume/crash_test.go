@@ -724,7 +724,10 @@ func TestTheLogOfTheOlderSlotIsNotUsedAgain(t *testing.T) {
 	}
 	k.forced(v)
 	k.cfg.Stages.Shut(wal.StageMap) // the first checkpoint is of few writes, the second of many
-	for range 46 {
+	write()
+	k.w.On(v.r.Index(), func(*reactor.Reactor) { v.force(newEvent()) })
+	k.w.Run("a checkpoint is held", func() bool { return k.cfg.Stages.Waiting(wal.StageMap) > 0 })
+	for range 45 {
 		write()
 	}
 	k.cfg.Stages.Open(wal.StageMap)

@@ -197,7 +197,7 @@ func TestNothingIsAcknowledgedBeforeItsFlush(t *testing.T) {
 			if flush.e == (cache == CacheVolatile) { // without a cache nothing is acknowledged that it could be about
 				t.Fatalf("the log's flush is held, and that of the host has ended: %v", flush.e)
 			}
-			if v.flusher.home.Offset != v.newer.offset || v.dirty.used.blocks != 1 {
+			if v.flusher.home.Offset > v.log.DurableEnd() || v.dirty.used.blocks != 1 {
 				t.Fatal("something went home that is not durable (V-16)")
 			}
 			stages.Open(wal.StageFlush)

@@ -66,12 +66,13 @@ type flusher struct {
 	state flushState
 	timer reactor.Timer
 
-	home    wal.Follow // everything before it is home
-	passed  dirtyRoom  // that the records before the next one took, since the volume was opened
-	limit   wal.Offset // of this pass: what was durable when it began
-	durable wal.LSN    // the same as an LSN
-	asked   bool       // a pass was asked for during this one
-	force   bool       // a checkpoint follows though there is nothing new
+	home    wal.Follow    // everything before it is home
+	passed  dirtyRoom     // that the records before the next one took, since the volume was opened
+	limit   wal.Offset    // of this pass: what was durable when it began
+	durable wal.LSN       // the same as an LSN
+	asked   bool          // a pass was asked for during this one
+	force   bool          // a checkpoint follows though there is nothing new
+	began   reactor.Ticks // the last checkpoint
 
 	record   int // the next of the window to be taken apart
 	items    []homeItem
@@ -141,6 +142,16 @@ const passParts = 5
 // of the part, and who waits at the door waits for a step. Smaller ones cost writes of the map's pages.
 const pressedParts = 8
 
+// checkpointPeriod is how long what came home may stand in no checkpoint while more comes: each writes every page of the map that changed since
+// the one before, so that a write costs the less of a page the longer it waits. A volume that rests makes it with the next pass.
+const checkpointPeriod = reactor.Second
+
+// ripe says that the pass ends with a checkpoint: one is asked for, a part of the log waits for it, or the last was long ago.
+func (f *flusher) ripe() bool {
+	v := f.v
+	return f.force || uint64(f.home.Offset-v.newer.offset) >= v.log.Size()/passParts || v.r.Now()-f.began >= checkpointPeriod
+}
+
 // slows says that the door waits for the tail, and that enough is home to let it move.
 func (f *flusher) slows() bool {
 	log := f.v.log
@@ -148,10 +159,10 @@ func (f *flusher) slows() bool {
 	return p != wal.PressureNone && f.home.Offset > f.v.newer.offset+wal.Offset(log.Size()/pressedParts)
 }
 
-// due lets a pass begin in a while, if there is something for it.
+// due lets a pass begin in a while, if there is something for it, be it the checkpoint.
 func (v *Volume) due() {
 	f := &v.flusher
-	if f.state == flushIdle && !f.timer.Set() && f.home.Offset != v.log.Head() {
+	if f.state == flushIdle && !f.timer.Set() && (f.home.Offset != v.log.Head() || f.home.Offset != v.newer.offset) {
 		v.r.SetTimer(&f.timer, v.r.Now()+flushPeriod, f)
 	}
 }
@@ -218,7 +229,7 @@ func (f *flusher) read() {
 			f.over()
 			return
 		}
-		f.checkpoint()
+		f.passEnd()
 		return
 	}
 	if f.slows() {
@@ -227,6 +238,16 @@ func (f *flusher) read() {
 	}
 	f.state = flushReading
 	f.rd.Next(f.limit, f)
+}
+
+// passEnd ends a pass, with a checkpoint or without.
+func (f *flusher) passEnd() {
+	if f.ripe() {
+		f.checkpoint()
+		return
+	}
+	f.state = flushIdle
+	f.v.passed()
 }
 
 // WindowRead takes a window. Reads that looked home before may not see it change under them: their grace is waited for.
