@@ -254,7 +254,7 @@ func TestClosingAHundredTimes(t *testing.T) {
 		s.rest()
 		s.reopen()
 		for _, x := range s.volumes {
-			x.content.prune(s.tick)
+			x.content.prune(s.older(x))
 		}
 	}
 }

@@ -4,7 +4,9 @@ import (
 	"slices"
 
 	"github.com/pollux-storage/pollux/bdev"
+	"github.com/pollux-storage/pollux/bdev/bdevsim"
 	"github.com/pollux-storage/pollux/internal/sim"
+	"github.com/pollux-storage/pollux/wal"
 )
 
 // This file is what happens beside an act of control in the simulation: clients that go on, and the power that fails at a point of it.
@@ -15,14 +17,27 @@ var simLoad []simOp
 // simCut is what a power cut leaves, before it is decided what of it.
 type simCut struct {
 	disk  *sim.Image
+	log   *sim.Image // nil: there is no log device
+	marks map[*simVolume]simMarks
 	tick  int
 	heard bool // whoever did the act had heard of its end
 	where string
 }
 
+// simMarks are LSNs of a volume at a cut: of its last checkpoint, and of what is durable.
+type simMarks struct{ home, durable wal.LSN }
+
 // cutNow takes the power now.
 func (s *simulation) cutNow() *simCut {
-	return &simCut{disk: s.medium().Snapshot(), tick: s.tick, heard: true, where: "the end"}
+	c := &simCut{disk: s.medium().Snapshot(), tick: s.tick, heard: true, where: "the end", marks: map[*simVolume]simMarks{}}
+	if s.log != nil {
+		c.log = bdevsim.DiskOf(s.log).Medium().Snapshot()
+	}
+	for _, x := range s.volumes {
+		_, _, durable := x.v.log.Marks()
+		c.marks[x] = simMarks{x.v.page.Checkpoint, max(durable, x.v.page.Durable)}
+	}
+	return c
 }
 
 // during does something for a volume, in half of the cases while clients go on. When the power fails, at a point that is drawn, it gives
@@ -71,16 +86,14 @@ func (s *simulation) crashAt(cut *simCut, c sim.Choice) {
 	s.t.Helper()
 	s.say("power cut at %s", cut.where)
 	s.did["power cut"]++
+	if s.log != nil && s.r.Uint32N(8) == 0 {
+		s.loseLogs(cut, false)
+		return
+	}
 	s.heal()
-	s.boot(cut, c)
+	s.bootDisks(cut, c)
 	s.importPool()
 	s.found("after a power cut", simSight{at: cut.tick, until: cut.tick, durable: true})
-}
-
-// boot starts with what a power cut leaves.
-func (s *simulation) boot(cut *simCut, c sim.Choice) {
-	s.w.Reboot()
-	s.disk = s.w.Open("Disk0", cut.disk.Crash(c))
 }
 
 // cutUnderLoad takes the power while clients are busy, whatever is wrong meanwhile, unless it is a lie.

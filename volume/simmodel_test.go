@@ -71,10 +71,23 @@ func (c *simContent) add(w *simWrite) {
 	}
 }
 
-// settle takes a content that was read for what is there: nothing else can be from now on.
-func (c *simContent) settle(tick int, lsn wal.LSN, word func(block uint64) simWord) {
-	for b := range c.blocks {
-		c.blocks[b] = []*simWrite{{block: b, words: []simWord{word(b)}, begun: tick, done: tick, durable: tick, ok: true, lsn: lsn}}
+// settle takes a content that was read for what is there: nothing else can be from now on. Where an older state may come back, what that may
+// have is kept as well; what began after until has never been.
+func (c *simContent) settle(tick, until int, lsn wal.LSN, older *simSight, word func(block uint64) simWord) {
+	for b, list := range c.blocks {
+		var kept []*simWrite
+		for _, w := range list {
+			if w.done == 0 {
+				w.done = tick - 1
+			}
+			if w.begun > until {
+				w.without = true
+			}
+			if older.lost && !w.without && c.allowed(b, w.word(b), *older) {
+				kept = append(kept, w)
+			}
+		}
+		c.blocks[b] = append(kept, &simWrite{block: b, words: []simWord{word(b)}, begun: tick, done: tick, durable: tick, ok: true, lsn: lsn})
 	}
 	c.open = nil
 }
@@ -148,12 +161,11 @@ func (c *simContent) history(block uint64) string {
 }
 
 // prune forgets what cannot be seen any more, so that a long run does not become slower and slower. Nothing may be under way.
-func (c *simContent) prune(tick int) {
-	s := simSight{at: tick, until: tick, durable: true}
+func (c *simContent) prune(s *simSight) {
 	for b, list := range c.blocks {
 		kept := list[:0]
 		for _, w := range list {
-			if !w.without && c.allowed(b, w.word(b), s) {
+			if !w.without && c.allowed(b, w.word(b), *s) {
 				kept = append(kept, w)
 			}
 		}

@@ -146,12 +146,20 @@ func (x *simVolume) saveHistory(owner int) string {
 	return s
 }
 
-// settleSaves takes what is there for what was saved.
-func (s *simulation) settleSaves(x *simVolume) {
+// settleSaves takes what is there for what was saved, beside what may come back.
+func (s *simulation) settleSaves(x *simVolume, until int, lsn wal.LSN) {
 	for i, o := range reserveOwners {
-		x.saves[i] = nil
-		if got, err := x.v.LoadReservations(o); err == nil && len(got) > 0 {
-			x.saves[i] = []*simSave{{s: s, x: x, state: got, begun: s.tick, done: s.tick, ok: true, lsn: x.appended()}}
+		for _, v := range x.saves[i] {
+			if v.done == 0 {
+				v.done = s.tick - 1
+			}
+			v.without = v.without || v.begun > until
+		}
+		if !s.apart {
+			x.saves[i] = nil
+		}
+		if got, err := x.v.LoadReservations(o); err == nil {
+			x.saves[i] = append(x.saves[i], &simSave{s: s, x: x, state: got, begun: s.tick, done: s.tick, ok: true, lsn: lsn})
 		}
 	}
 }

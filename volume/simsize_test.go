@@ -25,6 +25,7 @@ func (s *simulation) grow(x *simVolume) {
 	switch {
 	case err == nil && (cut == nil || cut.heard):
 		x.blocks = to
+		x.sizes = append(x.sizes, simSize{to, x.appended()})
 	case err != nil && !s.faulty && !(s.full && errors.Is(err, ErrBusy)):
 		s.t.Fatalf("growing volume %s from %d to %d blocks: %v", x.name, was, to, err)
 	default:
@@ -58,4 +59,5 @@ func (s *simulation) foundSize(x *simVolume) {
 		s.t.Fatalf("volume %s has %d blocks; it should have %d, or %d", x.name, n, x.blocks, x.mayHave)
 	}
 	x.blocks, x.mayHave = n, 0
+	x.sizes = append(x.sizes, simSize{n, x.appended()})
 }

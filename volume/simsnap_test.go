@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/pollux-storage/pollux/bdev"
+	"github.com/pollux-storage/pollux/wal"
 )
 
 // This file is what the simulation does to a volume's history: snapshots, restoring, clones. Each keeps the content that it must have.
@@ -14,7 +15,8 @@ type simSnapshot struct {
 	name    string
 	blocks  uint64
 	content *simContent
-	tick    int // when it was taken
+	tick    int     // when it was taken
+	lsn     wal.LSN // at most
 }
 
 // simSnapshotsMax bounds those of a volume.
@@ -52,8 +54,9 @@ func (s *simulation) takeSnapshot(x *simVolume) {
 	}
 	s.tick++
 	x.content.flushed(s.tick, s.tick) // all before the event is as durable as it
-	n.content, n.tick = x.content.copy(), s.tick
+	n.content, n.tick, n.lsn = x.content.copy(), s.tick, x.appended()
 	x.snaps = append(x.snaps, n)
+	x.taken[n.name] = n
 	s.say("snapshot %s of volume %s", n.name, x.name)
 }
 
@@ -149,7 +152,7 @@ func (s *simulation) clone(x *simVolume) {
 	s.origin++
 	c := &simVolume{
 		name: fmt.Sprint("v", s.origin), origin: s.origin, blocks: n.blocks, content: n.content.copy(), parent: n,
-		cache: WriteCache(s.r.Uint32N(2)), verify: x.verify,
+		cache: WriteCache(s.r.Uint32N(2)), verify: x.verify, taken: map[string]*simSnapshot{}, sizes: []simSize{{n.blocks, 0}},
 	}
 	v, err := x.v.CloneSnapshot(n.name, VolumeConfig{Name: c.name, LogBytes: simLogBytes, Cache: c.cache, Verify: c.verify})
 	if errors.Is(err, ErrNoSpace) {

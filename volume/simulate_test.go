@@ -33,6 +33,7 @@ type simVolume struct {
 	name    string
 	origin  uint16
 	blocks  uint64
+	sizes   []simSize
 	mayHave uint64 // or so many, after a growth of which the end is not known; 0: no
 	cache   WriteCache
 	verify  bool
@@ -41,7 +42,9 @@ type simVolume struct {
 	saving  int
 	clients []*simClient
 	snaps   []*simSnapshot
-	parent  *simSnapshot // of a clone
+	taken   map[string]*simSnapshot // all that ever were
+	loses   bool                    // it reports the loss of a log device
+	parent  *simSnapshot            // of a clone
 }
 
 // simulation is one run.
@@ -50,6 +53,14 @@ type simulation struct {
 	r       *rand.Rand
 	cfg     PoolConfig
 	volumes []*simVolume
+
+	apart   bool         // pools have their logs on a device of their own
+	log     *bdev.Device // that device, nil if there is none
+	logName string
+	logs    int
+	ghost   *sim.Image // a log device that was given up
+	going   []*sim.Disk
+	goesIn  int // steps, until these lose their power
 
 	tick   int
 	writes uint32
@@ -63,7 +74,7 @@ type simulation struct {
 	gentle  bool // imports meet no faults, and the power stays
 	loaded  bool // clients go on while control waits
 	stalled bool // something makes requests late
-	log     []string
+	said    []string
 	did     map[string]int
 }
 
@@ -72,6 +83,7 @@ type simFault struct {
 	name  string
 	lies  bool
 	fails bool // requests to the pool may fail
+	gone  bool // until the power comes back: what the cache held is lost, and nothing works
 	make  func(s *simulation) sim.Fault
 }
 
@@ -79,19 +91,19 @@ var simWrites = sim.KindsOf(sim.Write, sim.Zeroes, sim.Unmap)
 
 // simFaults are the faults; half of the episodes have none. Which operations are met is drawn: so many of them, or a few in a row.
 var simFaults = []simFault{
-	{"writes fail", false, true, func(*simulation) sim.Fault { return sim.Fault{Effect: sim.Fail, Kinds: simWrites} }},
-	{"reads fail", false, true, func(*simulation) sim.Fault { return sim.Fault{Effect: sim.Fail, Kinds: sim.KindsOf(sim.Read)} }},
-	{"flushes fail", false, true, func(*simulation) sim.Fault { return sim.Fault{Effect: sim.Fail, Kinds: sim.KindsOf(sim.Flush)} }},
-	{"writes are torn and reported", false, true, func(*simulation) sim.Fault { return sim.Fault{Effect: sim.Tear, Reported: true} }},
-	{"the disk is slow", false, false, func(s *simulation) sim.Fault { return sim.Fault{Effect: sim.Slow, Factor: 10 + s.r.Int64N(2000)} }},
-	{"the disk is stuck", false, false, func(*simulation) sim.Fault { return sim.Fault{Effect: sim.Stick} }},
-	{"writes are lost", true, true, func(*simulation) sim.Fault { return sim.Fault{Effect: sim.Lose} }},
-	{"writes are torn in silence", true, true, func(*simulation) sim.Fault { return sim.Fault{Effect: sim.Tear} }},
-	{"writes go elsewhere", true, true, func(*simulation) sim.Fault { return sim.Fault{Effect: sim.Misdirect} }},
-	{"bits are flipped when written", true, true, func(*simulation) sim.Fault {
+	{"writes fail", false, true, false, func(*simulation) sim.Fault { return sim.Fault{Effect: sim.Fail, Kinds: simWrites} }},
+	{"reads fail", false, true, false, func(*simulation) sim.Fault { return sim.Fault{Effect: sim.Fail, Kinds: sim.KindsOf(sim.Read)} }},
+	{"flushes fail", false, true, false, func(*simulation) sim.Fault { return sim.Fault{Effect: sim.Fail, Kinds: sim.KindsOf(sim.Flush)} }},
+	{"writes are torn and reported", false, true, false, func(*simulation) sim.Fault { return sim.Fault{Effect: sim.Tear, Reported: true} }},
+	{"the disk is slow", false, false, false, func(s *simulation) sim.Fault { return sim.Fault{Effect: sim.Slow, Factor: 10 + s.r.Int64N(2000)} }},
+	{"the disk is stuck", false, false, false, func(*simulation) sim.Fault { return sim.Fault{Effect: sim.Stick} }},
+	{"writes are lost", true, true, false, func(*simulation) sim.Fault { return sim.Fault{Effect: sim.Lose} }},
+	{"writes are torn in silence", true, true, false, func(*simulation) sim.Fault { return sim.Fault{Effect: sim.Tear} }},
+	{"writes go elsewhere", true, true, false, func(*simulation) sim.Fault { return sim.Fault{Effect: sim.Misdirect} }},
+	{"bits are flipped when written", true, true, false, func(*simulation) sim.Fault {
 		return sim.Fault{Effect: sim.FlipBits, Kinds: sim.KindsOf(sim.Write)}
 	}},
-	{"bits are flipped when read", true, true, func(*simulation) sim.Fault {
+	{"bits are flipped when read", true, true, false, func(*simulation) sim.Fault {
 		return sim.Fault{Effect: sim.FlipBits, Kinds: sim.KindsOf(sim.Read)}
 	}},
 }
@@ -113,14 +125,18 @@ func newSimulation(t *testing.T, seed uint64) *simulation {
 	s := &simulation{house: &house{t: t, w: bdevsim.NewWorld(t, seed, 2)}, r: sim.Stream(seed, "script"), tick: 1, did: map[string]int{}}
 	t.Cleanup(func() {
 		if t.Failed() {
-			for _, line := range s.log[max(0, len(s.log)-40):] {
+			for _, line := range s.said[max(0, len(s.said)-40):] {
 				t.Log(line)
 			}
 		}
 	})
 	s.full = s.r.Uint32N(3) == 0
+	s.apart = s.r.Uint32N(3) == 0
 	bytes := uint64(simPoolBytes)
-	if s.full {
+	switch {
+	case s.full && s.apart:
+		bytes = simFullBytes - 2*simLogBytes
+	case s.full:
 		bytes = simFullBytes
 	}
 	s.disk = s.w.Disk("Disk0", bytes)
@@ -138,13 +154,19 @@ func newSimulation(t *testing.T, seed uint64) *simulation {
 func (s *simulation) medium() *sim.Disk { return bdevsim.DiskOf(s.disk).Medium() }
 
 // media are all disks.
-func (s *simulation) media() []*sim.Disk { return []*sim.Disk{s.medium()} }
+func (s *simulation) media() []*sim.Disk {
+	all := []*sim.Disk{s.medium()}
+	if s.log != nil {
+		all = append(all, bdevsim.DiskOf(s.log).Medium())
+	}
+	return all
+}
 
 // choice is what a power cut keeps.
 func (s *simulation) choice() sim.Choice { return sim.Random(s.r, s.r.Float64()) }
 
 func (s *simulation) say(format string, args ...any) {
-	s.log = append(s.log, fmt.Sprintf("at %d, tick %d: ", s.w.Now(), s.tick)+fmt.Sprintf(format, args...))
+	s.said = append(s.said, fmt.Sprintf("at %d, tick %d: ", s.w.Now(), s.tick)+fmt.Sprintf(format, args...))
 }
 
 func (s *simulation) poolConfig() PoolConfig {
@@ -173,11 +195,15 @@ func (s *simulation) makePool() {
 		Name: "pool0", Server: houseServer, CacheBytes: 1 << 20 << s.r.Uint32N(3), ClusterBytes: 64 << 10 << s.r.Uint32N(3),
 		Stages: new(wal.Stages), SmallLogs: true,
 	}
+	s.lied, s.after, s.faulty, s.volumes, s.log, s.ghost = false, false, false, nil, nil, nil
+	if s.apart {
+		s.cfg.LogDevice = s.newLogDevice()
+	}
 	var err error
 	if s.pool, err = CreatePool(s.w.Registry, "Disk0", s.poolConfig()); err != nil {
 		s.t.Fatal(err)
 	}
-	s.lied, s.after, s.faulty, s.volumes = false, false, false, nil
+	s.cfg.LogDevice = "" // it is found
 	for range 2 {
 		s.makeVolume()
 	}
@@ -194,8 +220,9 @@ func (s *simulation) makeVolumeOf(cache WriteCache) {
 	s.origin++
 	x := &simVolume{
 		name: fmt.Sprint("v", s.origin), origin: s.origin, blocks: simBlocksMin + s.r.Uint64N(simBlocksMax-simBlocksMin), content: newSimContent(),
-		cache: cache, verify: s.r.Uint32N(4) > 0,
+		cache: cache, verify: s.r.Uint32N(4) > 0, taken: map[string]*simSnapshot{},
 	}
+	x.sizes = []simSize{{x.blocks, 0}}
 	v, err := s.pool.CreateVolume(VolumeConfig{Name: x.name, Bytes: x.blocks * PageBytes, LogBytes: simLogBytes, Cache: x.cache, Verify: x.verify})
 	if errors.Is(err, ErrNoSpace) && len(s.volumes) > 0 {
 		s.say("no room for volume %s", x.name)
@@ -257,7 +284,9 @@ func (s *simulation) rest() {
 // heal makes the disk whole, and lets go what is held.
 func (s *simulation) heal() {
 	s.fault = nil
-	s.medium().Heal()
+	for _, m := range s.media() {
+		m.Heal()
+	}
 	for at := range wal.Stage(wal.StageCount) {
 		s.w.On(0, func(*reactor.Reactor) { s.cfg.Stages.Open(at) })
 	}
@@ -281,11 +310,21 @@ func (s *simulation) inject() {
 	if f.Effect == sim.Slow {
 		f.Rate, f.Skip, f.Count = 0, 0, 0
 	}
-	s.medium().Inject(f)
+	on, where := s.media(), "all disks" // together or apart
+	if n := s.r.IntN(len(on) + 1); n < len(on) {
+		on, where = on[n:n+1], on[n].Config().Name
+	}
+	if s.fault.gone {
+		s.going, s.goesIn = on, 1+s.r.IntN(100)
+	} else {
+		for _, m := range on {
+			m.Inject(f)
+		}
+	}
 	s.faulty = s.faulty || s.fault.fails
 	s.lied = s.lied || s.fault.lies
 	s.stalled = s.stalled || f.Effect == sim.Slow || f.Effect == sim.Stick
-	s.say("%s: rate %v, skip %d, count %d", s.fault.name, f.Rate, f.Skip, f.Count)
+	s.say("%s, on %s: rate %v, skip %d, count %d", s.fault.name, where, f.Rate, f.Skip, f.Count)
 	s.did[s.fault.name]++
 }
 
@@ -312,12 +351,17 @@ func (s *simulation) episode(steps int) {
 			return
 		}
 	}
-	s.heal()
+	gone := s.fault != nil && s.fault.gone
+	if !gone {
+		s.heal()
+	}
 	s.rest()
 	s.w.RunFor(300 * reactor.Millisecond)
 	s.compareAll("at the end of an episode", simSight{at: s.tick, until: s.tick})
 	s.stalled = false
 	switch {
+	case gone:
+		s.crash(s.choice())
 	case s.lied:
 		s.afterLies()
 	case s.faulty && s.r.Uint32N(2) == 0, s.r.Uint32N(3) == 0:
@@ -328,7 +372,7 @@ func (s *simulation) episode(steps int) {
 		s.checked()
 	}
 	for _, x := range s.volumes {
-		x.content.prune(s.tick)
+		x.content.prune(s.older(x))
 	}
 }
 
@@ -347,6 +391,7 @@ func (s *simulation) turnStage() {
 // step does one thing, and lets some time pass.
 func (s *simulation) step() {
 	s.t.Helper()
+	s.goAway()
 	total := uint32(0)
 	for i := range simOps {
 		total += simOps[i].weight
@@ -496,18 +541,22 @@ func (s *simulation) importPool() {
 	s.faulty = false
 	for !s.gentle && s.r.Uint32N(4) == 0 {
 		f := sim.Fault{Effect: sim.Fail, Kinds: sim.KindsOf(sim.Kind(s.r.IntN(2)), sim.Flush), Skip: s.r.Uint64N(60), Count: 1 + s.r.Uint64N(3)}
-		s.medium().Inject(f)
+		on := s.media()
+		on[s.r.IntN(len(on))].Inject(f)
 		pool, err := ImportPool(s.w.Registry, "Disk0", s.poolConfig())
 		if err == nil {
 			err = pool.Export(s.t.Context())
 		}
-		s.medium().Heal()
+		for _, m := range on {
+			m.Heal()
+		}
 		s.say("an import that meets faults (%v): %v", f.Kinds, err)
 	}
 	var err error
 	if s.pool, err = ImportPool(s.w.Registry, "Disk0", s.poolConfig()); err != nil {
 		s.t.Fatal(err)
 	}
+	s.ghostAlone()
 	if got := len(s.pool.volumes); got != len(s.volumes) {
 		s.t.Fatalf("the pool has %d volumes, and %d were made", got, len(s.volumes))
 	}
@@ -517,6 +566,7 @@ func (s *simulation) importPool() {
 			s.t.Fatalf("volume %s is %v: %q", x.name, x.v.failed, s.pool.problems)
 		}
 		s.foundSize(x)
+		s.foundLoss(x)
 		s.attach(x)
 	}
 }
@@ -533,8 +583,8 @@ func (s *simulation) found(what string, sight simSight) {
 			x.clients[0].must(bdev.Read, at, n, buf[at*PageBytes:][:n*PageBytes])
 		}
 		s.foundPrefix(what, x, buf[:x.blocks*PageBytes], s.tick)
-		s.settleSaves(x)
-		x.content.settle(s.tick, x.appended(), func(block uint64) simWord {
+		s.settleSaves(x, sight.until, x.appended())
+		x.content.settle(s.tick, sight.until, x.appended(), s.older(x), func(block uint64) simWord {
 			w, _ := simRead(buf[block*PageBytes:][:PageBytes])
 			return w
 		})
@@ -567,7 +617,7 @@ func (s *simulation) afterLies() {
 		s.say("closed after lies")
 		s.closePool()
 	}
-	s.boot(s.cutNow(), s.choice())
+	s.bootDisks(s.cutNow(), s.choice())
 	var err error
 	if s.pool, err = ImportPool(s.w.Registry, "Disk0", s.poolConfig()); err != nil {
 		s.say("the import after lies: %v", err)
