@@ -212,7 +212,7 @@ func (ps *pools) found(v *volume.Volume, f volume.ScrubFinding) {
 func (ps *pools) homeFailed(v *volume.Volume, f volume.HomeFailure) {
 	what := "a write behind the log failed, and its cluster goes to another place; nothing is lost, and volume_stats counts how many there are"
 	if f.Last {
-		what = "a write behind the log failed, and so did another place, or there is none: the volume takes no more changes; what was acknowledged is in its log, and comes home when its pool is imported from a device that takes it"
+		what = "a write behind the log failed, and so did another place, or there is none: what the volume takes stays in its log, and is refused when that is full; it is tried again every second, and by the next import"
 	}
 	ps.log.Error(what, "pool", v.Pool().Name(), "volume", v.Name(), "cluster", f.Cluster, "lba", f.LBA, "place", uint64(f.Place), "status", f.Status.String())
 }

@@ -204,7 +204,7 @@ func (v *Volume) changeable() error {
 		return ErrPoolGone
 	case v.role != RolePrimary:
 		return fmt.Errorf("%w, it is %v", ErrNotPrimary, v.role)
-	case v.failed != bdev.StatusOK:
+	case v.failed != bdev.StatusOK || v.isStranded():
 		return errEnded
 	}
 	return nil

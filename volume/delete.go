@@ -55,7 +55,7 @@ func (v *Volume) mayDelete(ctx context.Context) error {
 		var list []Snapshot
 		ended := false
 		if err := v.r.Call(func() {
-			list, ended = slices.Clone(v.snapshots.list), v.flusher.state == flushEnded || v.clearing.failed != nil
+			list, ended = slices.Clone(v.snapshots.list), v.rests() || v.clearing.failed != nil
 		}); err != nil {
 			return err
 		}

@@ -13,7 +13,7 @@ import (
 // between two checkpoints, and the next one takes it to the device. While it is closed, control writes the page itself.
 
 // errEnded refuses to change what is said of a volume that takes no changes.
-var errEnded = errors.New("it takes no changes any more; the log tells why")
+var errEnded = errors.New("nothing of it can be brought home; its health and the log tell why")
 
 // edit changes the page of an open volume and returns when that is durable, in both slots. Should it fail, the page may be changed all the same.
 func (v *Volume) edit(change func(pg *VolumePage)) error {
@@ -21,7 +21,7 @@ func (v *Volume) edit(change func(pg *VolumePage)) error {
 		e := newEvent()
 		ended, changed := false, false
 		if err := v.r.Call(func() {
-			if ended = !v.open || v.flusher.state == flushEnded; ended {
+			if ended = !v.open || v.rests(); ended {
 				return
 			}
 			// A page that is being written does not have the change, and takes the place of the one in memory when it is committed.
@@ -151,7 +151,7 @@ func (p *Pool) setWriteCache(ctx context.Context, v *Volume, cache WriteCache) (
 		return nil, fmt.Errorf("%w by %v: hosts learn of a write cache when they attach; take its namespace away, and add it again after", ErrBusy, users)
 	}
 	ended := false
-	if err := v.r.Call(func() { ended = v.flusher.state == flushEnded }); err != nil {
+	if err := v.r.Call(func() { ended = v.rests() }); err != nil {
 		return nil, err
 	}
 	if ended {

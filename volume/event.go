@@ -61,12 +61,18 @@ func (v *Volume) letEventsPass() {
 		e := v.events[0]
 		refused := v.failed != bdev.StatusOK
 		if !refused && !v.log.Reserve(len(e.entry.Payload)) {
-			v.hurry()
-			return
+			if refused = v.isStranded(); !refused {
+				v.hurry()
+				return
+			}
 		}
 		v.events = slices.Delete(v.events, 0, 1)
 		if refused {
-			e.heard.eventLogged(e, v.failed)
+			s := v.failed
+			if s == bdev.StatusOK {
+				s = bdev.StatusReadOnly
+			}
+			e.heard.eventLogged(e, s)
 			continue
 		}
 		v.eventsOut++

@@ -259,7 +259,7 @@ func (v *Volume) copyBatch(clusters []uint64) (busy bool, err error) {
 		e := newEvent()
 		if err := v.r.Call(func() {
 			x := &v.flattening
-			if ended = v.flusher.state == flushEnded || !v.open; ended {
+			if ended = v.rests() || !v.open; ended {
 				return
 			}
 			if have = len(v.places) >= len(clusters); !have {

@@ -82,8 +82,10 @@ type flusher struct {
 	failed   bdev.Status
 	erred    bool // a write at home failed in this pass
 	told     bool // and that was told, in this pass or in one right before it
-	toldLast bool // as was one that ends the volume
-	ending   bool // nothing more is begun; what is under way ends by itself
+	toldLast bool // as was one that strands the volume
+	stranded
+	retry  reactor.Timer // tries again what is stranded
+	ending bool          // nothing more is begun; what is under way ends by itself
 
 	homings []homing
 	spare   *homing
@@ -112,6 +114,7 @@ func (f *flusher) close() {
 	if f.state == flushIdle {
 		f.state = flushEnded
 	}
+	(*retry)(f).Run() // what waits ends
 }
 
 // over reports that the flusher is not to go on, and ends it. It is called where nothing of it is under way.

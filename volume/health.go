@@ -12,7 +12,7 @@ import (
 // This file is what a volume is fit for. One pure function derives it, for calls, commands and metrics alike; what it is derived from is
 // what stands now, so that every reason goes when its cause does. The first that holds:
 //
-//	unsafe    it is not the primary here │ it takes no changes any more: its log is wounded, or what is behind the log cannot be written │ it is fenced
+//	unsafe    it is not the primary here │ it takes no changes any more: its log is wounded, or the map cannot be written │ what it takes cannot be brought home │ it is fenced
 //	degraded  something that was acknowledged may be lost
 //	healthy
 //
@@ -42,6 +42,7 @@ type HealthInput struct {
 	Role       Role
 	Wounded    bool        // its log lost a durable record
 	Failed     bdev.Status // why it takes no changes any more; StatusOK if it does
+	Stranded   bdev.Status // why what it takes cannot be brought home for now; StatusOK if it can
 	Loss       Loss        // what may be lost of it, until somebody releases it
 	LossKnown  wal.LSN     // all up to there was durable
 	LossFound  wal.LSN     // and all up to there was found
@@ -74,6 +75,9 @@ func (i *HealthInput) Health() Health {
 	} else if i.Failed != bdev.StatusOK {
 		because(Unsafe, "it takes no changes any more (%v); what was acknowledged is in its log, and the next import of its pool brings it home", i.Failed)
 	}
+	if i.Stranded != bdev.StatusOK {
+		because(Unsafe, "what it takes cannot be brought home (%v): all of it is in its log and stays there, and no more is taken when that is full; give the device, or the pool, what it lacks", i.Stranded)
+	}
 	if i.Fenced {
 		because(Unsafe, "it serves nobody, since something that was acknowledged may be lost; release it when its users know")
 	}
@@ -100,7 +104,7 @@ func (i *HealthInput) Health() Health {
 // Health is the volume's.
 func (i *VolumeInfo) Health(now time.Time) Health {
 	in := HealthInput{
-		Role: i.Role, Wounded: i.Wounded, Failed: i.Failed, Loss: i.Loss, LossKnown: i.LossKnown, LossFound: i.LossFound, Fenced: i.Fenced, BadBlocks: i.BadBlocks, Scrubbed: i.Scrubbed,
+		Role: i.Role, Wounded: i.Wounded, Failed: i.Failed, Stranded: i.Stranded, Loss: i.Loss, LossKnown: i.LossKnown, LossFound: i.LossFound, Fenced: i.Fenced, BadBlocks: i.BadBlocks, Scrubbed: i.Scrubbed,
 		NeverScrub: i.Scrubbed.IsZero(), Now: now,
 	}
 	if in.NeverScrub {

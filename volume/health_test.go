@@ -17,7 +17,11 @@ func TestHealthOfAllInputs(t *testing.T) {
 	ages := []time.Duration{0, ScrubFresh, ScrubFresh + time.Second, 1000 * time.Hour}
 	for role := range roleEnd {
 		for _, wounded := range []bool{false, true} {
-			for _, failed := range []bdev.Status{bdev.StatusOK, bdev.StatusReadOnly, bdev.StatusIO} {
+			for _, failed := range []bdev.Status{bdev.StatusOK, bdev.StatusReadOnly, bdev.StatusIO, bdev.StatusNoSpace} {
+				stranded := bdev.StatusOK
+				if failed == bdev.StatusNoSpace {
+					failed, stranded = bdev.StatusOK, bdev.StatusIO
+				}
 				for loss := range lossEnd + 1 {
 					fenced := loss == lossEnd
 					if fenced {
@@ -25,13 +29,13 @@ func TestHealthOfAllInputs(t *testing.T) {
 					}
 					for _, bad := range []uint64{0, 1, 4, 5, 6, 1 << 63} {
 						for _, age := range ages {
-							in := HealthInput{Role: role, Wounded: wounded, Failed: failed, Loss: loss, Fenced: fenced, BadBlocks: bad, Scrubbed: now.Add(-age), Now: now}
+							in := HealthInput{Role: role, Wounded: wounded, Failed: failed, Stranded: stranded, Loss: loss, Fenced: fenced, BadBlocks: bad, Scrubbed: now.Add(-age), Now: now}
 							got := in.Health()
 							state := Healthy
 							if loss != LossNone {
 								state = Degraded
 							}
-							if role != RolePrimary || wounded || fenced || failed != bdev.StatusOK {
+							if role != RolePrimary || wounded || fenced || failed != bdev.StatusOK || stranded != bdev.StatusOK {
 								state = Unsafe
 							}
 							score := map[uint64]float64{0: 1, 1: 0.9, 4: 0.6}[bad]

@@ -45,6 +45,9 @@ type homing struct {
 	parts  int
 	status bdev.Status
 
+	parked bool // it failed twice, and has not come home since (stranded.go)
+	waits  bool // to be tried again
+
 	again bool        // it goes to another place, since writing to the first failed
 	lost  Place       // the head's place that failed, 0 if it had another
 	cause bdev.Status // how it failed
@@ -312,13 +315,13 @@ func (h *homing) partDone(s bdev.Status) {
 	case h.state == homingCopy && h.status == bdev.StatusOK:
 		h.write()
 	case h.status == bdev.StatusOK:
+		h.unpark()
 		h.find(homingChange)
 	case h.state == homingWrite && !h.again && !h.f.v.given:
 		h.remap()
+	case h.again:
+		h.park(h.status)
 	default:
-		if h.again {
-			h.f.tell(h, h.status, true)
-		}
 		h.end(h.status)
 	}
 }
@@ -381,6 +384,7 @@ func (h *homing) leave() {
 
 // end ends a homing in this tick, but not inside the call that brought it here: pages that are in memory would make one call of all.
 func (h *homing) end(s bdev.Status) {
+	h.unpark()
 	h.items, h.status = nil, s
 	h.f.v.r.Defer(&h.later, h)
 }

@@ -86,6 +86,7 @@ type VolumeInfo struct {
 	Epoch      wal.Epoch
 	Created    time.Time
 	Failed     bdev.Status // why it takes no changes any more
+	Stranded   bdev.Status // why what it takes cannot be brought home for now
 	Wounded    bool        // its log lost a durable record
 
 	// Marks of its log, each an LSN, and how full that is, in bytes.
@@ -130,6 +131,9 @@ func (v *Volume) tell(i *VolumeInfo) {
 		i.Scrubbed = time.Unix(p.Scrubbed, 0)
 	}
 	i.Failed, i.Wounded = v.failed, p.Flags.Has(VolumeWounded)
+	if v.isStranded() {
+		i.Stranded = v.flusher.stranded.cause
+	}
 	i.Appended, i.Written, i.Durable = v.log.Marks()
 	i.Home = p.Checkpoint
 	i.LogBytes, i.LogUsed = v.log.Size(), v.log.Used()

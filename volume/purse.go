@@ -247,7 +247,7 @@ func (v *Volume) answered() {
 	}
 	// A dirty cluster has a place reserved that most do not need, and what was given up rests for two commits: only a volume that has
 	// nothing on its way may say that the pool is full.
-	if full && (v.dirty.used.clusters > 0 || v.log.Tail() != v.log.Head()) && v.flusher.state != flushEnded {
+	if full && (v.dirty.used.clusters > 0 || v.log.Tail() != v.log.Head()) && !v.rests() {
 		full = false
 		if !v.stalled {
 			v.stalled, v.flusher.force = true, true
@@ -255,7 +255,7 @@ func (v *Volume) answered() {
 		}
 	}
 	// Others have such places as well. They go home by themselves in a while.
-	if o := v.asker; full && o != nil && v.flusher.state != flushEnded && v.r.Now()-o.came < fullTimeout {
+	if o := v.asker; full && o != nil && !v.rests() && v.r.Now()-o.came < fullTimeout {
 		full = false
 		if !v.stalled {
 			v.stalled = true

@@ -342,6 +342,9 @@ func (v *Volume) shutDown() error {
 			return
 		}
 		v.force(e)
+		if v.isStranded() {
+			(*retry)(&v.flusher).Run()
+		}
 	}); err != nil {
 		return err
 	}

@@ -8,7 +8,7 @@ import (
 //
 //	failed ─▶ find the entry ─▶ another place ─▶ (read what is kept) ─▶ write all of it ─▶ change the entry
 //	             │                   │                  │                 │
-//	             └── none, or it fails again: the volume is unsafe, its log has everything
+//	             └── none, or it fails again: the volume is stranded (stranded.go), its log has everything
 //
 //	written in place      what is kept is copied, and the old place is left: with the checkpoint it is no part of the root, and it is not free
 //	a new place           what was copied there is copied again
@@ -26,7 +26,7 @@ type HomeFailure struct {
 	LBA     uint64 // the first one of the cluster, in the volume's blocks
 	Place   Place  // of the cluster, in the pool
 	Status  bdev.Status
-	Last    bool // it failed in another place as well, or there was none: the volume takes no more changes
+	Last    bool // it failed in another place as well, or there was none: all stays in the log until it can be written
 }
 
 // homeError notes a transfer that failed.
@@ -81,11 +81,8 @@ func (h *homing) elsewhere(e Entry) {
 	v.takeAnother(h)
 }
 
-// unplaced ends it where there is no other place.
-func (h *homing) unplaced() {
-	h.f.tell(h, h.cause, true)
-	h.end(h.cause)
-}
+// unplaced lets it wait where there is no other place.
+func (h *homing) unplaced() { h.park(h.cause) }
 
 // takeAnother lets a homing have a second place; it goes on with placed, or with unplaced.
 func (v *Volume) takeAnother(h *homing) {

@@ -9,6 +9,7 @@ import (
 	"github.com/pollux-storage/pollux/bdev/bdevsim"
 	"github.com/pollux-storage/pollux/internal/sim"
 	"github.com/pollux-storage/pollux/reactor"
+	"github.com/pollux-storage/pollux/wal"
 )
 
 // This file is writes at home that fail (V-31): the first time the cluster goes elsewhere, and nobody gets the place; the second time the
@@ -206,51 +207,146 @@ func (x *remapHouse) unused(p Place, n uint64) {
 	}
 }
 
-func TestAClusterThatCannotBeWrittenAnywhereStaysInTheLog(t *testing.T) {
-	for _, c := range []struct {
-		name string
-		bad  func(x *remapHouse) *sim.Injected
-	}{
-		{"the second place fails as well", func(x *remapHouse) *sim.Injected {
-			p, n := x.behindLog()
-			return x.bad(p, n, 0)
-		}},
-		{"the pool has no second place", func(x *remapHouse) *sim.Injected {
-			x.filled(false)
-			return x.bad(x.homeOf(x.v, 34), 1, 0)
-		}},
-		{"what is kept cannot be read", func(x *remapHouse) *sim.Injected {
-			bdevsim.DiskOf(x.disk).Medium().Inject(sim.Fault{Effect: sim.Fail, Kinds: sim.KindsOf(sim.Read), First: uint64(x.homeOf(x.v, 36)), Blocks: 1})
-			return x.bad(x.homeOf(x.v, 34), 1, 0)
-		}},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			x := newRemapHouse(t)
-			x.write(32, 5)
-			x.write(0, 3)
-			x.forced(x.v)
-			in := c.bad(x)
-			x.write(1, 1)
-			x.write(34, 1)
-			x.w.RunFor(reactor.Second)
-			if in.Hits() == 0 || x.v.counters.HomeErrors != in.Hits() {
-				t.Fatalf("%d writes failed, and %d were counted", in.Hits(), x.v.counters.HomeErrors)
-			}
-			for last := false; !last; { // the first is told, and the last
-				f := <-x.told
-				last = f.Last
-			}
-			bdevsim.DiskOf(x.disk).Medium().Heal()
-			x.same("when the volume has ended")
-			if s := x.k.do(bdev.Write, 0, 1, pageMemory(1)); s != bdev.StatusReadOnly {
-				t.Fatalf("a write: %v", s)
-			}
-			x.again()
-			x.same("after a power cut")
-			x.checked()
-			x.write(34, 1)
-			x.forced(x.v)
-			x.same("and written again")
-		})
+// strandings are how a cluster comes to have no place that can be written.
+var strandings = []struct {
+	name string
+	bad  func(x *remapHouse) *sim.Injected
+}{
+	{"the second place fails as well", func(x *remapHouse) *sim.Injected {
+		p, n := x.behindLog()
+		return x.bad(p, n, 0)
+	}},
+	{"the pool has no second place", func(x *remapHouse) *sim.Injected {
+		x.filled(false)
+		return x.bad(x.homeOf(x.v, 34), 1, 0)
+	}},
+	{"what is kept cannot be read", func(x *remapHouse) *sim.Injected {
+		bdevsim.DiskOf(x.disk).Medium().Inject(sim.Fault{Effect: sim.Fail, Kinds: sim.KindsOf(sim.Read), First: uint64(x.homeOf(x.v, 36)), Blocks: 1})
+		return x.bad(x.homeOf(x.v, 34), 1, 0)
+	}},
+}
+
+// strand lets the volume have something that cannot come home.
+func (x *remapHouse) strand(bad func(x *remapHouse) *sim.Injected) {
+	x.t.Helper()
+	x.write(32, 5)
+	x.write(0, 3)
+	x.forced(x.v)
+	in := bad(x)
+	x.write(1, 1)
+	x.write(34, 1)
+	x.w.RunFor(reactor.Second / 2)
+	if in.Hits() == 0 || x.v.counters.HomeErrors != in.Hits() {
+		x.t.Fatalf("%d writes failed, and %d were counted", in.Hits(), x.v.counters.HomeErrors)
+	}
+	for last := false; !last; { // the first is told, and the last
+		f := <-x.told
+		last = f.Last
+	}
+	x.health(Unsafe)
+}
+
+func (x *remapHouse) health(want State) {
+	x.t.Helper()
+	i, err := x.v.Info()
+	if err != nil {
+		x.t.Fatal(err)
+	}
+	if h := i.Health(i.Created); h.State != want {
+		x.t.Fatalf("the volume is %v: %q", h.State, h.Reasons)
+	}
+}
+
+// fill writes until a write is refused, and says how full the log is then.
+func (x *remapHouse) fill() {
+	x.t.Helper()
+	n := uint64(8)
+	for range 10_000 {
+		data, at := pattern(x.r, n), x.r.Uint64N(2)*32+x.r.Uint64N(9) // of clusters that have places
+		s := x.k.do(bdev.Write, at, n, data)
+		if s == bdev.StatusOK {
+			copy(x.want[at*PageBytes:], data)
+			continue
+		}
+		if s != bdev.StatusReadOnly {
+			x.t.Fatalf("a write into a log that is full: %v", s)
+		}
+		if used, size := x.v.log.Used(), x.v.log.Size(); used*10 < size*9-10*wal.RecordPagesMax*PageBytes {
+			x.t.Fatalf("it was refused with %d of %d bytes of the log used", used, size)
+		}
+		return
+	}
+	x.t.Fatal("no write was refused, and nothing comes home")
+}
+
+func TestWhatCannotBeBroughtHomeStaysInTheLog(t *testing.T) {
+	for _, c := range strandings {
+		for _, after := range []string{"a power cut", "a closing on the bad device", "a closing on a device that is well again", "the device is well again"} {
+			t.Run(c.name+", "+after, func(t *testing.T) {
+				x := newRemapHouse(t)
+				x.strand(c.bad)
+				reads := c.name != "what is kept cannot be read"
+				if reads {
+					x.same("when it is stranded")
+				}
+				if _, err := x.v.CreateSnapshot(SnapshotConfig{Name: "s"}); err == nil {
+					t.Fatal("a snapshot is taken, and its root cannot be")
+				}
+				x.fill()
+				if reads {
+					x.same("when its log is full")
+				}
+				x.health(Unsafe)
+				x.zeroRefused()
+				medium := bdevsim.DiskOf(x.disk).Medium()
+				switch after {
+				case "a power cut":
+					x.again()
+				case "a closing on the bad device", "a closing on a device that is well again":
+					if after != "a closing on the bad device" {
+						medium.Heal()
+					}
+					if err := x.v.Close(); err != nil {
+						t.Fatal(err)
+					}
+					if err := x.exported(); err != nil {
+						t.Fatal(err)
+					}
+					x.again()
+				default:
+					if medium.Heal(); c.name == "the pool has no second place" {
+						x.w.RunFor(2 * reactor.Second)
+						x.health(Unsafe) // it has none yet
+						x.again()
+						break
+					}
+					x.w.RunFor(3 * reactor.Second)
+					x.health(Healthy)
+					x.same("when it came home after all")
+					x.write(34, 2)
+					x.forced(x.v)
+					x.same("and was written again")
+					x.checked()
+					if _, err := x.v.CreateSnapshot(SnapshotConfig{Name: "s"}); err != nil {
+						t.Fatal(err)
+					}
+					x.again()
+				}
+				x.health(Healthy)
+				x.same("opened again")
+				x.checked()
+				x.write(34, 1)
+				x.forced(x.v)
+				x.same("and written again")
+			})
+		}
+	}
+}
+
+// zeroRefused says that other changes are refused too.
+func (x *remapHouse) zeroRefused() {
+	x.t.Helper()
+	if s := x.k.do(bdev.WriteZeroes, 0, 1, nil); s != bdev.StatusReadOnly {
+		x.t.Fatalf("zeroes into a log that is full: %v", s)
 	}
 }

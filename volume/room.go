@@ -104,6 +104,11 @@ const admitTimeout = 5 * reactor.Second
 // admit lets a change come to the door.
 func (v *Volume) admit(o *op) {
 	pressure, delay := wal.Admission(v.log.Used(), v.log.Size())
+	if pressure == wal.PressureWait && v.isStranded() {
+		o.fail(bdev.StatusReadOnly)
+		o.issued()
+		return
+	}
 	if pressure >= wal.PressureUrgent {
 		v.hurry()
 	}
@@ -159,7 +164,7 @@ func (v *Volume) letPass() {
 	v.letEventsPass()
 	now := v.r.Now()
 	for o := v.doorList.head; o != nil; o = v.doorList.head {
-		late := now-o.came >= admitTimeout
+		late := now-o.came >= admitTimeout || v.atHardMark()
 		if !late && o.ready > now {
 			break
 		}
@@ -183,6 +188,9 @@ func (v *Volume) letPass() {
 			v.asker = nil
 		}
 		v.turnedAway(o)
+		if v.isStranded() {
+			o.fail(bdev.StatusReadOnly)
+		}
 		o.fail(bdev.StatusBusy)
 		o.issued()
 	}

@@ -417,7 +417,7 @@ func (s *scrubber) unsaved() bool {
 // keep asks for a checkpoint. It reports false if one is being made which has the page as it was before.
 func (s *scrubber) keep() bool {
 	v := s.v
-	if v.flusher.state == flushEnded || v.flusher.ending {
+	if v.rests() || v.flusher.ending {
 		return true // there will be none
 	}
 	if v.ckpt.step >= checkpointVolumePage {

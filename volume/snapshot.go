@@ -213,7 +213,7 @@ func (v *Volume) settleNow() error {
 	e := newEvent()
 	ended := false
 	if err := v.r.Call(func() {
-		if ended = v.flusher.state == flushEnded; !ended {
+		if ended = v.rests(); !ended {
 			v.force(e)
 		}
 	}); err != nil {
@@ -223,11 +223,10 @@ func (v *Volume) settleNow() error {
 		return errEnded
 	}
 	v.pool.disk.wait(e)
-	failed := bdev.StatusOK
-	if err := v.r.Call(func() { failed = v.failed }); err != nil {
+	if err := v.r.Call(func() { ended = v.failed != bdev.StatusOK || v.isStranded() }); err != nil {
 		return err
 	}
-	if failed != bdev.StatusOK {
+	if ended {
 		return errEnded
 	}
 	return nil
