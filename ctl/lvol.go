@@ -2,7 +2,6 @@ package ctl
 
 import (
 	"context"
-	"fmt"
 	"syscall"
 
 	"github.com/pollux-storage/pollux/ctl/api"
@@ -176,8 +175,7 @@ func (ps *pools) stores(p *api.LvolStoreParams) ([]*openPool, error) {
 	return []*openPool{one}, err
 }
 
-// createLvol makes a volume. SPDK takes the space of one that is not thin at once. Here none is set aside, but what would not fit
-// now is refused.
+// createLvol makes a volume. One that is not thin is thick, and stays so; SPDK's becomes thin with its first snapshot.
 func (e *Engine) createLvol(p *api.LvolCreateParams) (*volume.Volume, error) {
 	pool, err := e.pools.store(&p.LvolStoreParams)
 	if err != nil {
@@ -189,18 +187,7 @@ func (e *Engine) createLvol(p *api.LvolCreateParams) (*volume.Volume, error) {
 	if err := lvolNameFree(pool.Pool, p.LvolName); err != nil {
 		return nil, err
 	}
-	bytes := p.SizeInMiB << 20
-	if !p.ThinProvision {
-		i, err := pool.Info()
-		if err != nil {
-			return nil, err
-		}
-		if free := i.ClustersFree * i.ClusterBytes; free < bytes {
-			return nil, fmt.Errorf("creating volume %s in pool %s: %w: it has %d bytes free, and a volume that is not thin needs %d; give thin_provision",
-				p.LvolName, pool.Name(), volume.ErrNoSpace, free, bytes)
-		}
-	}
-	return pool.CreateVolume(volume.VolumeConfig{Name: p.LvolName, Bytes: bytes})
+	return pool.CreateVolume(volume.VolumeConfig{Name: p.LvolName, Bytes: p.SizeInMiB << 20, Thick: !p.ThinProvision})
 }
 
 // await waits for the end of a job, for calls that answer only then.

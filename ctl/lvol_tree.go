@@ -126,6 +126,7 @@ type lvol struct {
 	uuid     string
 	snapshot bool
 	degraded bool
+	thick    bool
 	clusters uint64
 	base     string // "" if there is none
 	clones   []string
@@ -137,7 +138,7 @@ func lvolOfVolume(v *volume.Volume) *lvol {
 	l := &lvol{pool: v.Pool(), name: v.Name(), uuid: v.Device().UUID().String()}
 	i, err := v.Info()
 	l.degraded = err != nil || i.Health(time.Now()).State != volume.Healthy
-	l.clusters = i.Clusters
+	l.thick, l.clusters = i.Thick, i.Clusters+i.Reserved // SPDK gives a thick one all its clusters at once
 	if all := v.SnapshotDevices(); len(all) > 0 {
 		l.base = lvolSnapshotName(all[len(all)-1])
 	} else if d := v.Parent(); d != nil {
@@ -178,7 +179,7 @@ func lvolOfSnapshot(d *volume.SnapshotDevice) *lvol {
 // list is what bdev_lvol_get_lvols tells.
 func (l *lvol) list() api.Lvol {
 	return api.Lvol{
-		Alias: l.alias(), UUID: l.uuid, Name: l.name, IsThinProvisioned: true, IsSnapshot: l.snapshot, IsClone: l.base != "", IsDegraded: l.degraded,
+		Alias: l.alias(), UUID: l.uuid, Name: l.name, IsThinProvisioned: !l.thick, IsSnapshot: l.snapshot, IsClone: l.base != "", IsDegraded: l.degraded,
 		NumAllocatedClusters: l.clusters, Lvs: api.LvolLvs{Name: l.pool.Name(), UUID: l.pool.ID().String()},
 	}
 }
@@ -186,7 +187,7 @@ func (l *lvol) list() api.Lvol {
 // describe is what bdev_get_bdevs tells.
 func (l *lvol) describe() map[string]any {
 	m := map[string]any{
-		"lvol_store_uuid": l.pool.ID().String(), "base_bdev": l.pool.DeviceName(), "thin_provision": true, "num_allocated_clusters": l.clusters,
+		"lvol_store_uuid": l.pool.ID().String(), "base_bdev": l.pool.DeviceName(), "thin_provision": !l.thick, "num_allocated_clusters": l.clusters,
 		"snapshot": l.snapshot, "clone": l.base != "", "esnap_clone": false,
 	}
 	if l.base != "" {

@@ -501,7 +501,8 @@ func describePool(p *openPool) (api.Pool, error) {
 	free := i.Space.Free - min(i.Space.Free, i.Space.Reserved)
 	return api.Pool{
 		Name: i.Name, UUID: i.UUID.String(), Device: i.Device, Bytes: i.Space.Total * volume.PageBytes, FreeBytes: free * volume.PageBytes,
-		RestingBytes: i.Space.Resting * volume.PageBytes, ClusterBytes: i.ClusterBytes, Clusters: i.Clusters, FreeClusters: i.ClustersFree,
+		ReservedBytes: i.Space.Reserved * volume.PageBytes,
+		RestingBytes:  i.Space.Resting * volume.PageBytes, ClusterBytes: i.ClusterBytes, Clusters: i.Clusters, FreeClusters: i.ClustersFree,
 		GrowableBytes: (i.ClustersAfter - min(i.ClustersAfter, i.Clusters)) * i.ClusterBytes, Fill: i.Fill.String(), Volumes: uint32(i.Volumes),
 		LogDevice: i.LogDevice, LogBytes: i.LogBytes, LogFreeBytes: i.LogBytesFree, Commits: i.Commits, Problems: i.Problems,
 		State: h.State.String(), Score: h.Score, Reasons: h.Reasons,

@@ -176,14 +176,15 @@ func (e *Engine) createVolume(p *api.VolumeCreateParams) (*volume.Volume, error)
 			return nil, err
 		}
 		if i.Bytes != p.Bytes || i.BlockBytes != p.BlockSize || i.Cache != cache || p.UUID != "" && i.UUID != parseUUID(p.UUID) ||
-			i.Verify != p.Verify || i.CacheLoss != loss || i.Use != volume.LogUseOf(wal.Use(p.Use)) || p.LogBytes != 0 && roundUp(p.LogBytes, pool.ClusterBytes()) != i.LogAreaBytes {
-			return nil, fmt.Errorf("creating volume %s in pool %s: %w by a volume of %d bytes in blocks of %d, write cache %s, on_cache_loss %v, verify %v, for use %v with a log of %d bytes, %s",
-				p.Name, pool.Name(), volume.ErrExists, i.Bytes, i.BlockBytes, i.Cache, i.CacheLoss, i.Verify, i.Use, i.LogAreaBytes, i.UUID)
+			i.Verify != p.Verify || i.CacheLoss != loss || i.Use != volume.LogUseOf(wal.Use(p.Use)) || i.Thick != p.Thick || p.LogBytes != 0 && roundUp(p.LogBytes, pool.ClusterBytes()) != i.LogAreaBytes {
+			return nil, fmt.Errorf("creating volume %s in pool %s: %w by a volume of %d bytes in blocks of %d, write cache %s, on_cache_loss %v, verify %v, thick %v, for use %v with a log of %d bytes, %s",
+				p.Name, pool.Name(), volume.ErrExists, i.Bytes, i.BlockBytes, i.Cache, i.CacheLoss, i.Verify, i.Thick, i.Use, i.LogAreaBytes, i.UUID)
 		}
 		return v, nil
 	}
 	return pool.CreateVolume(volume.VolumeConfig{
 		Name: p.Name, Bytes: p.Bytes, BlockBytes: p.BlockSize, LogBytes: p.LogBytes, Use: wal.Use(p.Use), Cache: cache, CacheLoss: loss, Verify: p.Verify, UUID: parseUUID(p.UUID),
+		Thick: p.Thick,
 	})
 }
 
@@ -239,6 +240,7 @@ func describeVolume(v *volume.Volume) (api.Volume, error) {
 	return api.Volume{
 		Snapshots: vs.snapshots, SnapshotBytes: vs.clusters * v.Pool().ClusterBytes(), Parent: vs.parent,
 		Name: i.Name, Pool: v.Pool().Name(), UUID: i.UUID.String(), Bytes: i.Bytes, BlockSize: i.BlockBytes, AllocatedBytes: i.Clusters * v.Pool().ClusterBytes(),
+		Thick: i.Thick, ReservedBytes: i.Reserved * v.Pool().ClusterBytes(),
 		WriteCache: i.Cache.String(), CacheLoss: i.CacheLoss.String(), ReadOnly: i.ReadOnly, Verify: i.Verify, Use: i.Use.String(), Role: i.Role.String(), State: h.State.String(), Created: i.Created.UTC().Format(time.RFC3339),
 	}, err
 }

@@ -188,6 +188,12 @@ func (a *Allocator) Unreserve(n Need) {
 	a.reserved.Pages -= n.Pages
 }
 
+// Keep reserves pages that have just become free.
+func (a *Allocator) Keep(n uint64) {
+	ok := a.Reserve(Need{Pages: n}, Freeing)
+	invariant.Check(ok, "volume: pages became free, and there is no room for them")
+}
+
 // fits says whether so much could be reserved in all.
 func (a *Allocator) fits(clusters, pages uint64, c Class) bool {
 	b := a.bits

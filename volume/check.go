@@ -122,6 +122,8 @@ type poolCheck struct {
 	census *Census
 	report CheckReport
 	buf    [mapLevels + 4][]byte // a page for each level of what is walked
+
+	promised uint64 // clusters, to thick volumes
 }
 
 func (k *poolCheck) run() error {
@@ -144,8 +146,15 @@ func (k *poolCheck) run() error {
 	}
 	k.directory()
 	var differ []Discrepancy
-	if err := p.r.Call(func() { differ, r.Lost, r.Free = k.census.Compare(p.alloc, nil, problemsMax) }); err != nil {
+	var whole uint64
+	if err := p.r.Call(func() {
+		differ, r.Lost, r.Free = k.census.Compare(p.alloc, nil, problemsMax)
+		whole = p.alloc.unreferred()
+	}); err != nil {
 		return err
+	}
+	if k.promised > whole {
+		r.problem("%d clusters are promised to thick volumes, and %d have nothing in them", k.promised, whole)
 	}
 	for _, d := range differ {
 		if d.Lost {
@@ -237,6 +246,12 @@ func (k *poolCheck) volume(position uint64, ref Ref) {
 	}{{v.SnapshotTop, "the list of snapshots"}, {v.Reservations, "the reservations"}} {
 		if !x.ref.IsZero() {
 			k.mark(x.ref.Place, 1, "%s of volume %s", x.what, c.Name)
+		}
+	}
+	if need := uint64(p.shape.thickNeed(v.Bytes).clusters); v.Flags.Has(VolumeThick) && !v.Flags.Has(VolumeDeleting) {
+		k.promised += v.ClustersReserved
+		if v.ClustersAlone+v.ClustersReserved != need {
+			r.problem("volume %s is thick, of %d clusters; it has %d, and %d are reserved", c.Name, need, v.ClustersAlone, v.ClustersReserved)
 		}
 	}
 	if _, err := p.readReservations(&v, k.slot.Pages); err != nil {

@@ -34,6 +34,7 @@ type checkpoint struct {
 	places []Place // of the map's pages, then those of the list of snapshots and of the reservations, and the last of the volume page
 	list   int     // pages of the list of snapshots
 	kept   int     // pages of the reservations
+	taken  int     // pages of a thick volume, as thick.taken will be
 	frame  int32   // the next sealed page to be written
 	more   bool    // there are more sealed pages
 	parts  int
@@ -168,9 +169,11 @@ func (c *checkpoint) writeTop() {
 	p.Map, p.Levels = root.ref, uint32(root.levels)
 	p.Checkpoint, p.LogOffset, p.Life, p.Epoch, p.Durable = c.at.LSN, c.at.Offset, c.at.Life, c.at.Epoch, max(durable, c.at.LSN)
 	top := c.places[len(c.places)-c.list-c.kept-1:]
+	snapshot := v.snapshots.taking != nil
 	v.sealSnapshots(c, root, top[:c.list])
 	v.sealReservations(c, top[c.list:c.list+c.kept])
 	p.ClustersAlone = v.alone
+	v.sealThick(c, snapshot)
 	v.markClean(p)
 	place := top[c.list+c.kept]
 	crc := p.EncodeTo(c.buf, v.pool.id)
@@ -190,6 +193,7 @@ func (c *checkpoint) send() {
 	c.commit.unclusters = append(c.commit.unclusters, v.unreferred...)
 	c.commit.released = append(c.commit.released, v.released...)
 	c.commit.forsaken = append(c.commit.forsaken, v.forsaken...)
+	c.commit.returns = v.thick.on
 	v.referred, v.unreferred, v.released, v.forsaken = v.referred[:0], v.unreferred[:0], v.released[:0], v.forsaken[:0]
 	v.pool.commit(v.r, &c.commit)
 }
@@ -197,6 +201,7 @@ func (c *checkpoint) send() {
 // checkpointed takes over what a checkpoint has changed. The rest is as it was, and may be read by control work meanwhile.
 func (p *VolumePage) checkpointed(n *VolumePage) {
 	p.Map, p.Levels, p.ClustersAlone = n.Map, n.Levels, n.ClustersAlone
+	p.ClustersReserved, p.PagesReserved = n.ClustersReserved, n.PagesReserved
 	p.Checkpoint, p.LogOffset, p.Life, p.Epoch, p.Durable = n.Checkpoint, n.LogOffset, n.Life, n.Epoch, n.Durable
 	p.Snapshots, p.SnapshotTop, p.NextSnapshot, p.Reservations = n.Snapshots, n.SnapshotTop, n.NextSnapshot, n.Reservations
 	p.Flags = p.Flags&^VolumeClean | n.Flags&VolumeClean
@@ -210,6 +215,7 @@ func (c *checkpoint) committed(s bdev.Status) {
 		c.fail()
 		return
 	}
+	v.thickCommitted(c)
 	c.commit.reset()
 	v.tree.commitDone()
 	v.page.checkpointed(&c.page)

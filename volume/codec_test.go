@@ -103,7 +103,7 @@ var formats = []struct {
 			Epoch: 5, Lineage: 0x55, Life: 6, Checkpoint: 1000, LogOffset: 0x123456000, Durable: 1010, ClustersAlone: 160,
 			Map: Ref{501, 0x01010101}, SnapshotTop: Ref{502, 0x02020202}, Reservations: Ref{503, 0x03030303},
 			Parent: 4, ParentSnapshot: 2, BranchedAt: 900, NextSnapshot: 4, Created: 1790000000, ScrubCursor: 17, Deleting: 3, DeletingCluster: 99,
-			Boot: testBoot, ClustersReserved: 12, Scrubbed: 1790000200, ScrubErrors: 3, ScrubFound: 1, ScrubSnapshot: 2, Log: []Extent{{1600, 8192}, {32000, 8192}}, Epochs: []EpochStart{{4, 901}, {5, 950}},
+			Boot: testBoot, ClustersReserved: 12, PagesReserved: 34, Scrubbed: 1790000200, ScrubErrors: 3, ScrubFound: 1, ScrubSnapshot: 2, Log: []Extent{{1600, 8192}, {32000, 8192}}, Epochs: []EpochStart{{4, 901}, {5, 950}},
 			Use: LogUseDatabase, Loss: LossCache, LossKnown: 990, LossFound: 995,
 		},
 		encode: func(page []byte, v any) uint32 { return v.(*VolumePage).EncodeTo(page, testPool) },

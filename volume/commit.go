@@ -29,6 +29,7 @@ type commitMessage struct {
 	forsaken   []Place  // clusters that the root has no more, and nobody may have
 	extents    []Extent // of a log
 	unextents  []Extent
+	returns    bool     // what it gives up comes back to it
 	logs       *logRoot // of the pool's log device
 	rename     *Name    // of the pool
 	grow       []Area   // areas of a pool that becomes larger
@@ -152,6 +153,9 @@ func (p *Pool) apply(m *commitMessage) {
 	for _, x := range m.unrefer {
 		p.alloc.Unrefer(x, 1)
 	}
+	if m.returns {
+		m.v.thick.returning.leaving += len(m.unrefer)
+	}
 	for _, x := range m.clusters {
 		p.alloc.Refer(x, per)
 	}
@@ -263,6 +267,7 @@ func (c *committer) end(s bdev.Status) {
 	if s == bdev.StatusOK {
 		p.slot = c.slot
 		p.alloc.Committed()
+		p.returned()
 		p.commits++
 	} else {
 		c.failed = s

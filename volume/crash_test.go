@@ -427,7 +427,7 @@ func (k *crashHarness) importPool() {
 	for i, name := range k.names() {
 		k.v[i] = k.find(name)
 		if k.v[i].failed != bdev.StatusOK {
-			k.t.Fatalf("volume %d is %v after a power cut", i, k.v[i].failed)
+			k.t.Fatalf("volume %d is %v after a power cut: %q", i, k.v[i].failed, k.pool.problems)
 		}
 	}
 }

@@ -370,6 +370,14 @@ func (d *dirtyMap) takeCredits(cluster uint64) (n int) {
 	return n
 }
 
+// dropPages takes the pages of all dirty clusters, and leaves them their places.
+func (d *dirtyMap) dropPages() {
+	for i := d.oldest; i != dirtyNone; i = d.clusters[i].next {
+		c := &d.clusters[i]
+		c.credits = int32(credits{clusters: unpack(int(c.credits)).clusters}.pack())
+	}
+}
+
 // newestOf gives the LSN of the newest record that changed something of a cluster, 0 if it is clean.
 func (d *dirtyMap) newestOf(cluster uint64) wal.LSN {
 	if i := d.findCluster(cluster); i != dirtyNone {

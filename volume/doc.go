@@ -1,4 +1,4 @@
-// Package volume is the pool and what lives in it: thin volumes, their snapshots and clones.
+// Package volume is the pool and what lives in it: volumes, thin and thick, their snapshots and clones.
 //
 // The model: a pool is a device cut into pages of 4096 bytes. Two slots at its beginning take turns to hold its root, under a
 // generation that rises by one with each commit: which pages are in use (a bitmap), and where each volume's page is (a directory). A
@@ -11,6 +11,7 @@
 //   - Handed out, referred to, resting, free: a page is exactly one of these, and the allocator's counters are the bits'.
 //   - Space is reserved before it is needed; taking what was reserved cannot fail.
 //   - A page that is read is known by its kind, pool, volume, level and index, and by the CRC that the one who refers to it kept.
+//   - Each cluster of a thick volume has a place that the head has alone, or one is reserved for it.
 //   - A dirty block leaves the dirty map by the LSN that went home; one that was written again meanwhile stays.
 //   - What was born up to a volume's newest snapshot, or up to where a clone branched off, is never written in place nor freed by the head.
 //   - What is done to a volume's history is a record of its log, applied when all before it is home and before anything behind it is.

@@ -160,8 +160,11 @@ func (p *Pool) setWriteCache(ctx context.Context, v *Volume, cache WriteCache) (
 	if err := v.closeSnapshots(ctx); err != nil {
 		return nil, err
 	}
-	if err := p.registry.Unregister(ctx, v.device.Name()); err != nil {
+	if err := v.r.Call(func() { v.thick.stays = v.thick.on }); err != nil {
 		return nil, err
+	}
+	if err := p.registry.Unregister(ctx, v.device.Name()); err != nil {
+		return nil, errors.Join(err, v.r.Call(func() { v.thick.stays = false }))
 	}
 	pg := v.page
 	pg.Flags &^= VolumeCacheVolatile
@@ -174,6 +177,9 @@ func (p *Pool) setWriteCache(ctx context.Context, v *Volume, cache WriteCache) (
 	}
 	again := &Volume{pool: p, page: v.page, ref: v.ref, name: v.name}
 	again.inherit(v)
+	if e := p.handOver(v, again); e != nil {
+		return nil, errors.Join(err, e)
+	}
 	if e := p.openAll([]*Volume{again}, nil); e != nil {
 		return nil, errors.Join(err, fmt.Errorf("opening it again, which the next import of the pool tries too: %w", e))
 	}

@@ -77,6 +77,7 @@ func (v *Volume) letEventsPass() {
 		}
 		v.eventsOut++
 		v.log.Append(&e.entry)
+		v.eventAppended(e.entry.Kind)
 	}
 }
 
@@ -100,8 +101,10 @@ func (v *Volume) note(r *wal.Record, payload []byte) {
 	switch r.Kind {
 	case wal.KindSnapshot:
 		v.boundaries = append(v.boundaries, r.LSN)
+		v.eventAppended(r.Kind)
 	case wal.KindRestore:
 		v.boundaries = append(v.boundaries, r.LSN)
+		v.eventAppended(r.Kind)
 		v.restores = append(v.restores, SnapshotNumber(r.Block))
 	case wal.KindResize:
 		v.resized(r)
@@ -166,6 +169,7 @@ func (v *Volume) apply(r *wal.Record, payload []byte) {
 		v.markDeleted(r)
 	case wal.KindRestore:
 		v.restores = v.restores[1:]
+		v.eventApplied()
 		v.flusher.round()
 	case wal.KindReservation:
 		v.applyReservations(r, payload)

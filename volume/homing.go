@@ -175,7 +175,7 @@ func (h *homing) plan(e Entry) {
 		}
 	case h.blocks == 0:
 		h.place = e.Place()
-		if h.whole && !(own && v.dirty.newestOf(h.cluster) > h.newest) { // what comes next would need a place again
+		if h.whole && !(own && (v.thick.on || v.dirty.newestOf(h.cluster) > h.newest)) { // what comes next would need a place again
 			h.place = 0
 		}
 		if own && h.place == 0 {

@@ -79,6 +79,8 @@ type VolumeInfo struct {
 	Bytes      uint64
 	BlockBytes uint32
 	Clusters   uint64 // that it has places for
+	Thick      bool
+	Reserved   uint64 // thick: clusters that it will have places for
 	Cache      WriteCache
 	ReadOnly   bool
 	Verify     bool
@@ -120,6 +122,9 @@ func (v *Volume) identity() VolumeInfo {
 func (v *Volume) tell(i *VolumeInfo) {
 	p := &v.page
 	i.Number, i.Bytes, i.BlockBytes, i.Clusters = p.Number, p.Bytes, p.BlockBytes, v.alone
+	if i.Thick = v.thick.on; i.Thick {
+		i.Reserved = uint64(v.thickNeed().clusters) - v.alone
+	}
 	i.Cache, i.Verify, i.Role, i.Epoch, i.Created = v.cache, v.verify, v.role, p.epochNow(), time.Unix(p.Created, 0)
 	i.Use, i.CacheLoss = p.Use, p.CacheLoss
 	i.Loss, i.LossKnown, i.LossFound, i.Fenced = p.Loss, p.LossKnown, p.LossFound, p.Flags.Has(VolumeFenced)

@@ -30,10 +30,11 @@ type VolumeConfig struct {
 	Cache      WriteCache
 	CacheLoss  CacheLoss
 	Verify     bool // checksums are verified on read
+	Thick      bool // its space is reserved (thick.go)
 	UUID       uuid.UUID
 }
 
-// CreateVolume makes a thin volume and registers its device.
+// CreateVolume makes a volume, thin or thick, and registers its device.
 func (p *Pool) CreateVolume(cfg VolumeConfig) (*Volume, error) {
 	p.acts.Lock()
 	defer p.acts.Unlock()
@@ -74,7 +75,7 @@ func (p *Pool) newVolume(cfg *VolumeConfig) (*Volume, error) {
 	case cfg.Bytes == 0 || cfg.Bytes%uint64(cfg.BlockBytes) != 0:
 		return nil, fmt.Errorf("%w: %d bytes: a volume has a whole number of blocks of %d bytes", ErrInvalid, cfg.Bytes, cfg.BlockBytes)
 	}
-	v := &Volume{pool: p, name: name}
+	v := &Volume{pool: p, name: name, shape: p.shape}
 	pg := &v.page
 	*pg = VolumePage{
 		UUID: cfg.UUID, Name: name, Bytes: cfg.Bytes, BlockBytes: cfg.BlockBytes, Role: RolePrimary,
@@ -87,17 +88,24 @@ func (p *Pool) newVolume(cfg *VolumeConfig) (*Volume, error) {
 	if cfg.Verify {
 		pg.Flags |= VolumeVerify
 	}
+	if cfg.Thick {
+		need := p.shape.thickNeed(cfg.Bytes)
+		pg.Flags |= VolumeThick
+		pg.ClustersReserved, pg.PagesReserved = uint64(need.clusters), uint64(need.pages)
+		v.thick.on = true
+	}
 	return v, nil
 }
 
 // begin commits a new volume and opens it.
 func (p *Pool) begin(v *Volume, logBytes uint64) error {
-	if err := p.makeRoom(v, logBytes); err != nil {
-		return err
+	err := p.makeRoom(v, logBytes)
+	if err == nil {
+		p.branched(&v.page)
+		err = p.twice()
 	}
-	p.branched(&v.page)
-	if err := p.twice(); err != nil {
-		return err
+	if err != nil {
+		return errors.Join(err, p.r.Call(func() { p.unpromise(v) }))
 	}
 	return p.openAll([]*Volume{v}, nil)
 }
@@ -145,6 +153,12 @@ func (p *Pool) makeRoom(v *Volume, logBytes uint64) error {
 		if p.alloc.GrantPages(place[:], Ordinary) == 0 {
 			err = fmt.Errorf("%w: its volume page needs one", ErrNoSpace)
 			p.returnLog(runs[:n])
+			return
+		}
+		if need := v.thickNeed(); v.thick.on && !p.promiseNew(v, need) {
+			err = p.noFloor("a thick volume", need)
+			p.returnLog(runs[:n])
+			p.alloc.GiveBack(place[0], 1)
 			return
 		}
 		v.page.Position, v.page.Number = at, p.nextVolume
@@ -268,7 +282,7 @@ func (v *Volume) prepare(marks map[uint64]mark) error {
 	if v.page.Flags.Has(VolumeCacheVolatile) {
 		v.cache = CacheVolatile
 	}
-	v.verify = v.page.Flags.Has(VolumeVerify)
+	v.verify, v.thick.on = v.page.Flags.Has(VolumeVerify), v.page.Flags.Has(VolumeThick)
 	v.alone = v.page.ClustersAlone
 	v.newer = mark{lsn: v.page.Checkpoint, offset: v.page.LogOffset}
 	v.older = v.newer

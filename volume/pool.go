@@ -76,6 +76,7 @@ type Pool struct {
 	committer  committer
 	commits    uint64
 	closing    bool
+	thicks     []*Volume // thick volumes that are open
 
 	// And this to control work.
 	channels []*bdev.Channel

@@ -64,6 +64,7 @@ type askMessage struct {
 	least   credits // so much of them helps already
 	class   Class
 	refill  int     // pages to be reserved for checkpoints
+	floor   credits // that a thick volume lacks: as much of them as there is
 	places  int     // clusters for placed writes, not reserved before
 	homes   int     // clusters that are reserved
 	again   int     // clusters that are not, of homings that failed in another
@@ -74,6 +75,7 @@ type askMessage struct {
 	spare   []Place // clusters that were not used
 
 	gotCredits credits
+	gotDue     int // pages of those that a thick volume gave up before
 	gotPlaces  []Place
 	gotHomes   []Place
 	gotAgain   []Place
@@ -95,21 +97,29 @@ func (v *Volume) creditsFor(clusters int, place bool) credits {
 }
 
 // credit ties what was reserved for a record to the clusters that it made dirty. What a cluster has already is not needed twice.
-func (v *Volume) credit(r *wal.Record, n credits) {
+func (v *Volume) credit(r *wal.Record, need *need) {
+	n := need.credits
 	shift := v.shape.shift
 	first, last := r.Block>>shift, (r.Block+r.Blocks-1)>>shift
 	k := int(last-first) + 1
 	each := credits{n.clusters / k, n.pages / k}
 	rest := n.minus(credits{each.clusters * k, each.pages * k}) // for the first
+	if need.looked {
+		each.clusters, rest.clusters = 0, 0
+	}
 	most := v.creditsFor(1, true)
 	most.clusters += len(v.boundaries)  // what changed before one and what changed after it may need places of their own
 	most.pages *= 2 + len(v.boundaries) // for the pass that is under way, and for the next
 	for c := first; c <= last; c++ {
 		have := unpack(v.dirty.takeCredits(c)).plus(each).plus(rest)
 		rest = credits{}
+		have.clusters += int(need.without >> (c - first) & 1)
 		keep := credits{min(have.clusters, most.clusters), min(have.pages, most.pages)}
 		v.dirty.addCredits(c, keep.pack())
-		v.have = v.have.plus(have.minus(keep))
+		if back := have.minus(keep); !back.isNone() {
+			v.have = v.have.plus(back)
+			v.roomFreed()
+		}
 	}
 }
 
@@ -167,6 +177,16 @@ func (p *Pool) answer(a *askMessage) {
 	if al.Reserve(credits{pages: a.refill}.need(), Freeing) {
 		a.gotCredits.pages = a.refill
 	}
+	if x := &a.v.thick.returning; x.due > 0 {
+		a.gotDue, x.due = x.due, 0
+		a.gotCredits.pages += a.gotDue
+	}
+	for n := a.floor; !n.isNone(); n = (credits{n.clusters / 2, n.pages / 2}) {
+		if al.Reserve(n.need(), Ordinary) {
+			a.gotCredits = a.gotCredits.plus(n)
+			break
+		}
+	}
 	switch {
 	case a.credits.isNone():
 	case al.Reserve(a.credits.need(), Ordinary):
@@ -195,7 +215,9 @@ func (v *Volume) answered() {
 	a := &v.ask
 	v.asking = false
 	v.have = v.have.plus(a.gotCredits)
-	full := a.full || a.places > 0 && len(a.gotPlaces) == 0
+	noPlaces := a.places > 0 && len(a.gotPlaces) == 0
+	full := a.full || noPlaces
+	v.thick.told(a)
 	lacking := a.single+a.extra > 0 && len(a.gotSingle) < a.single+a.extra
 	v.places = append(v.places, a.gotPlaces...)
 	homes, single := a.gotHomes, a.gotSingle
@@ -245,9 +267,13 @@ func (v *Volume) answered() {
 		}
 		e.say(s)
 	}
+	if full && v.thick.on {
+		full = v.meetsFull(noPlaces)
+		noPlaces = full
+	}
 	// A dirty cluster has a place reserved that most do not need, and what was given up rests for two commits: only a volume that has
 	// nothing on its way may say that the pool is full.
-	if full && (v.dirty.used.clusters > 0 || v.log.Tail() != v.log.Head()) && !v.rests() {
+	if full && !v.thick.on && (v.dirty.used.clusters > 0 || v.log.Tail() != v.log.Head()) && !v.rests() {
 		full = false
 		if !v.stalled {
 			v.stalled, v.flusher.force = true, true
@@ -255,7 +281,7 @@ func (v *Volume) answered() {
 		}
 	}
 	// Others have such places as well. They go home by themselves in a while.
-	if o := v.asker; full && o != nil && !v.rests() && v.r.Now()-o.came < fullTimeout {
+	if o := v.asker; full && o != nil && !(v.thick.on && noPlaces) && !v.rests() && v.r.Now()-o.came < fullTimeout {
 		full = false
 		if !v.stalled {
 			v.stalled = true
@@ -357,7 +383,11 @@ func (v *Volume) settlePages() {
 		keep = credits{}
 		v.ask.spare, v.places = append(v.ask.spare, v.places...), v.places[:0]
 	}
-	if over := (credits{max(v.have.clusters-keep.clusters, 0), max(v.have.pages-keep.pages, 0)}); (over != (credits{}) || len(v.ask.spare) > 0) && !v.asking {
+	if n := v.floorLacks(); !n.isNone() && !v.asking {
+		v.ask.floor = n
+		v.sendAsk()
+	}
+	if over := v.overmuch(keep); (over != (credits{}) || len(v.ask.spare) > 0) && !v.asking {
 		v.have = v.have.minus(over)
 		v.ask.giveUp = v.ask.giveUp.plus(over)
 		v.sendAsk()

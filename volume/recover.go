@@ -26,10 +26,12 @@ type recovery struct {
 	short     error   // why what is in the log cannot come home: the end is not known, there is no room, or the map is damaged
 	unapplied bool    // the log has events whose effect must be there before the volume is used
 
-	owed   credits                    // that the dirty clusters have got, and the pool has not reserved
-	homed  map[uint64]struct{}        // clusters that owe a place which they do not need if they have one of their own
-	behind map[uint64]recoveredBehind // what was counted behind boundaries
-	begun  *event
+	floor        credits                    // that a thick volume has beside (thick.go)
+	owed         credits                    // that the dirty clusters have got, and the pool has not reserved
+	homed        map[uint64]struct{}        // clusters that owe a place which they do not need if they have one of their own
+	behind       map[uint64]recoveredBehind // what was counted behind boundaries
+	placesBehind int                        // of those: places
+	begun        *event
 }
 
 // replay lets all that the log said be dirty again. No more is done in one call than what a reactor has time for.
@@ -44,6 +46,7 @@ func (v *Volume) replay() error {
 			return err
 		}
 	}
+	v.countFloor()
 	x.parts, x.behind = nil, nil
 	return nil
 }
@@ -100,7 +103,7 @@ func (v *Volume) recoverCredits(r *wal.Record) {
 		have, whole := unpack(v.dirty.creditsAt(c)), v.dirty.wholeOf(c).from
 		want := v.creditsFor(1, writes && have.clusters == 0 && whole != dirtyPlaced)
 		switch {
-		case writes && whole == dirtyZeros: // whatever it has is given up before
+		case writes && whole == dirtyZeros && !v.thick.on: // whatever it has is given up before
 			delete(x.homed, c)
 		case want.clusters > 0:
 			x.homed[c] = struct{}{}
@@ -131,6 +134,7 @@ func (v *Volume) recoverShared(k wal.Kind, c uint64, boundaries int) {
 		b.place = boundaries
 	}
 	v.recovery.behind[c] = b
+	v.recovery.placesBehind += want.clusters
 	v.owe(c, want)
 }
 
@@ -139,21 +143,28 @@ func (v *Volume) recoverShared(k wal.Kind, c uint64, boundaries int) {
 func (p *Pool) promise(all []*Volume) error {
 	var owed credits
 	for _, v := range all {
-		owed = owed.plus(v.recovery.owed)
+		owed = owed.plus(v.recovery.owed).plus(v.recovery.floor)
 	}
 	if ok, err := p.reserveFor(owed, Ordinary); ok || err != nil {
+		return errors.Join(err, p.haveFloors(all, ok))
+	}
+	all, err := p.thickFirst(all)
+	if err != nil {
 		return err
 	}
 	for _, v := range all {
 		x := v.recovery
 		short := v.countOwn()
 		if short == nil {
+			v.countFloorAgain()
 			ok, err := p.reserveFor(x.owed, Freeing)
 			if err != nil {
 				return err
 			}
 			if !ok {
 				short = fmt.Errorf("%w: what was promised to its records is not there", ErrNoSpace)
+			} else if err := p.reserveFloor(v); err != nil {
+				return err
 			}
 		} else if !errors.Is(short, errMap) {
 			return short
@@ -419,7 +430,7 @@ func (v *Volume) giveBack() error {
 			for _, x := range v.ask.unused {
 				al.GiveBack(x, 1)
 			}
-			al.Unreserve(v.have.plus(v.ask.giveUp).plus(credits{pages: v.mapPages}).need())
+			v.pool.unpromise(v)
 		})
 	}
 	v.closePartial()

@@ -46,6 +46,10 @@ func (v *Volume) resize(bytes uint64) error {
 		return fmt.Errorf("%w: a volume has a whole number of blocks of %d bytes, and %d bytes at most", ErrInvalid, block, uint64(PoolBytesMax))
 	}
 	return v.exclusive(func() error {
+		if err := v.growFloor(bytes); err != nil {
+			return err
+		}
+		defer func() { _ = v.growFloor(0) }()
 		if err := v.heighten(bytes); err != nil {
 			return err
 		}

@@ -213,6 +213,10 @@ func (v *Volume) restoreNow(ctx context.Context, n SnapshotNumber) error {
 	if err := v.settleNow(); err != nil {
 		return err
 	}
+	if err := v.reserveSet("restoring a snapshot of a thick volume"); err != nil {
+		return err
+	}
+	defer v.giveSet()
 	if err := v.keepPages(ctx, n); err != nil {
 		return err
 	}

@@ -23,6 +23,8 @@ type need struct {
 	dirty   dirtyRoom
 	credits credits
 	places  int
+	looked  bool   // the map was looked into:
+	without uint64 // a bit for each cluster that it touches, set where a place is needed
 }
 
 // needs says what a record of blocks needs.
@@ -67,6 +69,7 @@ func (v *Volume) reserve(o *op, n *need) bool {
 	case !v.open: // shut while it was under way
 		o.fail(bdev.StatusClosed)
 		return false
+	case !v.leavesSet(n.credits): // the event that it waits for has no LSN yet
 	case !v.have.covers(n.credits) || len(v.places) < n.places:
 		if v.refused == o {
 			v.refuse(o)

@@ -90,6 +90,7 @@ func (v *Volume) sealSnapshots(c *checkpoint, root mapRoot, places []Place) {
 		t.Map, t.Levels, t.Clusters = root.ref, uint32(root.levels), v.alone
 		s.list = append(s.list, *t)
 		v.alone, s.taking = 0, nil
+		v.eventApplied()
 	}
 	p.NextSnapshot, p.Snapshots = s.next, uint16(len(s.list))
 	if !s.changed {
@@ -268,6 +269,10 @@ func (v *Volume) createSnapshot(cfg SnapshotConfig) (SnapshotInfo, error) {
 	if err != nil {
 		return SnapshotInfo{}, err
 	}
+	if err := v.reserveSet("a snapshot of a thick volume"); err != nil {
+		return SnapshotInfo{}, err
+	}
+	defer v.giveSet()
 	payload := pageMemory(1)
 	s.encode(payload)
 	if err := v.logNow(wal.KindSnapshot, uint64(s.Number), payload); err != nil {

@@ -38,7 +38,7 @@ func ParseWriteCache(s string) (WriteCache, error) {
 	return 0, fmt.Errorf("no write cache %q: choose none or volatile", s)
 }
 
-// Volume is one thin volume. What stands here belongs to its reactor.
+// Volume is one volume, thin or thick. What stands here belongs to its reactor.
 type Volume struct {
 	r       *reactor.Reactor
 	pool    *Pool
@@ -87,6 +87,7 @@ type Volume struct {
 	shutTimer reactor.Timer
 
 	purse
+	thick thick
 	partialDoor
 	trims     int // records on their way into the log that take places away
 	eventsOut int // events on their way into it

@@ -43,6 +43,7 @@ import (
 //	1865      what may have been lost, and is not released: 0 nothing, 1 what a cache held, 2 what a log device held
 //	1872..1887 of that: the LSN up to which all was durable, the LSN up to which all was found
 //	1888..1895 scrub: the snapshot in whose map its cursor is, 0: in the volume's own
+//	1896..1903 thick: pages reserved and not yet used
 //
 // The header's volume number is the volume's, its index the position in the directory, its stamp the checkpoint LSN.
 
@@ -174,6 +175,7 @@ type VolumePage struct {
 	DeletingCluster  uint64 // the next one
 	Boot             uuid.UUID
 	ClustersReserved uint64         // thick: not yet used
+	PagesReserved    uint64         // the same
 	Scrubbed         int64          // end of the last pass, Unix seconds; 0: there was none
 	ScrubErrors      uint64         // that it found
 	ScrubFound       uint64         // that the pass under way found so far
@@ -238,6 +240,7 @@ func (v *VolumePage) EncodeTo(page []byte, pool uuid.UUID) (crc uint32) {
 	le.PutUint64(b[1872:], uint64(v.LossKnown))
 	le.PutUint64(b[1880:], uint64(v.LossFound))
 	le.PutUint64(b[1888:], uint64(v.ScrubSnapshot))
+	le.PutUint64(b[1896:], v.PagesReserved)
 	h := Header{Kind: KindVolume, Pool: pool, Volume: v.Number, Index: v.Position, Stamp: StampLSN(v.Checkpoint), Entries: 1}
 	return h.seal(page)
 }
@@ -294,6 +297,7 @@ func (v *VolumePage) Decode(page []byte, pool uuid.UUID, position uint64, crc ui
 		LossKnown:        wal.LSN(le.Uint64(b[1872:])),
 		LossFound:        wal.LSN(le.Uint64(b[1880:])),
 		ScrubSnapshot:    SnapshotNumber(le.Uint64(b[1888:])),
+		PagesReserved:    le.Uint64(b[1896:]),
 		Log:              v.Log[:0],
 		Epochs:           v.Epochs[:0],
 	}
@@ -313,6 +317,8 @@ func (v *VolumePage) Decode(page []byte, pool uuid.UUID, position uint64, crc ui
 		return w.fault("has a policy %d for a lost cache", v.CacheLoss)
 	case v.Use >= logUseEnd:
 		return w.fault("is for a use of number %d", v.Use)
+	case v.PagesReserved > pages:
+		return w.fault("has %d pages reserved, and the pool has %d", v.PagesReserved, pages)
 	case v.Loss >= lossEnd:
 		return w.fault("has a loss of number %d", v.Loss)
 	case v.Levels > levelsMax:

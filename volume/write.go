@@ -60,7 +60,7 @@ func (v *Volume) changeNext(o *op) bool {
 	}
 	s.need = v.needs(kind, o.at, blocks)
 	short := o.short
-	if short && kind == wal.KindWrite && !v.ownPlaces(o, blocks, &s.need) {
+	if kind == wal.KindWrite && (v.thick.on && !v.fromFloor(o, blocks, &s.need) || short && !v.thick.on && !v.ownPlaces(o, blocks, &s.need)) {
 		return false
 	}
 	if !v.reserve(o, &s.need) {
@@ -120,7 +120,7 @@ func (v *Volume) cut(o *op) (blocks uint64, placed bool) {
 	if o.q.Kind != bdev.Write {
 		return min(left, toBoundary+trimClustersMax*per), false
 	}
-	if o.short {
+	if o.short || v.thick.full && len(v.places) == 0 {
 		return min(left, wal.RecordPagesMax), false
 	}
 	if left >= toBoundary+per && (left-toBoundary)&^(per-1) >= v.placedFrom {
@@ -228,7 +228,7 @@ func (s *segment) EntryWritten(e *wal.Entry, st bdev.Status) {
 	if st == bdev.StatusOK {
 		v.dirty.unreserve(s.need.dirty)
 		v.insert(&e.Record, e.CRCs, s.page, s.crcs)
-		v.credit(&e.Record, s.need.credits)
+		v.credit(&e.Record, &s.need)
 		v.due()
 		invariant.Check(e.LSN > s.op.last, "volume: an op's records out of order")
 		s.op.last = e.LSN

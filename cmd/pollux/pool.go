@@ -32,9 +32,9 @@ func (c *poolListCmd) Run() error {
 		return err
 	}
 	return c.print(pools, func(t *table) {
-		t.columns("NAME", "DEVICE", "SIZE", "FREE", "FILL", "STATE", "CLUSTER", "LOG", "VOLUMES", "UUID")
+		t.columns("NAME", "DEVICE", "SIZE", "FREE", "RESERVED", "FILL", "STATE", "CLUSTER", "LOG", "VOLUMES", "UUID")
 		for _, p := range pools {
-			t.row(p.Name, p.Device, size(p.Bytes), size(p.FreeBytes), p.Fill, p.State, size(p.ClusterBytes), p.LogDevice, p.Volumes, p.UUID)
+			t.row(p.Name, p.Device, size(p.Bytes), size(p.FreeBytes), size(p.ReservedBytes), p.Fill, p.State, size(p.ClusterBytes), p.LogDevice, p.Volumes, p.UUID)
 		}
 	})
 }

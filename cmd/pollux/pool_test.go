@@ -16,10 +16,14 @@ func TestPoolAndVolumeCommands(t *testing.T) {
 		t.Errorf("pool create printed %q", out)
 	}
 	const id = `[0-9a-f-]{36}`
-	sh.looks("pool list", `NAME  DEVICE  SIZE +FREE +FILL +STATE +CLUSTER +LOG +VOLUMES  UUID\np +disk +256 MiB +2\d\d\.?\d? MiB +normal +healthy +64 KiB +- +0 +`+id+`\n`)
+	sh.looks("pool list", `NAME  DEVICE  SIZE +FREE +RESERVED +FILL +STATE +CLUSTER +LOG +VOLUMES  UUID\np +disk +256 MiB +2\d\d\.?\d? MiB +0 B +normal +healthy +64 KiB +- +0 +`+id+`\n`)
 	sh.looks("volume create p v 64M --log 32M", id+`\n`)
 	sh.fails("volume create p v 32M", "the name is taken")
-	sh.looks("volume list p", `POOL +NAME +SIZE +ALLOCATED +CACHE +READ ONLY +SNAPSHOTS +PARENT +STATE +UUID\np +v +64 MiB +0 B +none +- +0 +- +healthy +`+id+`\n`)
+	sh.looks("volume list p", `POOL +NAME +SIZE +ALLOCATED +RESERVED +CACHE +READ ONLY +SNAPSHOTS +PARENT +STATE +UUID\np +v +64 MiB +0 B +0 B +none +- +0 +- +healthy +`+id+`\n`)
+	sh.looks("volume create p thick 16M --log 32M --thick", id+`\n`)
+	sh.looks("volume list p", `.*\n.*\np +thick +16 MiB +0 B +16 MiB +none .*`)
+	sh.fails("volume create p large 1G --log 32M --thick", "free clusters")
+	sh.must("volume delete p/thick")
 	sh.fails("volume set p/v", "nothing is to be changed")
 	sh.must("volume set p/v --cache volatile --read-only")
 	sh.looks("volume list", `.* volatile +yes +0 +- +healthy .*`)

@@ -20,7 +20,7 @@ func TestSnapshotCommands(t *testing.T) {
 	sh.looks("snapshot list p/v", `SNAPSHOT .*\np/v@s0 +1 +64 MiB +0 B +20\d\d-\S+ +- +ok +`+id+`\n`)
 	sh.looks("snapshot clone p/v@s0 c --cache none --verify", id+`\n`)
 	sh.looks("snapshot list p", `SNAPSHOT .*\np/v@s0 +1 +64 MiB +0 B +20\d\d-\S+ +c +ok +`+id+`\n`)
-	sh.looks("volume list p", `POOL .* v +64 MiB +0 B +volatile +- +1 +- .*\n.* c +64 MiB +0 B +none +- +0 +p/v@s0 .*`)
+	sh.looks("volume list p", `POOL .* v +64 MiB +0 B +0 B +volatile +- +1 +- .*\n.* c +64 MiB +0 B +0 B +none +- +0 +p/v@s0 .*`)
 	sh.fails("snapshot delete p/v@s0", "flatten or delete")
 	sh.fails("snapshot list p/none", "no volume")
 	var list []api.Snapshot

@@ -12,7 +12,7 @@ import (
 // volumeCmd is about volumes.
 type volumeCmd struct {
 	List    volumeListCmd    `cmd:"" help:"List volumes."`
-	Create  volumeCreateCmd  `cmd:"" help:"Make a thin volume in a pool, and print its UUID. pollux nvmf shows it to hosts."`
+	Create  volumeCreateCmd  `cmd:"" help:"Make a volume in a pool, and print its UUID. pollux nvmf shows it to hosts."`
 	Status  volumeStatusCmd  `cmd:"" help:"Say what a volume is fit for, and why it is not fit for more."`
 	Resize  volumeResizeCmd  `cmd:"" help:"Make a volume larger while it is in use."`
 	Rename  volumeRenameCmd  `cmd:"" help:"Give a volume another name in its pool."`
@@ -43,9 +43,9 @@ func (c *volumeListCmd) Run() error {
 		return err
 	}
 	return c.print(volumes, func(t *table) {
-		t.columns("POOL", "NAME", "SIZE", "ALLOCATED", "CACHE", "READ ONLY", "SNAPSHOTS", "PARENT", "STATE", "UUID")
+		t.columns("POOL", "NAME", "SIZE", "ALLOCATED", "RESERVED", "CACHE", "READ ONLY", "SNAPSHOTS", "PARENT", "STATE", "UUID")
 		for _, v := range volumes {
-			t.row(v.Pool, v.Name, size(v.Bytes), size(v.AllocatedBytes), v.WriteCache, v.ReadOnly, v.Snapshots, v.Parent, v.State, v.UUID)
+			t.row(v.Pool, v.Name, size(v.Bytes), size(v.AllocatedBytes), size(v.ReservedBytes), v.WriteCache, v.ReadOnly, v.Snapshots, v.Parent, v.State, v.UUID)
 		}
 	})
 }
@@ -54,7 +54,8 @@ type volumeCreateCmd struct {
 	engineFlags
 	Pool   string    `arg:"" help:"Pool that it lives in."`
 	Name   string    `arg:"" help:"Name of the new volume."`
-	Size   byteCount `arg:"" help:"Size, such as 10G. Space is taken as it is written."`
+	Size   byteCount `arg:"" help:"Size, such as 10G. Space is taken as it is written, unless --thick is given."`
+	Thick  bool      `help:"Reserve its space: no write finds the pool full. A snapshot of it needs a full set of space again."`
 	Cache  string    `enum:"none,volatile" default:"none" help:"Write cache. none: a write is durable when it is acknowledged; volatile: when the host flushes it (${default})."`
 	Loss   string    `name:"on-cache-loss" enum:"report,fence" default:"report" help:"When a volatile cache may have lost something: report it, or fence the volume until pollux volume release (${default})."`
 	Use    string    `default:"general" help:"What it is for, which decides how large its log is at least: general, database or throughput (${default})."`
@@ -68,7 +69,7 @@ func (c *volumeCreateCmd) Run() error {
 	return create(&c.engineFlags, func(ctx context.Context, engine api.Caller) (string, error) {
 		v, err := api.VolumeCreate.Call(ctx, engine, api.VolumeCreateParams{
 			Pool: c.Pool, Name: c.Name, Bytes: uint64(c.Size), BlockSize: c.Block, WriteCache: c.Cache, LogBytes: uint64(c.Log), Verify: c.Verify,
-			Use: c.Use, CacheLoss: c.Loss,
+			Use: c.Use, CacheLoss: c.Loss, Thick: c.Thick,
 		})
 		for _, w := range v.Warnings {
 			fmt.Fprintln(os.Stderr, "pollux: warning:", w)

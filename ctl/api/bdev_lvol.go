@@ -42,7 +42,7 @@ type LvolStore struct {
 type LvolCreateParams struct {
 	LvolName      string `json:"lvol_name" rpc:"required"`
 	SizeInMiB     uint64 `json:"size_in_mib" rpc:"required"`
-	ThinProvision bool   `json:"thin_provision,omitempty" default:"false" doc:"without it the pool has to have so much space free; it is not set aside, and the volume is thin"`
+	ThinProvision bool   `json:"thin_provision,omitempty" default:"false" doc:"take space as it is written; without it all of it is reserved, and stays so: a snapshot needs a full set of space again"`
 	LvolStoreParams
 	ClearMethod string `json:"clear_method,omitempty" default:"unmap" enum:"none,unmap,write_zeroes" doc:"no effect"`
 }

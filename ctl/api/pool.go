@@ -43,6 +43,7 @@ type Pool struct {
 	Device        string   `json:"device"`
 	Bytes         uint64   `json:"bytes"`
 	FreeBytes     uint64   `json:"free_bytes" doc:"nobody has or was promised them"`
+	ReservedBytes uint64   `json:"reserved_bytes" doc:"free and promised: to thick volumes, and to what is on its way"`
 	RestingBytes  uint64   `json:"resting_bytes" doc:"free two commits later"`
 	ClusterBytes  uint64   `json:"cluster_bytes" doc:"unit of space"`
 	Clusters      uint64   `json:"clusters"`
@@ -64,7 +65,8 @@ type Pool struct {
 type VolumeCreateParams struct {
 	Pool       string `json:"pool" rpc:"required" doc:"name or UUID of the pool"`
 	Name       string `json:"name" rpc:"required" doc:"of the volume, in its pool"`
-	Bytes      uint64 `json:"bytes" rpc:"required" doc:"size; space is taken as it is written"`
+	Bytes      uint64 `json:"bytes" rpc:"required" doc:"size"`
+	Thick      bool   `json:"thick,omitempty" default:"false" doc:"reserve its space: no write to it finds the pool full, and a snapshot of it needs a full set of space again; without it space is taken as it is written"`
 	BlockSize  uint32 `json:"block_size,omitempty" default:"4096" doc:"bytes: 512 or 4096; hosts that write parts of 4096 bytes cost a read more each"`
 	WriteCache string `json:"write_cache,omitempty" default:"none" enum:"none,volatile" doc:"none: a write is durable when it is acknowledged; volatile: when it is flushed"`
 	CacheLoss  string `json:"on_cache_loss,omitempty" default:"report" enum:"report,fence" doc:"when a volatile cache may have lost something: report it, or do not serve the volume until volume_release"`
@@ -135,6 +137,8 @@ type Volume struct {
 	Parent         string `json:"parent,omitempty" doc:"snapshot that it branched off and still needs, as POOL/VOLUME@SNAPSHOT"`
 	WriteCache     string `json:"write_cache" doc:"none or volatile"`
 	ReadOnly       bool   `json:"read_only"`
+	Thick          bool   `json:"thick" doc:"its space is reserved"`
+	ReservedBytes  uint64 `json:"reserved_bytes" doc:"of a thick volume: clusters that it has not written yet, or shares with a snapshot"`
 	CacheLoss      string `json:"on_cache_loss" doc:"report or fence"`
 	Verify         bool   `json:"verify" doc:"checksums are verified on every read"`
 	Use            string `json:"use" doc:"general, database or throughput"`
@@ -276,7 +280,7 @@ var (
 		"Let a pool take all of its block device, which has grown.")
 
 	VolumeCreate = changes[VolumeCreateParams, Volume]("volume_create", Runtime,
-		"Make a thin volume; asking again for one that is there gives that one.")
+		"Make a volume; asking again for one that is there gives that one.")
 	VolumeResize = changes[VolumeResizeParams, bool]("volume_resize", Runtime,
 		"Make a volume larger while it is in use. Its hosts are told; its snapshots keep their size.")
 	VolumeDelete  = changes[VolumeParams, JobStarted]("volume_delete", Runtime, "Delete a volume and what is on it.")
