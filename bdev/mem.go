@@ -32,8 +32,18 @@ type memLock struct {
 	_ [56]byte
 }
 
+// Hints are what hosts are told of a made-up device; 0 says nothing.
+type Hints struct {
+	PhysicalBlockSize uint32
+	OptimalBlocks     uint32
+}
+
+func (h Hints) put(g *Geometry) {
+	g.PhysicalBlockSize, g.OptimalBlocks = h.PhysicalBlockSize, h.OptimalBlocks
+}
+
 // NewMem makes and registers a device of zeros. The memory is taken as it is written.
-func NewMem(g *Registry, name string, id uuid.UUID, blockSize uint32, blocks uint64) (*Device, error) {
+func NewMem(g *Registry, name string, id uuid.UUID, blockSize uint32, blocks uint64, hints ...Hints) (*Device, error) {
 	m := &Mem{}
 	cfg := Config{
 		Name: name, Product: "Malloc disk", UUID: id, Driver: m,
@@ -41,6 +51,9 @@ func NewMem(g *Registry, name string, id uuid.UUID, blockSize uint32, blocks uin
 			BlockSize: blockSize, Blocks: blocks,
 			Native: SetOf(Read, Write, Flush, Unmap, WriteZeroes, Compare), UnmapZeroes: true,
 		},
+	}
+	for _, h := range hints {
+		h.put(&cfg.Geometry)
 	}
 	if err := cfg.Geometry.check(); err != nil {
 		return nil, fmt.Errorf("creating %s: %w: %w", name, ErrInvalid, err)

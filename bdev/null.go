@@ -12,14 +12,18 @@ import (
 type Null struct{}
 
 // NewNull makes and registers one.
-func NewNull(g *Registry, name string, id uuid.UUID, blockSize uint32, blocks uint64) (*Device, error) {
-	d, err := g.Register(Config{
+func NewNull(g *Registry, name string, id uuid.UUID, blockSize uint32, blocks uint64, hints ...Hints) (*Device, error) {
+	cfg := Config{
 		Name: name, Product: "Null disk", UUID: id, Driver: Null{},
 		Geometry: Geometry{
 			BlockSize: blockSize, Blocks: blocks,
 			Native: SetOf(Read, Write, Flush, Unmap, WriteZeroes, Compare, CompareAndWrite, Copy),
 		},
-	})
+	}
+	for _, h := range hints {
+		h.put(&cfg.Geometry)
+	}
+	d, err := g.Register(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("creating %s: %w", name, err)
 	}

@@ -90,13 +90,22 @@ func (e *Engine) registerDevices() {
 		if err := refuseMetadata(p.Name, p.Metadata); err != nil {
 			return nil, err
 		}
-		return bdev.NewMem(e.Bdevs, p.Name, parseUUID(p.UUID), p.BlockSize, p.NumBlocks)
+		if p.NUMAID != nil && *p.NUMAID != -1 {
+			return nil, unsupported("creating %s: memory of node %d cannot be asked for; leave numa_id at -1", p.Name, *p.NUMAID)
+		}
+		if p.MDInterleave {
+			return nil, unsupported("creating %s: there is no metadata to interleave; leave md_interleave false", p.Name)
+		}
+		return bdev.NewMem(e.Bdevs, p.Name, parseUUID(p.UUID), p.BlockSize, p.NumBlocks, bdev.Hints{PhysicalBlockSize: p.PhysicalBlockSize, OptimalBlocks: p.OptimalIOBoundary})
 	})
 	makes(e, api.BdevNullCreate, func(p *api.BdevNullCreateParams) (*bdev.Device, error) {
 		if err := refuseMetadata(p.Name, p.Metadata); err != nil {
 			return nil, err
 		}
-		return bdev.NewNull(e.Bdevs, p.Name, parseUUID(p.UUID), p.BlockSize, p.NumBlocks)
+		if p.PreferredWriteGranularity|p.PreferredWriteAlignment|p.PreferredUnmapGranularity|p.PreferredUnmapAlignment != 0 {
+			return nil, unsupported("creating %s: preferred granularities and alignments are not told to hosts; leave them at 0", p.Name)
+		}
+		return bdev.NewNull(e.Bdevs, p.Name, parseUUID(p.UUID), p.BlockSize, p.NumBlocks, bdev.Hints{PhysicalBlockSize: p.PhysicalBlockSize, OptimalBlocks: p.OptimalWriteSize})
 	})
 	makes(e, api.BdevUringCreate, func(p *api.BdevUringCreateParams) (*bdev.Device, error) {
 		return e.uring(p.Name, p.Filename, bdev.UringOptions{BlockSize: p.BlockSize, UUID: parseUUID(p.UUID)})
@@ -147,6 +156,13 @@ func refuseMetadata(name string, m api.Metadata) error {
 		return api.Errno(22, "creating %s: metadata and protection information are not offered; leave md_size and dif_type at 0", name)
 	}
 	return nil
+}
+
+// unsupported refuses an option that this engine cannot give (ErrUnsupported), instead of ignoring it.
+func unsupported(format string, args ...any) error {
+	e := api.Errno(95, format, args...)
+	e.Data = &api.Data{Reason: "ErrUnsupported"}
+	return e
 }
 
 // name makes up a name that begins with prefix.

@@ -22,6 +22,14 @@ func (q *deviceRequest) RequestDone(*bdev.Request) { close(q.done) }
 // transfer reads or writes a device of an engine, in blocks of 4096 bytes.
 func (e testEngine) transfer(t *testing.T, device string, kind bdev.Kind, block uint64, data []byte) {
 	t.Helper()
+	if s := e.try(t, device, kind, block, data); s != bdev.StatusOK {
+		t.Fatalf("%v of %s: %v", kind, device, s)
+	}
+}
+
+// try does so and gives what became of it.
+func (e testEngine) try(t *testing.T, device string, kind bdev.Kind, block uint64, data []byte) bdev.Status {
+	t.Helper()
 	h, err := e.Bdevs.Open(device, bdev.OpenOptions{Who: "test"})
 	if err != nil {
 		t.Fatal(err)
@@ -51,12 +59,10 @@ func (e testEngine) transfer(t *testing.T, device string, kind bdev.Kind, block 
 	if err := r.Call(func() { q.Release(); c.Close() }); err != nil {
 		t.Fatal(err)
 	}
-	if q.Status != bdev.StatusOK {
-		t.Fatalf("%v of %s: %v", kind, device, q.Status)
-	}
 	if kind == bdev.Read {
 		copy(data, memory)
 	}
+	return q.Status
 }
 
 func (e testEngine) fill(t *testing.T, device string, block uint64, blocks int, with byte) {

@@ -61,7 +61,7 @@ func (v *Volume) changedSince(ctx context.Context, o ChangedOptions, f func(firs
 		return f(first, min(end, blocks)-first)
 	}
 	err = v.walkMap(ctx, o.First/per, sides, true, o.Since, func(d *mapDiff, s diffStep) {
-		if s == diffCluster && d.a.Change() > o.Since {
+		if s == diffCluster && d.a.Change() > o.Since && d.cluster >= o.First/per { // a walk begins with a whole leaf
 			found = append(found, d.cluster)
 		}
 	}, func(uint64) error {

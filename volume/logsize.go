@@ -2,6 +2,7 @@ package volume
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/pollux-storage/pollux/wal"
 )
@@ -31,7 +32,7 @@ func (u LogUse) String() string {
 // logUseOf gives the use that a word means; known is false for one that means none and counts as general.
 func logUseOf(u wal.Use) (use LogUse, known bool) {
 	for i, word := range logUses {
-		if word == u {
+		if strings.EqualFold(string(word), string(u)) {
 			return LogUse(i), true
 		}
 	}

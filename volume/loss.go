@@ -2,6 +2,7 @@ package volume
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/google/uuid"
 
@@ -118,7 +119,7 @@ func (v *Volume) act(change func(pg *VolumePage)) error {
 // ParseCacheLoss reads one of the two words.
 func ParseCacheLoss(s string) (CacheLoss, error) {
 	for c := range cacheLossEnd {
-		if c.String() == s {
+		if strings.EqualFold(c.String(), s) {
 			return c, nil
 		}
 	}

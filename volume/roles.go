@@ -3,6 +3,7 @@ package volume
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/pollux-storage/pollux/bdev"
 	"github.com/pollux-storage/pollux/reactor"
@@ -51,7 +52,7 @@ func CheckTransition(from, to Role) error {
 // ParseRole reads the word for a role; one that is not known is none.
 func ParseRole(s string) Role {
 	for r, name := range roleNames {
-		if name == s {
+		if strings.EqualFold(name, s) {
 			return Role(r)
 		}
 	}

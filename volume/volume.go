@@ -2,6 +2,7 @@ package volume
 
 import (
 	"fmt"
+	"strings"
 	"sync"
 
 	"github.com/google/uuid"
@@ -29,11 +30,10 @@ func (c WriteCache) String() string {
 
 // ParseWriteCache reads one of the two words.
 func ParseWriteCache(s string) (WriteCache, error) {
-	switch s {
-	case "none":
-		return CacheNone, nil
-	case "volatile":
-		return CacheVolatile, nil
+	for _, c := range []WriteCache{CacheNone, CacheVolatile} {
+		if strings.EqualFold(c.String(), s) {
+			return c, nil
+		}
 	}
 	return 0, fmt.Errorf("no write cache %q: choose none or volatile", s)
 }
