@@ -160,6 +160,22 @@ var optionEffects = []struct {
 		x.is("default of log_bytes", x.info("p/v").LogAreaBytes, mib64)
 		x.steps(x.T, []step{{"volume_delete", `{"name": "p/w"}`, `job done`}, {"volume_list", `{"pool": "p"}`, `\[{"name":"v"[^{]*}\]`}, {"volume_delete", `{"name": "p/w"}`, `-19`}})
 	}},
+	{"volume_create: thick", func(x *optionRig) {
+		free := func() uint64 {
+			i, err := x.volume("p/v").Pool().Info()
+			if err != nil {
+				x.Fatal(err)
+			}
+			return i.Space.Free - i.Space.Reserved
+		}
+		before := free()
+		x.steps(x.T, []step{{"volume_create", `{"pool": "p", "name": "thin", "bytes": 33554432, "log_bytes": 33554432}`, `.*`}})
+		thin := free()
+		x.steps(x.T, []step{{"volume_create", `{"pool": "p", "name": "t", "bytes": 33554432, "log_bytes": 33554432, "thick": true}`, `.*`}})
+		if more := before - thin + 33554432/volume.PageBytes; thin-free() < more {
+			x.Errorf("a thick volume takes %d pages of what others may have, at least %d should it be", thin-free(), more)
+		}
+	}},
 	{"volume_resize: name bytes; volume_set_read_only: name read_only; volume_set_write_cache: name write_cache; volume_set_cache_loss: name on_cache_loss", func(x *optionRig) {
 		x.steps(x.T, []step{
 			{"volume_resize", `{"name": "p/v", "bytes": 33554432}`, `true`}, {"volume_resize", `{"name": "p/v", "bytes": 4096}`, `-22 ErrShrink`}, {"volume_resize", `{"name": "p/none", "bytes": 4096}`, `-19`},
