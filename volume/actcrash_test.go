@@ -6,6 +6,8 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/google/uuid"
+
 	"github.com/pollux-storage/pollux/bdev/bdevsim"
 	"github.com/pollux-storage/pollux/internal/sim"
 )
@@ -118,4 +120,84 @@ func (w *snapshotWorld) prove(before, after actState) {
 		}
 		w.compare("without the clone")
 	}
+}
+
+// request restores a snapshot as a request, which may have been made before.
+func (w *snapshotWorld) request(name string, id uuid.UUID) {
+	w.t.Helper()
+	if err := w.v.RestoreSnapshot(context.Background(), name, RestoreOptions{Force: true, Request: id}); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// TestARequestToRestoreActsOnce (S-8): over power cuts at any moment too, the one between act and answer among them; and over the program that
+// was before the memory had a place on the device, whose events have no request.
+func TestARequestToRestoreActsOnce(t *testing.T) {
+	id := uuid.MustParse("0aafa1a9-bcb6-4d42-a9f5-1b5c1c6f5a04")
+	sim.Each(t, 4, nil, func(t *testing.T, seed uint64) {
+		w := newSnapshotWorld(t, seed)
+		w.change(40)
+		w.take("s")
+		w.change(40)
+		before := w.state()
+		var images []*sim.Image
+		medium := bdevsim.DiskOf(w.disk).Medium()
+		medium.Watch(func(sim.Point) { images = append(images, medium.Snapshot()) })
+		w.request("s", id)
+		medium.Watch(nil)
+		copy(w.head, w.old[0].data)
+		after := w.state()
+		images = append(images, medium.Snapshot())
+		acted, not := 0, 0
+		for n := range 12 {
+			image := images[w.r.IntN(len(images))]
+			if n == 0 {
+				image = images[len(images)-1]
+			}
+			for crashed := range image.Images(1, seed+uint64(n)) {
+				o := &snapshotWorld{house: &house{t: t, w: bdevsim.NewWorld(t, seed+uint64(n)+1<<32, 2)}, r: w.r, seq: 1 << 50}
+				o.reopen(crashed, o.config())
+				o.v = o.find("v0")
+				o.old = after.old
+				switch {
+				case before.has(o):
+					not++
+					o.head = slices.Clone(before.head)
+				case after.has(o):
+					acted++
+					o.head = slices.Clone(after.head)
+				default:
+					t.Fatal("a restore in part")
+				}
+				was := after.has(o)
+				o.c = o.client(o.v, 1)
+				o.change(20)
+				o.request("s", id)
+				if !was {
+					copy(o.head, after.old[0].data)
+				}
+				o.compare("asked again after a power cut")
+				o.change(20)
+				o.again()
+				o.request("s", id)
+				o.compare("asked again after another")
+				for i := range RequestsMax { // others come
+					o.request("s", uuid.UUID{15: byte(i + 1)})
+					copy(o.head, after.old[0].data)
+				}
+				o.change(20)
+				o.again()
+				for i := range RequestsMax {
+					o.request("s", uuid.UUID{15: byte(i + 1)})
+				}
+				o.compare("asked again for each of the others")
+				o.request("s", id)
+				copy(o.head, after.old[0].data)
+				o.compare("after so many others it is another")
+			}
+		}
+		if acted == 0 || not == 0 {
+			t.Logf("seed %d: %d acted, %d not", seed, acted, not)
+		}
+	})
 }

@@ -104,7 +104,7 @@ var formats = []struct {
 			Map: Ref{501, 0x01010101}, SnapshotTop: Ref{502, 0x02020202}, Reservations: Ref{503, 0x03030303},
 			Parent: 4, ParentSnapshot: 2, BranchedAt: 900, NextSnapshot: 4, Created: 1790000000, ScrubCursor: 17, Deleting: 3, DeletingCluster: 99,
 			Boot: testBoot, ClustersReserved: 12, PagesReserved: 34, Scrubbed: 1790000200, ScrubErrors: 3, ScrubFound: 1, ScrubSnapshot: 2, Log: []Extent{{1600, 8192}, {32000, 8192}}, Epochs: []EpochStart{{4, 901}, {5, 950}},
-			Use: LogUseDatabase, Loss: LossCache, LossKnown: 990, LossFound: 995,
+			Use: LogUseDatabase, Loss: LossCache, LossKnown: 990, LossFound: 995, Requests: [RequestsMax]uuid.UUID{sequence(0x30), sequence(0x40)},
 		},
 		encode: func(page []byte, v any) uint32 { return v.(*VolumePage).EncodeTo(page, testPool) },
 		decode: func(page []byte, crc uint32) (any, error) {

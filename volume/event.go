@@ -20,7 +20,8 @@ import (
 //	kind             note                                   apply
 //	snapshot         boundary                               the checkpoint at its LSN keeps its root
 //	snapshot delete  —                                      marked; what it has is given up bit by bit (clearing.go)
-//	restore          boundary                               each cluster that differs becomes what it was (restoring.go)
+//	restore          boundary                               each cluster that differs becomes what it was (restoring.go), and its request
+//	                                                        is remembered
 //	resize           the volume's size                      —
 //	reservations     the newest set                         the next checkpoint writes it to a page
 //	epoch start      —                                      —
@@ -169,6 +170,7 @@ func (v *Volume) apply(r *wal.Record, payload []byte) {
 		v.markDeleted(r)
 	case wal.KindRestore:
 		v.restores = v.restores[1:]
+		v.remember(requestOf(r))
 		v.eventApplied()
 		v.flusher.round()
 	case wal.KindReservation:

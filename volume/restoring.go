@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/google/uuid"
 
@@ -144,11 +145,34 @@ func (x *restoring) fail(s bdev.Status) {
 type RestoreOptions struct {
 	DropNewer bool      // delete snapshots that are newer
 	Force     bool      // though hosts use the volume
-	Request   uuid.UUID // the same request twice acts once; zero: each is another
+	Request   uuid.UUID // the same request twice acts once, over restarts too, as long as not RequestsMax others came between; zero: each is another
 }
 
-// requestsMax is how many restores are remembered, to act once.
-const requestsMax = 16
+// requestOf is the request of a restore's event: it stands at the beginning of what is particular to the kind. Older versions left that zero.
+func requestOf(r *wal.Record) uuid.UUID { return uuid.UUID(r.Extra[:16]) }
+
+// remember notes that a restore is applied, so that its request acts once: from here on the next checkpoint's page says so, and before that the
+// event in the log. Recovery may meet an event that the page knows.
+func (v *Volume) remember(request uuid.UUID) {
+	list := &v.page.Requests
+	if request == uuid.Nil || slices.Contains(list[:], request) {
+		return
+	}
+	n := slices.Index(list[:], uuid.Nil)
+	if n < 0 {
+		n = copy(list[:], list[1:])
+	}
+	list[n] = request
+}
+
+// remembers says that a request was applied.
+func (v *Volume) remembers(request uuid.UUID) (known bool, err error) {
+	if request == uuid.Nil {
+		return false, nil
+	}
+	err = v.r.Call(func() { known = slices.Contains(v.page.Requests[:], request) })
+	return known, err
+}
 
 // RestoreSnapshot makes the content of a volume what a snapshot is. When it returns, that is durable.
 func (v *Volume) RestoreSnapshot(ctx context.Context, name string, o RestoreOptions) error {
@@ -161,12 +185,8 @@ func (v *Volume) RestoreSnapshot(ctx context.Context, name string, o RestoreOpti
 }
 
 func (v *Volume) restoreSnapshot(ctx context.Context, name string, o RestoreOptions) error {
-	if o.Request != uuid.Nil {
-		for _, r := range v.requests {
-			if r == o.Request {
-				return nil
-			}
-		}
+	if known, err := v.remembers(o.Request); known || err != nil {
+		return err
 	}
 	d, err := v.findSnapshot(name)
 	if err == nil {
@@ -197,19 +217,11 @@ func (v *Volume) restoreSnapshot(ctx context.Context, name string, o RestoreOpti
 	if v.pool.gone {
 		return ErrPoolGone
 	}
-	if err := v.exclusive(func() error { return v.restoreNow(ctx, d.number) }); err != nil {
-		return err
-	}
-	if o.Request != uuid.Nil {
-		if v.requests = append(v.requests, o.Request); len(v.requests) > requestsMax {
-			v.requests = v.requests[1:]
-		}
-	}
-	return nil
+	return v.exclusive(func() error { return v.restoreNow(ctx, d.number, o.Request) })
 }
 
 // restoreNow logs and applies it, while no request is under way.
-func (v *Volume) restoreNow(ctx context.Context, n SnapshotNumber) error {
+func (v *Volume) restoreNow(ctx context.Context, n SnapshotNumber, request uuid.UUID) error {
 	if err := v.settleNow(); err != nil {
 		return err
 	}
@@ -220,7 +232,9 @@ func (v *Volume) restoreNow(ctx context.Context, n SnapshotNumber) error {
 	if err := v.keepPages(ctx, n); err != nil {
 		return err
 	}
-	if err := v.logNow(wal.KindRestore, uint64(n), nil); err != nil {
+	var extra [24]byte
+	copy(extra[:], request[:])
+	if err := v.logWith(wal.KindRestore, uint64(n), extra, nil); err != nil {
 		return errors.Join(err, v.r.Call(func() { v.restoring.pages = 0 }))
 	}
 	return v.settleNow()

@@ -199,7 +199,13 @@ func (w *eventWait) eventLogged(_ *logEvent, s bdev.Status) { w.say(s) }
 
 // logNow lets an event into the log and returns when it is durable. It is control work.
 func (v *Volume) logNow(k wal.Kind, block uint64, payload []byte) error {
+	return v.logWith(k, block, [24]byte{}, payload)
+}
+
+// logWith is logNow for an event with something particular to its kind.
+func (v *Volume) logWith(k wal.Kind, block uint64, extra [24]byte, payload []byte) error {
 	w := &eventWait{event: newEvent()}
+	w.entry.Extra = extra
 	if err := v.r.Call(func() { v.logEvent(&w.logEvent, k, block, payload, w) }); err != nil {
 		return err
 	}

@@ -5,8 +5,6 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/google/uuid"
-
 	"github.com/pollux-storage/pollux/bdev"
 	"github.com/pollux-storage/pollux/reactor"
 	"github.com/pollux-storage/pollux/wal"
@@ -102,7 +100,6 @@ type Volume struct {
 	restores   []SnapshotNumber // of events in the log that are not applied
 	torn       bool             // a restore could not be applied: what it should be is not known
 	walks      int              // turns of control's walks through maps
-	requests   []uuid.UUID      // of the last restores; under acts
 
 	flusher    flusher
 	flushLater reactor.Deferred

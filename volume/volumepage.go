@@ -44,6 +44,7 @@ import (
 //	1872..1887 of that: the LSN up to which all was durable, the LSN up to which all was found
 //	1888..1895 scrub: the snapshot in whose map its cursor is, 0: in the volume's own
 //	1896..1903 thick: pages reserved and not yet used
+//	1904..2159 requests of the last 16 restores, the oldest first, then zeros
 //
 // The header's volume number is the volume's, its index the position in the directory, its stamp the checkpoint LSN.
 
@@ -51,6 +52,7 @@ import (
 const (
 	LogExtentsMax = 32
 	EpochsMax     = 64
+	RequestsMax   = 16
 )
 
 // SnapshotNumber is a snapshot's number in its volume, never used again. 0 is none.
@@ -186,6 +188,8 @@ type VolumePage struct {
 	LossKnown wal.LSN // all up to there was durable
 	LossFound wal.LSN // and all up to there was found; what came after it is gone, if it ever was
 
+	Requests [RequestsMax]uuid.UUID // of the last restores, the oldest first
+
 	Log    []Extent     // on the pool's device or on its log device
 	Epochs []EpochStart // ascending
 }
@@ -241,6 +245,9 @@ func (v *VolumePage) EncodeTo(page []byte, pool uuid.UUID) (crc uint32) {
 	le.PutUint64(b[1880:], uint64(v.LossFound))
 	le.PutUint64(b[1888:], uint64(v.ScrubSnapshot))
 	le.PutUint64(b[1896:], v.PagesReserved)
+	for i := range v.Requests {
+		copy(b[1904+16*i:], v.Requests[i][:])
+	}
 	h := Header{Kind: KindVolume, Pool: pool, Volume: v.Number, Index: v.Position, Stamp: StampLSN(v.Checkpoint), Entries: 1}
 	return h.seal(page)
 }
@@ -300,6 +307,9 @@ func (v *VolumePage) Decode(page []byte, pool uuid.UUID, position uint64, crc ui
 		PagesReserved:    le.Uint64(b[1896:]),
 		Log:              v.Log[:0],
 		Epochs:           v.Epochs[:0],
+	}
+	for i := range v.Requests {
+		v.Requests[i] = uuid.UUID(b[1904+16*i:][:16])
 	}
 	extents, epochs := le.Uint32(b[296:]), le.Uint32(b[300:])
 	switch {

@@ -37,7 +37,7 @@ type SnapshotRestoreParams struct {
 	Name      string `json:"name" rpc:"required" doc:"UUID of the snapshot, POOL/VOLUME@SNAPSHOT, or POOL/SNAPSHOT if one in the pool has that name"`
 	DropNewer bool   `json:"drop_newer,omitempty" default:"false" doc:"delete the volume's snapshots that are newer; without it there may be none"`
 	Force     bool   `json:"force,omitempty" default:"false" doc:"though hosts use the volume, whose content changes under them"`
-	Request   string `json:"request,omitempty" format:"uuid" doc:"of this call: asking again with the same one, before the engine ends, does nothing more"`
+	Request   string `json:"request,omitempty" format:"uuid" doc:"of this call: asking again with the same one does nothing more, as long as not 16 others came between; after a restart of the engine too"`
 }
 
 // SnapshotDiffParams say of what and since when changes are asked for.
