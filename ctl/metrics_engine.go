@@ -104,11 +104,14 @@ func deviceMetrics(s *Scrape, d *bdev.Device) {
 		s.Latency(mBdevLatency, &kind.Latency, name, op)
 	}
 	for status := range bdev.Statuses {
-		if n := stats.Errors[status]; n > 0 {
+		if n := stats.Errors[status]; n > 0 || alwaysTold(status) {
 			s.Value(mBdevErrors, float64(n), name, status.String())
 		}
 	}
 }
+
+// alwaysTold says of which errors the count is given from 0 on: an alert sees the first error by the counter's growth.
+func alwaysTold(s bdev.Status) bool { return s == bdev.StatusIO || s == bdev.StatusCorrupt }
 
 func (m engineMetrics) targetMetrics(s *Scrape) {
 	groups, err := m.e.Target.Stats()

@@ -16,6 +16,7 @@ var (
 	mVolumeEpoch = family(Gauge, "pollux_volume_epoch", "Epoch of a volume.", "pool", "volume")
 	mVolumeState = family(Gauge, "pollux_volume_health", "1 for the state that a volume is in, 0 for the others.", "pool", "volume", "state")
 	mVolumeScore = family(Gauge, "pollux_volume_health_score", "1, less 0.1 for each error of a scrub, at most 0.5, and 0.1 if the last scrub is older than two days.", "pool", "volume")
+	mVolumeLoss  = family(Gauge, "pollux_volume_loss", "1 for what may be lost of a volume until somebody releases it (none, cache, log device), 0 for the others.", "pool", "volume", "loss")
 
 	mVolumeSize      = family(Gauge, "pollux_volume_size_bytes", "Size of a volume.", "pool", "volume")
 	mVolumeAllocated = family(Gauge, "pollux_volume_allocated_bytes", "Clusters that a volume has alone.", "pool", "volume")
@@ -75,7 +76,7 @@ type volumeMetrics struct{ e *Engine }
 // Families lists the metrics of this file.
 func (volumeMetrics) Families() []*Family {
 	return []*Family{
-		mVolumeInfo, mVolumeRole, mVolumeEpoch, mVolumeState, mVolumeScore, mVolumeSize, mVolumeAllocated, mVolumeSnapshots,
+		mVolumeInfo, mVolumeRole, mVolumeEpoch, mVolumeState, mVolumeScore, mVolumeLoss, mVolumeSize, mVolumeAllocated, mVolumeSnapshots,
 		mVolumeRequests, mVolumeBytes, mVolumeErrors, mVolumeLatency, mVolumeStage, mVolumeDoor, mVolumeDoorWait,
 		mVolumeLSN, mVolumeLogSize, mVolumeLogUsed, mVolumePressure, mVolumeDirty, mVolumeRecords, mVolumeBatches, mVolumeLogBytes,
 		mVolumeLogPayload, mVolumeFlushes, mVolumePasses, mVolumeHomeBytes, mVolumeMapBytes, mVolumeHomeErrors, mVolumeCheckpoints,
@@ -121,6 +122,7 @@ func scrapeVolume(s *Scrape, pool string, st *volume.VolumeStats, h *volume.Heal
 	s.Value(mVolumeInfo, 1, pool, st.Name, st.UUID.String(), st.Cache.String())
 	states(s, mVolumeRole, st.Role, volume.Roles, at...)
 	states(s, mVolumeState, h.State, volume.States, at...)
+	states(s, mVolumeLoss, st.Loss, volume.Losses, at...)
 	last := 0.0
 	if !st.Scrub.Last.IsZero() {
 		last = float64(st.Scrub.Last.Unix())
@@ -156,7 +158,7 @@ func scrapeVolume(s *Scrape, pool string, st *volume.VolumeStats, h *volume.Heal
 		}
 	}
 	for status := range bdev.Statuses {
-		if n := st.Device.Errors[status]; n > 0 {
+		if n := st.Device.Errors[status]; n > 0 || alwaysTold(status) {
 			s.Value(mVolumeErrors, float64(n), pool, st.Name, status.String())
 		}
 	}

@@ -368,7 +368,7 @@ func TestRoundTripOfVolumePages(t *testing.T) {
 			Levels:     rapid.Uint32Max(levelsMax).Draw(t, "levels"),
 			Checkpoint: wal.LSN(rapid.Uint64().Draw(t, "checkpoint")), Map: drawRef(t), NextSnapshot: 1,
 			Created: rapid.Int64().Draw(t, "created"), ClustersReserved: rapid.Uint64().Draw(t, "reserved"),
-			Use: LogUse(rapid.Uint8Max(uint8(logUseEnd)-1).Draw(t, "use")), Loss: Loss(rapid.Uint8Max(uint8(lossEnd)-1).Draw(t, "loss")),
+			Use: LogUse(rapid.Uint8Max(uint8(logUseEnd)-1).Draw(t, "use")), Loss: Loss(rapid.Uint8Max(uint8(Losses)-1).Draw(t, "loss")),
 			LossKnown: wal.LSN(rapid.Uint64().Draw(t, "known")), LossFound: wal.LSN(rapid.Uint64().Draw(t, "found")),
 		}
 		for range rapid.IntRange(0, LogExtentsMax).Draw(t, "extents") {

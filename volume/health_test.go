@@ -22,8 +22,8 @@ func TestHealthOfAllInputs(t *testing.T) {
 				if failed == bdev.StatusNoSpace {
 					failed, stranded = bdev.StatusOK, bdev.StatusIO
 				}
-				for loss := range lossEnd + 1 {
-					fenced := loss == lossEnd
+				for loss := range Losses + 1 {
+					fenced := loss == Losses
 					if fenced {
 						loss = LossCache
 					}

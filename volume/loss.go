@@ -29,13 +29,13 @@ const (
 	LossNone   Loss = iota
 	LossCache       // what was acknowledged by a volatile cache and not flushed
 	LossDevice      // what the log held above the checkpoint: its device is gone
-	lossEnd
+	Losses          // how many there are
 )
 
-var lossNames = [lossEnd]string{"none", "cache", "log device"}
+var lossNames = [Losses]string{"none", "cache", "log device"}
 
 func (l Loss) String() string {
-	if l < lossEnd {
+	if l < Losses {
 		return lossNames[l]
 	}
 	return fmt.Sprintf("loss %d", uint8(l))

@@ -329,7 +329,7 @@ func (v *VolumePage) Decode(page []byte, pool uuid.UUID, position uint64, crc ui
 		return w.fault("is for a use of number %d", v.Use)
 	case v.PagesReserved > pages:
 		return w.fault("has %d pages reserved, and the pool has %d", v.PagesReserved, pages)
-	case v.Loss >= lossEnd:
+	case v.Loss >= Losses:
 		return w.fault("has a loss of number %d", v.Loss)
 	case v.Levels > levelsMax:
 		return w.fault("has a map of %d levels", v.Levels)
