@@ -14,7 +14,7 @@ import (
 
 // This file opens a pool whose log device is gone, for who accepts the loss: every volume is as its checkpoint has it, but for blocks that
 // were changed behind it and have come home since, in place. Such a block has the newer bytes; or, since the map has the checksum of the
-// older ones, it is an error where checksums are verified, until it is written again. Snapshots are whole.
+// older ones, it is an error to a scrub, and to reads where checksums are verified, until it is written again. Snapshots are whole.
 //
 //	1. each volume gets a log anew, in the pool or on another log device, of a lineage of its own: what the old log ever held does not
 //	   follow, should it turn up

@@ -36,9 +36,9 @@ func (v *Volume) resize(bytes uint64) error {
 	if v.pool.gone {
 		return ErrPoolGone
 	}
-	was := v.page.Bytes // changed under acts alone
+	was := v.page.Bytes // changed under acts alone; more than the device has where a growth has failed with the log
 	switch block := uint64(v.page.BlockBytes); {
-	case bytes == was:
+	case bytes == v.device.Geometry().Blocks*block:
 		return nil
 	case bytes < was:
 		return fmt.Errorf("%w: it has %d bytes", ErrShrink, was)

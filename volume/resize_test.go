@@ -35,6 +35,36 @@ func TestResizeIsRefused(t *testing.T) {
 	}
 }
 
+// TestAGrowthThatFailed is no growth when it is asked for once more: what the log has of it may be gone with the next power cut.
+func TestAGrowthThatFailed(t *testing.T) {
+	h := newHouse(t, 1, 1, 64<<20)
+	v := h.volume("v0", 16<<20)
+	bdevsim.DiskOf(h.disk).Medium().Inject(sim.Fault{Effect: sim.Fail, Kinds: sim.KindsOf(sim.Flush)})
+	for _, c := range []struct {
+		name  string
+		bytes uint64
+		want  error // nil: any
+		same  bool  // it is no change
+	}{
+		{name: "a larger size", bytes: 32 << 20},
+		{name: "the same once more", bytes: 32 << 20},
+		{name: "a larger one yet", bytes: 48 << 20},
+		{name: "less than what the log may have", bytes: 24 << 20, want: ErrShrink},
+		{name: "its own size", bytes: 16 << 20, same: true},
+	} {
+		if err := v.Resize(c.bytes); c.same != (err == nil) || c.want != nil && !errors.Is(err, c.want) {
+			t.Errorf("%s: %v, want %v", c.name, err, c.want)
+		}
+		if n := v.device.Geometry().Blocks; n != 16<<20/PageBytes {
+			t.Errorf("%s: the device has %d blocks", c.name, n)
+		}
+	}
+	h.crash(func(i *sim.Image) *sim.Image { return i.Crash(sim.None) })
+	if n := h.find("v0").device.Geometry().Blocks; n != 16<<20/PageBytes {
+		t.Errorf("after a power cut it has %d blocks", n)
+	}
+}
+
 // TestAVolumeGrows under load, over the height of its map, with a snapshot that keeps its size, and over power cuts at each point of it: it
 // has the old size or the new one, everything that was durable, and zeros behind.
 func TestAVolumeGrows(t *testing.T) {

@@ -16,7 +16,7 @@ import (
 //
 //	everything up to the checkpoint's LSN     is there: a block that nobody changed later has these bytes, and no error
 //	a block that was changed later            may have come home since: it is of any of these changes, and where it is verified an error,
-//	                                          since the map does not have its checksum; where it is not it may be torn
+//	                                          since the map does not have its checksum; where it is not a scrub finds it, and it may be torn
 //	snapshots, sizes, reservations            of the checkpoint, or newer
 //
 // and says what it lost. The device that is gone turns up again, and nobody takes it for the pool's.
@@ -299,6 +299,8 @@ func (s *simulation) repair(x *simVolume, sight simSight) bool {
 		st := c.do(bdev.Read, b, 1, buf)
 		word, even := simRead(buf)
 		switch {
+		case st == bdev.StatusOK && even && x.content.allowed(b, word, sight) && !x.verify && x.content.changedSince(b, sight.lsn):
+			// A scrub would find it.
 		case st == bdev.StatusOK && even && x.content.allowed(b, word, sight):
 			if x.content.blocks[b] != nil {
 				x.content.blocks[b] = []*simWrite{{block: b, words: []simWord{word}, begun: s.tick, done: s.tick, durable: s.tick, ok: true}}
