@@ -64,6 +64,11 @@ func (c *serveCmd) Run() error {
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 
+	manager, err := ctl.NewSupervisor(os.Getenv, os.Getpid(), log.For("engine"))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = manager.Close() }() // to the end: a reactor may get stuck while the engine ends, too
 	id, err := ctl.ServerID(c.State)
 	if err != nil {
 		if c.State != "" {
@@ -102,8 +107,19 @@ func (c *serveCmd) Run() error {
 	}
 	fmt.Printf("pollux: ready, rpc socket %s, cores %s, idle %s\n", c.RPCSocket, strings.Join(used, ","), idle)
 
+	ended, end := context.WithCancel(context.Background())
+	told := make(chan struct{})
+	defer func() { end(); <-told }()
+	go func() { // after --wait-for-rpc it takes until framework_start_init
+		defer close(told)
+		if e.Frame.Wait(ended) == nil {
+			manager.Ready(fmt.Sprintf("serving, cores %s, idle %s", strings.Join(used, ","), idle))
+			manager.Watch(e.Reactors)
+		}
+	}()
 	<-signals
 	signal.Stop(signals) // a second one ends the process at once
+	manager.Stopping()
 	return c.end(e, server, remote, metrics)
 }
 
