@@ -11,7 +11,7 @@ import "github.com/pollux-storage/pollux/internal/invariant"
 //	WriteZeroes              zero … zero (→ flushLast)
 //	Compare                  compare … compare
 //	CompareAndWrite          lock → swapCompare … → swapWrite … (→ flushLast) → unlock
-//	Copy                     copyRead → copyWrite … (→ flushLast)
+//	Copy                     lock → copyRead → copyWrite … (→ flushLast) → unlock
 //	memory aligned oddly     fill … fill for a read, drain … drain (→ flushLast) for a write
 //
 // A request that needs a buffer takes it before its first stage and keeps it to its end, and no request waits for another one
@@ -36,6 +36,10 @@ const (
 
 // stepBytes is the most that a stage reads or writes at once.
 const stepBytes = 128 << 10
+
+// CopyStepBytes is the largest Copy that is one write of a driver that has no such operation. A larger one is seen by nobody in part while
+// it runs, but a power failure may leave a part of it.
+const CopyStepBytes = stepBytes
 
 // emulation is what the stages of one request need besides its frame.
 type emulation struct {
@@ -81,14 +85,12 @@ func (c *Channel) emulateData(q *Request, f *frame) {
 		f.stage = stageZero
 		c.begins(q, f)
 		return
-	case CompareAndWrite:
+	case CompareAndWrite, Copy:
 		f.stage = stageLock
 		c.lock(q, f)
 		return
 	case Compare:
 		f.stage = stageCompare
-	case Copy:
-		f.stage = stageCopyRead
 	case Read:
 		f.stage = stageFill
 	case Write:

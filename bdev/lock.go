@@ -6,9 +6,9 @@ import (
 	"github.com/pollux-storage/pollux/reactor"
 )
 
-// This file is how CompareAndWrite is atomic where the driver has no such operation: it locks its range on every reactor for
-// the time between the read and the write. Locks are granted by one reactor, the first of the group, so that two of them
-// never wait for each other.
+// This file is how CompareAndWrite and Copy are atomic where the driver has no such operation: they lock what they use on every reactor
+// for the time between the first read and the last write. Locks are granted by one reactor, the first of the group, so that two of
+// them never wait for each other. Nobody else reads or writes what is written meanwhile; nobody writes the source of a Copy.
 //
 //	requester          first reactor                  every reactor
 //	ask ─────────────▶ waits while another overlaps
@@ -27,6 +27,8 @@ type rangeLock struct {
 	c        *Channel // of the requester
 	q        *Request
 	lba, end uint64
+	from     uint64 // source of a Copy, up to fromEnd; both 0 if it is none
+	fromEnd  uint64
 	answers  int // of reactors that still have to come
 	self     lockMessage
 	each     []lockMessage // by reactor
@@ -59,7 +61,7 @@ type lockMessage struct {
 	waits int // requests there that have to end before the lock is installed
 }
 
-// lock asks for the range of a CompareAndWrite; granted goes on with it.
+// lock asks for the range of a CompareAndWrite, or both of a Copy; granted goes on with it.
 func (c *Channel) lock(q *Request, f *frame) {
 	h := &c.d.here[c.r.Index()]
 	var l *rangeLock
@@ -73,7 +75,10 @@ func (c *Channel) lock(q *Request, f *frame) {
 			l.each[i].lock, l.each[i].place = l, i
 		}
 	}
-	l.c, l.q, l.lba, l.end = c, q, f.lba, f.lba+f.blocks
+	l.c, l.q, l.lba, l.end, l.from, l.fromEnd = c, q, f.lba, f.lba+f.blocks, 0, 0
+	if f.kind == Copy {
+		l.from, l.fromEnd = f.lba2, f.lba2+f.blocks
+	}
 	f.more.lock = l
 	f.held = holdGrant
 	l.self.send(c.r, 0, lockAsk)
@@ -127,7 +132,10 @@ func (l *rangeLock) sendAll(r *reactor.Reactor, step lockStep) {
 	}
 }
 
-func (l *rangeLock) overlaps(o *rangeLock) bool { return l.lba < o.end && o.lba < l.end }
+// overlaps reports whether one of two locks writes what the other uses.
+func (l *rangeLock) overlaps(o *rangeLock) bool {
+	return l.lba < o.end && o.lba < l.end || l.lba < o.fromEnd && o.from < l.end || o.lba < l.fromEnd && l.from < o.end
+}
 
 // grant installs every lock that overlaps neither an active one nor one that asked earlier.
 func (t *lockTable) grant(r *reactor.Reactor) {
@@ -144,7 +152,7 @@ func (t *lockTable) grant(r *reactor.Reactor) {
 	t.waiting = still
 }
 
-// touches reports whether the request uses a block that the lock covers.
+// touches reports whether the request uses a block that the lock's owner writes, or writes one that it reads.
 func (l *rangeLock) touches(f *frame) bool {
 	switch f.kind {
 	case Flush, Reset:
@@ -153,6 +161,9 @@ func (l *rangeLock) touches(f *frame) bool {
 		if f.lba2 < l.end && l.lba < f.lba2+f.blocks {
 			return true
 		}
+	}
+	if f.kind.Writes() && f.lba < l.fromEnd && l.from < f.lba+f.blocks {
+		return true
 	}
 	return f.lba < l.end && l.lba < f.lba+f.blocks
 }
@@ -176,9 +187,9 @@ func (m *lockMessage) install(r *reactor.Reactor) {
 	}
 }
 
-// gateLock holds a request back that touches a locked range. A CompareAndWrite of the channel's own asks for a lock itself.
+// gateLock holds a request back that touches a locked range. One that asks for a lock itself waits for that.
 func (c *Channel) gateLock(q *Request, f *frame) bool {
-	if c.gates&gateLock == 0 || f.kind == CompareAndWrite && (f.oddly || !c.direct.Has(CompareAndWrite)) {
+	if c.gates&gateLock == 0 || c.locks(f) {
 		return false
 	}
 	for _, l := range c.d.here[c.r.Index()].locks {
@@ -189,6 +200,11 @@ func (c *Channel) gateLock(q *Request, f *frame) bool {
 		}
 	}
 	return false
+}
+
+// locks says that a request is one of those whose emulation locks what they use.
+func (c *Channel) locks(f *frame) bool {
+	return (f.kind == CompareAndWrite || f.kind == Copy) && (f.oddly || !c.direct.Has(f.kind))
 }
 
 // endLocked counts a request down that a lock had to wait for.
@@ -214,7 +230,9 @@ func (c *Channel) granted(q *Request) {
 		q.Complete(s)
 		return
 	}
-	f.stage = stageSwapCompare
+	if f.stage = stageSwapCompare; f.kind == Copy {
+		f.stage = stageCopyRead
+	}
 	c.borrow(q, f)
 }
 

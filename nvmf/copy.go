@@ -3,15 +3,25 @@ package nvmf
 import "github.com/pollux-storage/pollux/bdev"
 
 // This file is Copy: up to MSRC + 1 ranges of a namespace, one behind the other, to another place in it. NVM Command Set Specification
-// 1.0, "Copy command". Every source is one request of the device; they are not atomic together, which is not promised.
+// 1.0, "Copy command". Every source is one request of the device, in which nobody sees a part of the target while it runs or changes
+// its source (bdev/lock.go); several are not one act together, which is not promised. A power failure leaves all or nothing of what a source
+// writes up to NAWUPF, as of a write: a device that promises more than a step of a copy has no longer sources.
 
 // What Identify says of Copy.
 const (
 	copySources      = 128       // MSRC + 1: their descriptors fill a page
-	copySourceMax    = 16 << 20  // MSSRL
+	copySourceMax    = 16 << 20  // MSSRL at most
 	copyBytesMax     = 128 << 20 // MCL
 	copyFormatSimple = 0         // the descriptor format: sources in the same namespace, without protection information
 )
+
+// copySource is the longest source in blocks: MSSRL.
+func copySource(g *bdev.Geometry) uint64 {
+	if uint64(g.AtomicBlocks)<<g.Shift() > bdev.CopyStepBytes {
+		return bdev.CopyStepBytes >> g.Shift()
+	}
+	return copySourceMax >> g.Shift()
+}
 
 // admitCopy judges what is in the command itself, before its descriptors are asked for.
 func (c *command) admitCopy() Status {
@@ -35,7 +45,7 @@ func (c *command) beginCopy() {
 		s := DecodeCopySource(c.data, i)
 		n := uint64(s.NLB)
 		switch {
-		case n > copySourceMax>>g.Shift():
+		case n > copySource(g):
 			c.q.respond(c, StatusCommandSize|DNR)
 			return
 		case s.SLBA >= g.Blocks || n > g.Blocks-s.SLBA:

@@ -178,7 +178,7 @@ func (k *controller) identifyNamespace(cns CNS, n *queueNamespace) []byte {
 		id.NOIOB = uint16(o)
 	}
 	if n.ns.ch.Supports(bdev.Copy) {
-		id.MSSRL, id.MCL, id.MSRC = uint16(uint64(copySourceMax)>>g.Shift()), uint32(uint64(copyBytesMax)>>g.Shift()), copySources-1
+		id.MSSRL, id.MCL, id.MSRC = uint16(copySource(g)), uint32(uint64(copyBytesMax)>>g.Shift()), copySources-1
 	}
 	per := uint16(max(1, g.PhysicalBlockSize/g.BlockSize) - 1)
 	id.NPWG, id.NPWA, id.NPDG, id.NPDA, id.NOWS = per, per, per, per, per
