@@ -8,6 +8,8 @@ import (
 	"github.com/pollux-storage/pollux/bdev"
 	"github.com/pollux-storage/pollux/bdev/bdevsim"
 	"github.com/pollux-storage/pollux/internal/sim"
+	"github.com/pollux-storage/pollux/reactor"
+	"github.com/pollux-storage/pollux/wal"
 )
 
 // This file is the promise of a thick volume: none of its writes meets a full pool. A thin neighbour takes all that it can get, at each point.
@@ -77,13 +79,8 @@ func (k *thickHarness) fill() {
 					k.t.Fatalf("filling the pool: %v", c.q.Status)
 				}
 			}
-			for refused == 0 && k.pool.alloc.Reserve(Need{Clusters: 1}, Ordinary) {
-				k.held.Clusters++
-			}
 			if refused == 0 {
-				for k.pool.alloc.Reserve(Need{Pages: 1}, Ordinary) {
-					k.held.Pages++
-				}
+				k.takeRest()
 				return
 			}
 		}
@@ -366,10 +363,12 @@ func TestAThickVolumeStaysThickWhenItIsOpenedAgain(t *testing.T) {
 		}
 	}
 	reserved := k.pool.alloc.reserved
+	bdevsim.DiskOf(k.disk).Medium().Watch(func(sim.Point) { k.takeRest() })
 	v, err := k.pool.SetWriteCache(t.Context(), k.v[0], CacheVolatile)
 	if err != nil {
 		t.Fatal(err)
 	}
+	bdevsim.DiskOf(k.disk).Medium().Watch(nil)
 	k.v[0], k.cache[0] = v, CacheVolatile
 	if now := k.pool.alloc.reserved; now.Clusters < reserved.Clusters {
 		t.Fatalf("%+v is reserved, and was %+v", now, reserved)
@@ -379,4 +378,131 @@ func TestAThickVolumeStaysThickWhenItIsOpenedAgain(t *testing.T) {
 	k.fill()
 	k.writeAll("opened again")
 	k.checked()
+}
+
+// TestWhatIsWrittenIsKeptForTheOlderSlot: what one slot alone knows to be written is reserved as long as the pool could be opened by the other.
+func TestWhatIsWrittenIsKeptForTheOlderSlot(t *testing.T) {
+	h := newHouse(t, 1, 1, 64<<20)
+	v := h.volumeOf(VolumeConfig{Name: "v0", Bytes: 16 << 20, LogBytes: 8 << 20, Thick: true})
+	k := h.client(v, 0)
+	data := pageMemory(160)
+	seen := 0
+	for i := range uint64(20) {
+		k.must(bdev.Write, i*160, 160, data)
+		checkpoints := v.counters.Checkpoints
+		v.force(newEvent())
+		h.w.Run("another checkpoint", func() bool { return v.counters.Checkpoints > checkpoints && !v.asking })
+		if v.thick.slots[1] < v.alone && v.dirty.used.clusters == 0 {
+			seen++
+		}
+		if need := v.thickNeed().clusters - int(v.thick.slots[1]); v.have.clusters < need-v.dirty.used.clusters {
+			t.Fatalf("%d clusters are reserved, and who opens by the older slot needs %d", v.have.clusters, need)
+		}
+	}
+	if seen == 0 {
+		t.Fatal("the slots never differ")
+	}
+	h.forced(v)
+	h.w.RunFor(reactor.Second)
+	if n := v.floor(); v.have.clusters != n {
+		t.Fatalf("%d clusters are reserved at rest, and %d are needed", v.have.clusters, n)
+	}
+}
+
+// takeRest lets somebody have all that the pool has free.
+func (k *thickHarness) takeRest() {
+	for k.pool.alloc.Reserve(Need{Clusters: 1}, Ordinary) {
+		k.held.Clusters++
+	}
+	for k.pool.alloc.Reserve(Need{Pages: 1}, Ordinary) {
+		k.held.Pages++
+	}
+}
+
+// TestWritesBesideASnapshotOfAThickVolume: in front of the event, a write leaves it the full set, and waits for it; behind it each needs a place,
+// whatever it has.
+func TestWritesBesideASnapshotOfAThickVolume(t *testing.T) {
+	k := newThickHarness(t, 1, 48<<20)
+	v := k.v[0]
+	per := uint64(v.shape.Blocks())
+	do := func(c *crashClient, at uint64) {
+		t.Helper()
+		c.begin(bdev.Write, at, 1, true)
+		k.w.Run("a write", func() bool { return !c.busy })
+		if c.q.Status != bdev.StatusOK {
+			t.Fatalf("block %d: %v", at, c.q.Status)
+		}
+	}
+	mine := []*crashClient{k.all4[0], k.all4[2]}
+	for at := uint64(0); at < 10*per; at += per {
+		do(mine[0], at)
+	}
+	k.forced(v)
+	k.forced(v)
+	if err := v.reserveSet("a test"); err != nil {
+		t.Fatal(err)
+	}
+	k.forced(v)
+	k.forced(v) // what is too much is given up
+	k.takeRest()
+	if v.have.clusters != v.thickNeed().clusters {
+		t.Fatalf("%d clusters are there for an event, and it needs %d", v.have.clusters, v.thickNeed().clusters)
+	}
+	do(mine[0], 3) // it has its place
+	mine[0].begin(bdev.Write, 20*per, 1, true)
+	k.w.RunFor(300 * reactor.Millisecond)
+	if !mine[0].busy || v.have.clusters != v.thickNeed().clusters {
+		t.Fatalf("a write takes of what is kept for an event: %d clusters are left, %v", v.have.clusters, mine[0].q.Status)
+	}
+	k.cfg.Stages.Shut(wal.StageMap)
+	v.force(newEvent())
+	k.w.Run("the flusher is held", func() bool { return v.ckpt.step == checkpointPages })
+	s := Snapshot{Number: v.snapshots.next, Bytes: v.page.Bytes, Name: Name{'s'}, UUID: houseServer}
+	payload := pageMemory(1)
+	s.encode(payload)
+	if err := v.logNow(wal.KindSnapshot, uint64(s.Number), payload); err != nil {
+		t.Fatal(err)
+	}
+	k.w.Run("who waited for the event is done", func() bool { return !mine[0].busy })
+	if mine[0].q.Status != bdev.StatusOK {
+		t.Fatal(mine[0].q.Status)
+	}
+	for at := uint64(0); at < 24*per; at += 2 * per {
+		do(mine[at/per/2%2], at+5)
+	}
+	k.cfg.Stages.Open(wal.StageMap)
+	k.forced(v)
+	k.holds("behind the snapshot")
+	k.writeAll("behind the snapshot")
+	k.checked()
+}
+
+// TestWhatIsReservedForATrimmedClusterIsNotReliedOn: between the door and the log of a write, what was dirty of its cluster may come home, and with a
+// trim give back the place that was reserved for it.
+func TestWhatIsReservedForATrimmedClusterIsNotReliedOn(t *testing.T) {
+	h, stages := newStagedHouse(t, 1, 1, 64<<20)
+	v := h.volumeOf(VolumeConfig{Name: "v0", Bytes: 16 << 20, LogBytes: 8 << 20, Thick: true})
+	for h.pool.alloc.Reserve(Need{Clusters: 1}, Ordinary) {
+	}
+	k, k2 := h.client(v, 0), h.client(v, 0)
+	per := uint64(v.shape.Blocks())
+	data := pageMemory(1)
+	k.must(bdev.Write, 5*per, 1, data)
+	k.must(bdev.Unmap, 5*per, per, nil)
+	if v.dirty.used.clusters != 1 {
+		t.Fatal("the cluster is home already")
+	}
+	stages.Shut(wal.StageWrite)
+	k2.begin(bdev.Write, 5*per+1, 1, data)
+	v.force(newEvent())
+	h.w.Run("it is home", func() bool { return v.dirty.used.clusters == 0 })
+	stages.Open(wal.StageWrite)
+	h.w.Run("the write is done", func() bool { return k2.e })
+	if k2.q.Status != bdev.StatusOK {
+		t.Fatal(k2.q.Status)
+	}
+	h.forced(v)
+	if v.alone != 1 {
+		t.Fatalf("%d clusters are written", v.alone)
+	}
 }
