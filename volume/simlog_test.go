@@ -147,6 +147,7 @@ func (s *simulation) loseLogs(cut *simCut, closed bool) {
 	}
 	for _, x := range s.volumes {
 		x.v = s.find(x.name)
+		s.attach(x)
 	}
 	whole := true
 	for _, x := range s.volumes {
@@ -162,7 +163,6 @@ func (s *simulation) loseLogs(cut *simCut, closed bool) {
 			sight.lsn, x.loses = pg.LossFound, true
 		}
 		s.adopt(x, sight)
-		s.attach(x)
 		s.compareSnapshots("without its logs", x, sight)
 		s.compareReservations("without its logs", x, sight)
 		s.tick++
