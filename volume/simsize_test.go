@@ -26,6 +26,8 @@ func (s *simulation) grow(x *simVolume) {
 	case err == nil && (cut == nil || cut.heard):
 		x.blocks = to
 		x.sizes = append(x.sizes, simSize{to, x.appended()})
+	case x.thick && errors.Is(err, ErrNoSpace):
+		s.say("no room for volume %s of %d blocks", x.name, to)
 	case err != nil && !s.faulty && !(s.full && errors.Is(err, ErrBusy)):
 		s.t.Fatalf("growing volume %s from %d to %d blocks: %v", x.name, was, to, err)
 	default:

@@ -37,6 +37,7 @@ type simVolume struct {
 	mayHave uint64 // or so many, after a growth of which the end is not known; 0: no
 	cache   WriteCache
 	verify  bool
+	thick   bool
 	content *simContent
 	saves   [3][]*simSave // of each of reserveOwners
 	saving  int
@@ -220,10 +221,10 @@ func (s *simulation) makeVolumeOf(cache WriteCache) {
 	s.origin++
 	x := &simVolume{
 		name: fmt.Sprint("v", s.origin), origin: s.origin, blocks: simBlocksMin + s.r.Uint64N(simBlocksMax-simBlocksMin), content: newSimContent(),
-		cache: cache, verify: s.r.Uint32N(4) > 0, taken: map[string]*simSnapshot{},
+		cache: cache, verify: s.r.Uint32N(4) > 0, thick: s.r.Uint32N(4) == 0, taken: map[string]*simSnapshot{},
 	}
 	x.sizes = []simSize{{x.blocks, 0}}
-	v, err := s.pool.CreateVolume(VolumeConfig{Name: x.name, Bytes: x.blocks * PageBytes, LogBytes: simLogBytes, Cache: x.cache, Verify: x.verify})
+	v, err := s.pool.CreateVolume(VolumeConfig{Name: x.name, Bytes: x.blocks * PageBytes, LogBytes: simLogBytes, Cache: x.cache, Verify: x.verify, Thick: x.thick})
 	if errors.Is(err, ErrNoSpace) && len(s.volumes) > 0 {
 		s.say("no room for volume %s", x.name)
 		return
@@ -231,7 +232,7 @@ func (s *simulation) makeVolumeOf(cache WriteCache) {
 	if err != nil {
 		s.t.Fatalf("making volume %s: %v", x.name, err)
 	}
-	s.say("volume %s made: %d blocks, cache %v, verified %v", x.name, x.blocks, x.cache, x.verify)
+	s.say("volume %s made: %d blocks, cache %v, verified %v, thick %v", x.name, x.blocks, x.cache, x.verify, x.thick)
 	x.v = v
 	s.volumes = append(s.volumes, x)
 	s.attach(x)
@@ -478,7 +479,7 @@ func (s *simulation) mayFail(what string, kind bdev.Kind, x *simVolume, st bdev.
 	switch {
 	case s.faulty, s.lied:
 	case st == bdev.StatusBusy && s.late() && kind.Writes():
-	case st == bdev.StatusNoSpace && kind.Writes() && kind != bdev.Unmap && kind != bdev.WriteZeroes:
+	case st == bdev.StatusNoSpace && !x.thick && kind.Writes() && kind != bdev.Unmap && kind != bdev.WriteZeroes:
 	default:
 		s.t.Fatalf("%s: %v of volume %s: %v, and nothing is wrong", what, kind, x.name, st)
 	}

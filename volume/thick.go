@@ -286,8 +286,8 @@ func (p *Pool) handOver(from, to *Volume) error {
 // noFloor is the error of a thick volume for which the pool has not enough. It runs on the pool's reactor.
 func (p *Pool) noFloor(what string, n credits) error {
 	free := p.alloc.Space()
-	return fmt.Errorf("%w: %s needs %d clusters of %d bytes free and %d pages for its map, and of the pool's %d free clusters %d are promised already: delete or trim something, or make the pool larger",
-		ErrNoSpace, what, n.clusters, p.shape.ClusterBytes(), n.pages, free.Clusters, min(p.alloc.reserved.Clusters, free.Clusters))
+	return fmt.Errorf("%w: %s needs %d clusters of %d bytes free and %d pages for its map, and of the pool's %d free clusters %d are promised already, and of its free pages %d, and %d are kept for trims: delete or trim something, or make the pool larger",
+		ErrNoSpace, what, n.clusters, p.shape.ClusterBytes(), n.pages, free.Clusters, min(p.alloc.reserved.Clusters, free.Clusters), p.alloc.reserved.Pages, free.Cushion)
 }
 
 // countFloor counts what is to be reserved for a volume that comes out of its log, beside what it owes to the records there. Places that its

@@ -205,7 +205,7 @@ const thickPoolBytes = 28 << 20 // some MiB for the neighbour
 // TestAThickVolumeNeverMeetsAFullPool (V-27): the neighbour fills the pool before the first write, and again at each point; every block is
 // written three times, in any order, with trims between, and after power cuts at any point, opened by either slot.
 func TestAThickVolumeNeverMeetsAFullPool(t *testing.T) {
-	sim.Each(t, 4, nil, func(t *testing.T, seed uint64) {
+	sim.Each(t, 2, nil, func(t *testing.T, seed uint64) {
 		k := newThickHarness(t, seed, thickPoolBytes)
 		k.fill()
 		images := k.watch(1200, 6)
@@ -229,7 +229,7 @@ func TestAThickVolumeNeverMeetsAFullPool(t *testing.T) {
 // TestAThickVolumeKeepsItsSetThroughSnapshots: a snapshot needs a full set of clusters, and is refused without; with it, everything can be
 // written again; so with restoring. What a deleted snapshot had comes back.
 func TestAThickVolumeKeepsItsSetThroughSnapshots(t *testing.T) {
-	sim.Each(t, 3, nil, func(t *testing.T, seed uint64) {
+	sim.Each(t, 2, nil, func(t *testing.T, seed uint64) {
 		k := newThickHarness(t, seed, 34<<20)
 		v := k.v[0]
 		k.writeAll("before")
@@ -292,7 +292,7 @@ func (k *thickHarness) trimNeighbour() {
 // TestAThickVolumeGrowsAndGoesBack: what a larger size and a restored snapshot need is reserved before, and there after power cuts at every
 // point of both.
 func TestAThickVolumeGrowsAndGoesBack(t *testing.T) {
-	sim.Each(t, 3, nil, func(t *testing.T, seed uint64) {
+	sim.Each(t, 2, nil, func(t *testing.T, seed uint64) {
 		k := newThickHarness(t, seed, 72<<20)
 		v := k.v[0]
 		k.writeAll("before")
