@@ -215,13 +215,13 @@ func (v *Volume) logWith(k wal.Kind, block uint64, extra [24]byte, payload []byt
 	return nil
 }
 
-// settleNow returns when everything written by now is home, all events are applied, and the tail of the log has moved.
+// settleNow returns when everything written by now is home, all events are applied, and the tail of the log has moved behind them (settle.go).
 func (v *Volume) settleNow() error {
 	e := newEvent()
 	ended := false
 	if err := v.r.Call(func() {
 		if ended = v.rests(); !ended {
-			v.force(e)
+			v.awaitHome(e)
 		}
 	}); err != nil {
 		return err

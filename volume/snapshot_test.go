@@ -524,3 +524,35 @@ func TestLimitsOfSnapshots(t *testing.T) {
 		t.Errorf("one deeper: %v", err)
 	}
 }
+
+// TestActsUnderConstantLoad: there is always something that is not home. Acts end all the same, and a snapshot has what was acknowledged before it.
+func TestActsUnderConstantLoad(t *testing.T) {
+	sim.Each(t, 3, nil, func(t *testing.T, seed uint64) {
+		w := newSnapshotWorld(t, seed)
+		w.put(0, 160)
+		before := slices.Clone(w.head[:16*PageBytes])
+		x := w.chat(w.v.Device(), 0, 500, nil)
+		began := w.w.Now()
+		for i := range 4 {
+			w.take(fmt.Sprint("s", i))
+		}
+		if err := w.v.DeleteSnapshot(context.Background(), "s1"); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.v.Changed(context.Background(), ChangedOptions{SinceSnapshot: "s0"}, func(uint64, uint64) error { return nil }); err != nil {
+			t.Fatal(err)
+		}
+		if took := w.w.Now() - began; took > 10*reactor.Second {
+			t.Errorf("they took %d ns", took)
+		}
+		x.stop = true
+		w.w.Run("it ends", func() bool { return x.e })
+		x.close()
+		got := pageMemory(16)
+		c := w.clientOf(w.v.openedSnapshots()[0].device, 0)
+		c.must(bdev.Read, 0, 16, got)
+		if !bytes.Equal(got, before) {
+			t.Error("the first snapshot has not what was written before")
+		}
+	})
+}

@@ -112,6 +112,7 @@ type Volume struct {
 	newer      mark
 	scrub      scrubber
 	forces     []reactor.Runner // wait until everything is home and the tail has moved
+	settlings  []settling       // wait until what was written when they asked is
 
 	referred   []Place // clusters that the next checkpoint refers to
 	unreferred []Place // and those that it no longer does
@@ -210,13 +211,16 @@ func (v *Volume) passed() {
 // forced tells those who forced the flusher, if it has nothing left to do.
 func (v *Volume) forced() {
 	f := &v.flusher
-	if len(v.forces) == 0 {
+	if len(v.forces)+len(v.settlings) == 0 {
 		return
 	}
 	if f.state == flushIdle && (f.lags() || v.tree.dirtyN > 0 || v.log.Tail() != f.home.Offset || v.unmarked() || v.scrub.unsaved()) {
-		f.force, f.asked = true, true
+		if v.settles(false); len(v.forces)+len(v.settlings) > 0 {
+			f.force, f.asked = true, true
+		}
 		return
 	}
+	v.settles(true)
 	all := v.forces
 	v.forces = nil
 	for _, run := range all {
