@@ -84,6 +84,13 @@ func (v *Volume) cloneSnapshot(snapshot string, cfg VolumeConfig) (*Volume, erro
 		return nil, fmt.Errorf("%w: volume %s is a clone of a clone, %d deep already; flatten it", ErrLimit, v.Name(), n)
 	}
 	s := d.of
+	if err := v.r.Call(func() { // flattening may have given it another map since it was opened
+		if i, ok := v.snapshots.index(d.number); ok {
+			s = v.snapshots.list[i]
+		}
+	}); err != nil {
+		return nil, err
+	}
 	cfg.Bytes, cfg.BlockBytes = s.Bytes, v.page.BlockBytes
 	c, err := p.newVolume(&cfg)
 	if err != nil {

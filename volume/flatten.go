@@ -3,160 +3,138 @@ package volume
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/pollux-storage/pollux/bdev"
+	"github.com/pollux-storage/pollux/internal/invariant"
 	"github.com/pollux-storage/pollux/wal"
 )
 
-// This file is the end of a clone's tie to its parent (S-6): what it shares with it, it gets of its own.
+// This file is the end of a clone's tie to its parent (S-6): what it and its snapshots share with it, they get of their own, one copy for all of them.
 //
-//	control: a turn through the map ─▶ clusters born up to the branching off, and leaves that are the parent's ─▶ places for them
-//	flusher: between two checkpoints, each cluster: find ─▶ read ─▶ write to the new place ─▶ change the entry
-//	the end: nothing of the parent is left in the map: the volume page forgets the parent
+//	control: places and pages are set aside ─▶ a turn through the oldest map ─▶ each leaf with clusters born up to the branching off, or the parent's
+//	         its clusters: read ─▶ write to new places         (the parent's do not change)
+//	         the snapshots' maps: pages that lead there, anew  (reweave.go)
+//	flusher: between two checkpoints: the head's entries change, the snapshots' roots change; the next checkpoint takes all of it along
+//	the end: nothing of the parent is left in any map: the volume page forgets the parent
 //
-// Content does not change, but the places are born now: at the LSN after the last that is home, with which the clusters are stamped as changed
-// too. Hosts go on meanwhile. What was copied before a power cut, a cancellation or a full pool stays; flattening again goes on from there.
+// The copies are born with the first LSN after the branching off, as if the clone had begun with writing all that it was given. So they are the oldest
+// snapshot's, which has what any map still has of the parent, and the others and the head share them as they shared the parent's: the rule of
+// births (S-4) holds before, between and after. What was copied before a power cut, a cancellation or a full pool stays; flattening again goes
+// on from there.
 
-// flattenBatch is how many clusters are copied between two checkpoints.
-const flattenBatch = 32
-
-// flattening is such a batch. It belongs to the volume's reactor.
-type flattening struct {
-	v        *Volume
-	node     mapWaiter
-	clusters []uint64 // nil if there is nothing to do
-	places   []Place  // for them
-	next     int
-	changing bool
-	memory   []byte
-	from     Place
-	done     *event
-	status   bdev.Status
+// flatLeaf is a leaf of which something is shared with the parent.
+type flatLeaf struct {
+	leaf     uint64
+	clusters []uint64 // the parent's, ascending; none if only the leaf itself is
+	from     []Place  // theirs
+	to       []Place  // their copies
+	used     []bool   // copies to which something refers now
 }
 
-// flattens begins a batch, if there is one, and reports that.
+// flattening is a leaf that changes hands. It belongs to the volume's reactor.
+type flattening struct {
+	v       *Volume
+	node    mapWaiter
+	leaf    *flatLeaf // nil if there is nothing to do
+	woven   *reweave
+	applied bool
+	done    *event
+}
+
+// flattens begins with a leaf, if there is one, and reports that.
 func (v *Volume) flattens() bool {
 	x := &v.flattening
-	if len(x.clusters) == 0 {
+	if x.leaf == nil {
 		return false
 	}
-	x.next, x.status = 0, bdev.StatusOK
 	v.flusher.state = flushClearing
-	x.step()
+	if v.flusher.ending || !v.tree.roomFor(2*changePages) {
+		x.end(bdev.StatusBusy) // the checkpoint that comes makes some
+		return true
+	}
+	// The leaf and those above it become the head's own with the first; the others are at hand then.
+	if e, s, now := v.tree.change(x.first(), &x.node); now {
+		x.mapFound(&x.node, e, s)
+	}
 	return true
 }
 
-// step goes on with the next cluster, or ends the batch.
-func (x *flattening) step() {
-	v := x.v
-	for {
-		if x.next == len(x.clusters) || x.status != bdev.StatusOK || v.flusher.ending {
-			x.end()
-			return
-		}
-		x.changing = false
-		if e, s, now := v.tree.find(x.clusters[x.next], &x.node); !now || !x.found(e, s) {
-			return
-		}
+// first is the first cluster to be changed.
+func (x *flattening) first() uint64 {
+	if len(x.leaf.clusters) > 0 {
+		return x.leaf.clusters[0]
 	}
+	return x.leaf.leaf * uint64(x.v.shape.entries)
 }
 
-// mapFound goes on with an entry that had to be waited for.
+// mapFound changes all at once: either the next checkpoint has the copies in all maps, or none.
 func (x *flattening) mapFound(_ *mapWaiter, e Entry, s bdev.Status) {
-	if x.found(e, s) {
-		x.step()
-	}
-}
-
-// found takes an entry, to copy its cluster or to change it. It reports that the next cluster may come.
-func (x *flattening) found(e Entry, s bdev.Status) bool {
-	v := x.v
-	switch {
-	case s != bdev.StatusOK:
-		x.status = s
-		return true
-	case x.changing:
-		x.change(e)
-		return true
-	case e.Place() == 0 || v.owned(x.clusters[x.next], e.Birth()): // its leaf alone becomes the clone's own
-		return x.enter()
-	}
-	x.from = e.Place()
-	x.transfer(bdev.Read, x.from)
-	return false
-}
-
-// enter looks the entry up to change it, if the cache has room for that.
-func (x *flattening) enter() bool {
-	v := x.v
-	if !v.tree.room() {
-		x.status = bdev.StatusBusy // the checkpoint that comes makes some
-		return true
-	}
-	x.changing = true
-	e, s, now := v.tree.change(x.clusters[x.next], &x.node)
-	return now && x.found(e, s)
-}
-
-func (x *flattening) transfer(k bdev.Kind, at Place) {
-	v := x.v
-	p := v.newPart()
-	p.done, p.n = x, v.shape.Blocks()
-	p.vec = append(p.vec, x.memory)
-	v.transfer(p, v.data, k, at.Byte())
-}
-
-// partEnd goes on after the read, and after the write. The CRCs go along as they are: what is damaged stays known as that.
-func (x *flattening) partEnd(p *part, s bdev.Status) {
-	v := x.v
-	read := p.req.Kind == bdev.Read
-	v.givePart(p)
-	switch {
-	case s != bdev.StatusOK:
-		x.status = s
-	case read:
-		x.transfer(bdev.Write, x.places[x.next])
-		return
-	case !x.enter():
+	if s != bdev.StatusOK || x.v.flusher.ending {
+		x.end(s)
 		return
 	}
-	x.step()
-}
-
-// change gives the cluster its place.
-func (x *flattening) change(e Entry) {
-	v := x.v
-	c := x.clusters[x.next]
-	if e.Place() != 0 && !v.owned(c, e.Birth()) {
-		birth := max(v.flusher.home.LSN, v.page.BranchedAt) + 1
-		e.SetPlace(x.places[x.next], birth)
-		e.SetChange(max(e.Change(), birth))
-		v.refer(x.places[x.next])
-		x.places[x.next] = 0
-	}
-	x.next++
-}
-
-// end tells control. Places that were not used are the volume's again.
-func (x *flattening) end() {
-	v := x.v
-	for _, p := range x.places {
-		if p != 0 {
-			v.places = append(v.places, p)
+	v, l := x.v, x.leaf
+	for i, c := range l.clusters {
+		if i > 0 {
+			var now bool
+			e, s, now = v.tree.change(c, &x.node)
+			invariant.Check(now && s == bdev.StatusOK, "volume: a leaf that was changed is not at hand")
 		}
+		x.change(e, i)
 	}
-	x.clusters, x.places = x.clusters[:0], x.places[:0]
+	x.woven.apply(l)
+	x.applied = true
+	x.end(bdev.StatusOK)
+}
+
+// change gives the head's cluster its copy, unless it has another place by now.
+func (x *flattening) change(e Entry, i int) {
+	v, l := x.v, x.leaf
+	if e.Place() != l.from[i] || e.Birth() > v.page.BranchedAt {
+		return
+	}
+	e.moveTo(l.to[i], v.page.BranchedAt+1)
+	if l.used[i] = true; len(v.snapshots.list) == 0 {
+		v.refer(l.to[i])
+	}
+}
+
+// moveTo gives an entry another place with the same content.
+func (e Entry) moveTo(p Place, birth wal.LSN) {
+	e.SetPlace(p, birth)
+	e.SetChange(max(e.Change(), birth))
+}
+
+// roomFor reports whether so many pages may become dirty, and lends what is lacking.
+func (t *mapTree) roomFor(pages int) bool {
+	left := t.roomLeft()
+	return left >= pages || left+t.widen(pages-left) >= pages
+}
+
+// end tells control.
+func (x *flattening) end(s bdev.Status) {
+	v := x.v
+	x.leaf, x.woven = nil, nil
 	if v.flusher.over() {
 		x.done.say(bdev.StatusClosed)
 		return
 	}
-	x.done.say(x.status)
+	x.done.say(s)
 	v.flusher.force = true
 	v.flusher.cleared()
 }
 
-// Flatten gives a clone places of its own for all that it shares with its parent, and ends the tie. progress hears how many clusters of how many
-// were gone through.
+// abandon tells control that the leaf that waits will not change hands.
+func (x *flattening) abandon() {
+	if x.leaf != nil {
+		x.leaf, x.woven = nil, nil
+		x.done.say(bdev.StatusClosed)
+	}
+}
+
+// Flatten gives a clone and its snapshots places of their own for all that they share with the parent, and ends the tie. progress hears how many
+// clusters of how many were gone through.
 func (v *Volume) Flatten(ctx context.Context, progress func(done, total uint64)) error {
 	v.acts.Lock()
 	defer v.acts.Unlock()
@@ -170,41 +148,59 @@ func (v *Volume) flatten(ctx context.Context, progress func(done, total uint64))
 	if err := v.mayChange(); err != nil {
 		return err
 	}
-	var parent VolumeNumber
-	var branched wal.LSN
-	snapshots, total := 0, uint64(0)
+	f := &flat{v: v, progress: progress, opened: v.openedSnapshots()}
+	parent := VolumeNumber(0)
 	if err := v.r.Call(func() {
-		parent, branched, snapshots = v.page.Parent, v.page.BranchedAt, len(v.snapshots.list)
-		total = v.shape.Clusters(v.page.Bytes)
+		parent, f.branched, f.total = v.page.Parent, v.page.BranchedAt, v.shape.Clusters(v.page.Bytes)
 		if x := &v.flattening; x.v == nil {
-			x.v, x.memory = v, pageMemory(v.shape.Blocks())
+			x.v = v
 			x.node.init(x)
 		}
 	}); err != nil {
 		return err
 	}
-	switch {
-	case parent == 0:
+	if parent == 0 {
 		return fmt.Errorf("%w: it is no clone", ErrInvalid)
-	case snapshots > 0:
-		return fmt.Errorf("%w: its snapshots share places with the parent too; delete them first", ErrBusy)
 	}
-	// The tie ends when the map as it was committed has nothing of the parent: a checkpoint that has yet to come would give up the pages
+	if err := v.noneBeingDeleted(ctx); err != nil {
+		return err
+	}
+	var list []Snapshot
+	if err := v.r.Call(func() { list = slices.Clone(v.snapshots.list) }); err != nil {
+		return err
+	}
+	f.snapshots = len(list)
+	for i := range list {
+		if clones := v.pool.clonesOf(v, list[i].Number); len(clones) > 0 {
+			return fmt.Errorf("%w %v has the clones %v, which share places with the parent too: flatten or delete them first", ErrSnapshotInUse, list[i].Name, clones)
+		}
+	}
+	if err := f.setAside(ctx); err != nil {
+		return err
+	}
+	defer f.giveUp()
+	// The tie ends when the maps as they were committed have nothing of the parent: a checkpoint that has yet to come would give up the pages
 	// that it replaces, and they are the parent's.
 	for shared := true; shared; {
 		if err := v.settleNow(); err != nil {
 			return err
 		}
-		n, err := v.copyShared(ctx, branched, total, progress)
+		n, err := f.copyShared(ctx)
 		if err != nil {
 			return err
 		}
 		shared = n > 0
 	}
+	if err := f.noneLeft(ctx); err != nil {
+		return err
+	}
 	if err := v.edit(func(pg *VolumePage) {
 		pg.Parent, pg.ParentSnapshot, pg.BranchedAt = 0, 0, 0
 		v.setSharing()
 		v.tree.sharedTo = 0
+		for _, d := range f.opened {
+			d.tree.sharedTo = 0
+		}
 	}); err != nil {
 		return err
 	}
@@ -212,85 +208,200 @@ func (v *Volume) flatten(ctx context.Context, progress func(done, total uint64))
 	return nil
 }
 
-// copyShared goes through the map and lets the flusher copy what is shared. It tells how many clusters and leaves that were.
-func (v *Volume) copyShared(ctx context.Context, branched wal.LSN, total uint64, progress func(done, total uint64)) (shared int, err error) {
-	nothing := diffSide{mapOwner: mapOwner{shape: v.shape}}
-	var found []uint64
-	err = v.walkMap(ctx, 0, func() (a, b diffSide) { return v.tree.side(), nothing }, true, 0, func(d *mapDiff, s diffStep) {
+// noneBeingDeleted waits until nothing is left of snapshots that were deleted.
+func (v *Volume) noneBeingDeleted(ctx context.Context) error {
+	for {
+		left := false
+		var failed error
+		if err := v.r.Call(func() {
+			for i := range v.snapshots.list {
+				left = left || v.snapshots.list[i].Flags&SnapshotDeleting != 0
+			}
+			failed = v.clearing.failed
+		}); err != nil {
+			return err
+		}
 		switch {
-		case s == diffCluster && d.a.Place() != 0 && d.a.Birth() <= branched:
-			found = append(found, d.cluster)
-		case s == diffPage && d.page.level == 0 && d.page.stamp.LSN() <= branched:
-			if first := d.page.index * uint64(v.shape.entries); len(found) == 0 || found[len(found)-1] < first {
-				found = append(found, first)
+		case !left:
+			return nil
+		case failed != nil:
+			return fmt.Errorf("%w: a snapshot was deleted, and what it had cannot be given up: %w", ErrBusy, failed)
+		case ctx.Err() != nil:
+			return ctx.Err()
+		}
+		if err := v.settleNow(); err != nil {
+			return err
+		}
+	}
+}
+
+// flat is a flattening as control goes about it.
+type flat struct {
+	v         *Volume
+	branched  wal.LSN
+	total     uint64            // clusters
+	snapshots int               // that there are: none comes or goes meanwhile
+	opened    []*SnapshotDevice // theirs
+	aside     Need              // that is reserved and not taken
+	ways      uint64            // pages that should be reserved beyond those that the maps will have more
+	progress  func(done, total uint64)
+	memory    []byte // of a cluster
+	pages     [mapLevels + 1][]byte
+}
+
+// oldest is the map that has all that is the parent's: places and pages that the parent has do not come back to a newer one.
+func (f *flat) oldest() (a, b diffSide) {
+	v := f.v
+	nothing := diffSide{mapOwner: mapOwner{shape: v.shape}}
+	if len(v.snapshots.list) > 0 {
+		return v.sideOf(0), nothing
+	}
+	return v.tree.side(), nothing
+}
+
+// walkShared goes through a map, and gives each leaf of which something is the parent's, and how many pages are the parent's.
+func (f *flat) walkShared(ctx context.Context, sides func() (a, b diffSide), seen func(leaves []flatLeaf, pages uint64, cursor uint64) error) error {
+	var found []flatLeaf
+	pages := uint64(0)
+	leafOf := func(leaf uint64) *flatLeaf {
+		if n := len(found); n == 0 || found[n-1].leaf != leaf {
+			found = append(found, flatLeaf{leaf: leaf})
+		}
+		return &found[len(found)-1]
+	}
+	return f.v.walkMap(ctx, 0, sides, true, 0, func(d *mapDiff, s diffStep) {
+		switch {
+		case s == diffCluster && d.a.Place() != 0 && d.a.Birth() <= f.branched:
+			leaf, _ := f.v.shape.Leaf(d.cluster)
+			l := leafOf(leaf)
+			l.clusters, l.from = append(l.clusters, d.cluster), append(l.from, d.a.Place())
+		case s == diffPage && d.page.stamp.LSN() <= f.branched:
+			if pages++; d.page.level == 0 {
+				leafOf(d.page.index)
 			}
 		}
 	}, func(cursor uint64) error {
-		shared += len(found)
-		for len(found) > 0 {
-			n := min(len(found), flattenBatch)
-			busy, err := v.copyBatch(found[:n])
-			if err != nil {
-				return err
-			}
-			if !busy {
-				found = append(found[:0], found[n:]...)
-			}
+		err := seen(found, pages, cursor)
+		found, pages = found[:0], 0
+		return err
+	})
+}
+
+// copyShared goes through the oldest map and lets what is shared be copied. It tells how many leaves that were.
+func (f *flat) copyShared(ctx context.Context) (shared int, err error) {
+	err = f.walkShared(ctx, f.oldest, func(leaves []flatLeaf, _, cursor uint64) error {
+		shared += len(leaves)
+		for i := range leaves {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
+			if err := f.copyLeaf(&leaves[i]); err != nil {
+				return err
+			}
 		}
-		if progress != nil {
-			progress(min(cursor, total), total)
+		if f.progress != nil {
+			f.progress(min(cursor, f.total), f.total)
 		}
 		return nil
 	})
 	return shared, err
 }
 
-// copyBatch lets the flusher copy clusters. It reports that not all of it was done, for want of room in the map's cache.
-func (v *Volume) copyBatch(clusters []uint64) (busy bool, err error) {
-	pages := len(clusters) * v.creditsFor(1, false).pages
-	if err := v.haveCredits(credits{pages: pages}); err != nil {
-		return false, err
+// noneLeft makes sure that the parent may go: no map refers to anything of it.
+func (f *flat) noneLeft(ctx context.Context) error {
+	v := f.v
+	for i := range f.snapshots + 1 {
+		sides := func() (a, b diffSide) {
+			a, b = v.tree.side(), diffSide{mapOwner: mapOwner{shape: v.shape}}
+			if i < f.snapshots {
+				a = v.sideOf(i)
+			}
+			if i > 0 {
+				b = v.sideOf(i - 1)
+			}
+			return a, b
+		}
+		if err := f.walkShared(ctx, sides, func(leaves []flatLeaf, pages, _ uint64) error {
+			if len(leaves)+int(pages) > 0 {
+				return fmt.Errorf("%w: its map %d refers to places of the parent that no older one has; check the pool", ErrCorrupt, i)
+			}
+			return nil
+		}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// copyLeaf copies a leaf's clusters, and lets all maps have the copies with the next checkpoint.
+func (f *flat) copyLeaf(l *flatLeaf) (err error) {
+	v := f.v
+	applied := false
+	w := &reweave{f: f, l: l}
+	defer func() {
+		err = f.settle(l, w, applied, err)
+	}()
+	if err := f.takeClusters(l); err != nil {
+		return err
+	}
+	if f.memory == nil {
+		f.memory = pageMemory(v.shape.Blocks())
+	}
+	for i, from := range l.from { // as they are: what is damaged keeps the CRCs that say so
+		if err := v.pool.disk.read(from, f.memory); err != nil {
+			return err
+		}
+		if err := v.pool.disk.write(l.to[i], f.memory); err != nil {
+			return err
+		}
+	}
+	if err := w.weave(); err != nil {
+		return err
 	}
 	for {
-		have, ended := false, false
-		e := newEvent()
-		if err := v.r.Call(func() {
-			x := &v.flattening
-			if ended = v.rests() || !v.open; ended {
-				return
-			}
-			if have = len(v.places) >= len(clusters); !have {
-				v.askDone = e
-				v.askPool(nil, credits{}, len(clusters), Ordinary)
-				return
-			}
-			k := min(pages, v.have.pages)
-			v.have.pages -= k
-			v.mapPages += k
-			x.clusters = append(x.clusters[:0], clusters...)
-			x.places = v.takePlaces(x.places[:0], len(clusters))
-			x.done = e
-			v.flusher.force = true
-			v.hurry()
-		}); err != nil {
-			return false, err
+		s, did, err := f.hand(l, w)
+		if applied = did; err != nil {
+			return err
 		}
-		if ended {
-			return false, errEnded
-		}
-		s := v.pool.disk.wait(e)
-		switch {
-		case s == bdev.StatusOK && have:
-			return false, nil
-		case s == bdev.StatusBusy && have:
-			return true, nil
-		case s == bdev.StatusNoSpace && !have:
-			return false, fmt.Errorf("%w: its copies need it; what was copied stays", ErrNoSpace)
-		case s != bdev.StatusOK:
-			return false, fmt.Errorf("copying clusters: %v", s)
+		switch s {
+		case bdev.StatusOK:
+			return nil
+		case bdev.StatusBusy: // the map's cache had no room; a checkpoint made some
+		case bdev.StatusClosed:
+			return errEnded
+		default:
+			return fmt.Errorf("changing its map: %v", s)
 		}
 	}
+}
+
+// hand gives the leaf to the flusher, and waits until it has changed hands.
+func (f *flat) hand(l *flatLeaf, w *reweave) (s bdev.Status, applied bool, err error) {
+	v := f.v
+	pages := v.creditsFor(1, false).pages
+	if err := v.haveCredits(credits{pages: pages}); err != nil {
+		return 0, false, err
+	}
+	ended := false
+	e := newEvent()
+	if err := v.r.Call(func() {
+		x := &v.flattening
+		if ended = v.rests() || !v.open; ended {
+			return
+		}
+		k := min(pages, v.have.pages)
+		v.have.pages -= k
+		v.mapPages += k
+		x.leaf, x.woven, x.applied, x.done = l, w, false, e
+		v.flusher.force = true
+		v.hurry()
+	}); err != nil {
+		return 0, false, err
+	}
+	if ended {
+		return 0, false, errEnded
+	}
+	s = v.pool.disk.wait(e)
+	err = v.r.Call(func() { applied = v.flattening.applied })
+	return s, applied, err
 }

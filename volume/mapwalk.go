@@ -9,7 +9,8 @@ import (
 )
 
 // This file is control work that goes through a map, turn by turn. Each turn begins at the cursor with the map as it is then; a read's grace keeps
-// the pages that it stands on. So the flusher waits for a turn, and not for the walk.
+// the pages that it stands on. So the flusher waits for a turn, and not for the walk. But a checkpoint that was being made when a turn began gives up
+// pages of the map that the turn began with: when one of these cannot be read, the next turn goes on there with the map as it is then.
 
 // turnLeaves is how many leaves or skipped subtrees a turn goes through.
 const turnLeaves = 64
@@ -61,7 +62,8 @@ func (v *Volume) walkMap(ctx context.Context, from uint64, sides func() (a, b di
 		}
 		w.turn, w.left = newEvent(), turnLeaves
 		var phase uint8
-		ended := false
+		var commits uint64
+		ended, stale := false, false
 		if err := v.r.Call(func() {
 			if ended = !v.open; ended {
 				return
@@ -71,6 +73,7 @@ func (v *Volume) walkMap(ctx context.Context, from uint64, sides func() (a, b di
 			}
 			phase = v.grace.enter()
 			v.walks++
+			commits = v.counters.Checkpoints
 			a, b := sides()
 			w.diff.start(a, b, onlyA, floor, from)
 			w.walk()
@@ -83,12 +86,13 @@ func (v *Volume) walkMap(ctx context.Context, from uint64, sides func() (a, b di
 		s := v.pool.disk.wait(w.turn)
 		if err := v.r.Call(func() {
 			v.walks--
+			stale = v.counters.Checkpoints != commits
 			v.grace.leave(phase)
 			v.checkIdle()
 		}); err != nil {
 			return err
 		}
-		if s != bdev.StatusOK {
+		if s != bdev.StatusOK && !stale {
 			return fmt.Errorf("its map at cluster %d: %w", w.diff.cursor, w.diff.fault)
 		}
 		from = w.diff.cursor

@@ -3,6 +3,7 @@ package volume
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/pollux-storage/pollux/bdev"
 	"github.com/pollux-storage/pollux/wal"
@@ -181,9 +182,9 @@ func (s *simulation) flatten(x *simVolume) {
 		if !errors.Is(err, ErrInvalid) {
 			s.t.Fatalf("flattening volume %s, which is no clone: %v", x.name, err)
 		}
-	case len(x.snaps) > 0:
-		if !errors.Is(err, ErrBusy) {
-			s.t.Fatalf("flattening volume %s, which has snapshots: %v", x.name, err)
+	case slices.ContainsFunc(x.snaps, s.cloned):
+		if !errors.Is(err, ErrSnapshotInUse) {
+			s.t.Fatalf("flattening volume %s, of which there are clones: %v", x.name, err)
 		}
 	case errors.Is(err, ErrNoSpace):
 		s.say("no room to flatten volume %s", x.name)

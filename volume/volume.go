@@ -211,6 +211,9 @@ func (v *Volume) passed() {
 // forced tells those who forced the flusher, if it has nothing left to do.
 func (v *Volume) forced() {
 	f := &v.flusher
+	if v.rests() {
+		v.flattening.abandon()
+	}
 	if len(v.forces)+len(v.settlings) == 0 {
 		return
 	}

@@ -21,7 +21,7 @@ type volumeCmd struct {
 	Stats   volumeStatsCmd   `cmd:"" help:"Where a volume's changes spent their time, and how it fares."`
 	Promote volumePromoteCmd `cmd:"" help:"Make a volume's copy here the primary, in a new epoch."`
 	Release volumeReleaseCmd `cmd:"" help:"Take note of what may be gone of a volume, and serve it again if it was fenced."`
-	Flatten volumeFlattenCmd `cmd:"" help:"Give a clone space of its own for all that it shares with its parent, and end that tie."`
+	Flatten volumeFlattenCmd `cmd:"" help:"Give a clone, and its snapshots, space of their own for all that they share with its parent, and end that tie."`
 	Delete  volumeDeleteCmd  `cmd:"" help:"Delete a volume and what is on it."`
 }
 

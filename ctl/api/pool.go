@@ -285,7 +285,7 @@ var (
 		"Make a volume larger while it is in use. Its hosts are told; its snapshots keep their size.")
 	VolumeDelete  = changes[VolumeParams, JobStarted]("volume_delete", Runtime, "Delete a volume and what is on it.")
 	VolumeFlatten = changes[VolumeParams, JobStarted]("volume_flatten", Runtime,
-		"Give a clone space of its own for all that it shares with its parent, and end that tie.")
+		"Give a clone, and its snapshots, space of their own for all that they share with its parent, and end that tie. They share one copy. It is refused where clones of its snapshots share with the parent too.")
 	VolumeList = reads[VolumeListParams, []Volume]("volume_list", Runtime, "List volumes.")
 
 	VolumeSetWriteCache = changes[VolumeSetWriteCacheParams, bool]("volume_set_write_cache", Runtime,
