@@ -58,8 +58,10 @@ type Engine struct {
 	targetOptions    targetOptions
 	kept             keptCalls
 	depths           depths
-	limiting         sync.Mutex // held while a device's limits are changed
-	draining         sync.Mutex // held while a drain is begun
+	limiting         sync.Mutex      // held while a device's limits are changed
+	draining         sync.Mutex      // held while a drain is begun
+	life             context.Context // ends when the engine is being ended
+	end              context.CancelFunc
 }
 
 // NewEngine starts the reactors and registers every method. The engine is in the startup state until Frame.Start.
@@ -74,6 +76,7 @@ func NewEngine(cfg EngineConfig, log *Log) (*Engine, error) {
 	}
 	reactor.TuneRuntime(g.Len(), limit, os.Getenv)
 	e := &Engine{Methods: NewRegistry(log.For("rpc")), Reactors: g, Bdevs: bdev.NewRegistry(g), Health: NewHealth(), began: time.Now(), bdevLog: log.For("bdev")}
+	e.life, e.end = context.WithCancel(context.Background())
 	if e.Target, err = nvmf.NewTarget(e.Bdevs, log.For("nvmf")); err != nil {
 		return nil, errors.Join(err, g.Stop(context.Background()))
 	}
@@ -121,7 +124,11 @@ func (e *Engine) Configure(ctx context.Context, c *api.Config, wait bool) error 
 	if err != nil {
 		return err
 	}
-	e.Frame.Then(func(ctx context.Context) error {
+	e.Frame.Then(func(asked context.Context) error {
+		// Who asked may leave before all of it is there, which is no reason to go on with a part.
+		ctx, cancel := context.WithCancel(context.WithoutCancel(asked))
+		defer cancel()
+		defer context.AfterFunc(e.life, cancel)()
 		_, err := rest.Round(ctx, e.Methods, methodNames(e.Methods.Specs(true)))
 		if err != nil && wait {
 			const mend = "hosts are not served; make the calls that are missing, then engine_undrain"
@@ -154,6 +161,7 @@ const endLimit = 10 * time.Second
 // volumes before the pools that they stand on and pools before their devices, and the reactors stop. It says what it had to leave behind
 // if ctx ends first, or if a device does not answer: then what stands on it stays, and all else ends in order.
 func (e *Engine) Close(ctx context.Context) error {
+	e.end()
 	e.scrubs.close()
 	var err error
 	for _, end := range []func(context.Context) error{e.Jobs.Close, e.Target.Stop, e.pools.stop} {

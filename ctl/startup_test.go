@@ -288,3 +288,49 @@ func TestNamespaceWaitsForExaminations(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestWhoAskedForTheConfigurationMayLeave: framework_start_init takes as long as the configuration does, and its client may not wait for that. All
+// of it is loaded nevertheless: an engine with a part of it serves nobody.
+func TestWhoAskedForTheConfigurationMayLeave(t *testing.T) {
+	left := make(chan context.CancelFunc, 1)
+	e, addr, release, end := startHeld(t, func(e testEngine, text string) error {
+		if err := configureEngine(t, e, "c.yaml", text, true); err != nil {
+			return err
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		left <- cancel
+		_, err := api.FrameworkStartInit.Call(ctx, e.Methods, api.None{})
+		return err
+	})
+	(<-left)()
+	release()
+	if err := nvmftest.Take(t, "the configuration is loaded", end); err != nil {
+		t.Error(err)
+	}
+	if h, err := api.EngineGetHealth.Call(t.Context(), e.Methods, api.None{}); err != nil || h.State != HealthOK {
+		t.Errorf("%+v, %v", h, err)
+	}
+	for _, nqn := range []string{earlyNQN, lateNQN} {
+		if s, err := knock(addr, nqn); err != nil || !s.OK() {
+			t.Errorf("Connect to %s: %v, %v", nqn, s, err)
+		}
+	}
+}
+
+// TestTheEngineEndsWhileItIsConfigured: what is loaded then ends with it, though what it waits for does not.
+func TestTheEngineEndsWhileItIsConfigured(t *testing.T) {
+	e, addr, release, end := startHeld(t, func(e testEngine, text string) error { return configureEngine(t, e, "c.yaml", text, false) })
+	p := nvmftest.Dial(t, addr)
+	p.Send(nvmf.ICReq{}.AppendTo(nil))
+	ended := make(chan struct{})
+	go func() {
+		e.stop()
+		close(ended)
+	}()
+	if err := nvmftest.Take(t, "the configuration is given up", end); err == nil {
+		t.Error("a part of a configuration was taken for the whole")
+	}
+	p.WantClosed("the engine ends")
+	release()
+	<-ended
+}
