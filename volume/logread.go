@@ -150,11 +150,29 @@ func (v *Volume) readLog() error {
 		if err := v.closeRead(); err != nil {
 			return err
 		}
-		if x.cutAt = x.cut; x.read() != nil {
-			return x.why
+		x.cutAt = x.cut
+		if err := x.read(); err != nil {
+			return err
+		}
+		if err := x.ended(); x.short == nil {
+			x.short = err
 		}
 	}
 	return v.claimPlaces()
+}
+
+// ended says why the second reading came to another end than the first. What it has not found is cut off, and the log stays as it is, for the next
+// opening to decide.
+func (x *logRead) ended() (failed error) {
+	if err := x.v.r.Call(func() {
+		if appended, _, _ := x.log.Marks(); appended+1 != x.cutAt {
+			failed = fmt.Errorf("%w: its log was read up to LSN %d, and the second time to LSN %d", ErrCorrupt, x.cutAt-1, appended)
+			x.v.recovery.cut = min(x.cutAt, appended+1)
+		}
+	}); err != nil {
+		return err
+	}
+	return failed
 }
 
 // closeRead closes a log that was read and not begun.

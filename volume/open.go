@@ -235,9 +235,7 @@ func (p *Pool) openEach(all []*Volume, marks map[uint64]mark) error {
 		if err := v.readLog(); err != nil {
 			return fmt.Errorf("opening volume %s: reading its log: %w", v.page.Name, err)
 		}
-	}
-	for _, v := range all {
-		if err := v.replay(); err != nil {
+		if err := v.replay(); err != nil { // at once: what it said is in memory once only, and not for all of them
 			return fmt.Errorf("opening volume %s: recovering it: %w", v.page.Name, err)
 		}
 	}

@@ -57,8 +57,9 @@ func (v *Volume) replayPart(p *logPart) {
 	crcs, payload := p.crcs, p.payload
 	for i := range p.records {
 		r := &p.records[i]
-		if r.LSN >= x.cut {
-			return
+		if r.LSN >= x.cut { // as all that follow: they will never be home
+			v.admitted = v.admitted.minus(v.dirtyRoomOf(r.Kind, r.Block, r.Blocks))
+			continue
 		}
 		n := v.keptOf(r)
 		if r.Kind.Event() {
