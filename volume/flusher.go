@@ -149,10 +149,12 @@ const pressedParts = 8
 // the one before, so that a write costs the less of a page the longer it waits. A volume that rests makes it with the next pass.
 const checkpointPeriod = reactor.Second
 
-// ripe says that the pass ends with a checkpoint: one is asked for, a part of the log waits for it, or the last was long ago.
+// ripe says that the pass ends with a checkpoint: one is asked for, a part of the log waits for it, the last was long ago, or another volume
+// waits for what this one has reserved and does not need.
 func (f *flusher) ripe() bool {
 	v := f.v
-	return f.force || uint64(f.home.Offset-v.newer.offset) >= v.log.Size()/passParts || v.r.Now()-f.began >= checkpointPeriod
+	return f.force || uint64(f.home.Offset-v.newer.offset) >= v.log.Size()/passParts || v.r.Now()-f.began >= checkpointPeriod ||
+		v.r.Now()-reactor.Ticks(v.pool.lacked.Load()) < fullTimeout
 }
 
 // slows says that the door waits for the tail, and that enough is home to let it move.

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -76,7 +77,8 @@ type Pool struct {
 	committer  committer
 	commits    uint64
 	closing    bool
-	thicks     []*Volume // thick volumes that are open
+	lacked     atomic.Int64 // when somebody last asked for space in vain, for the flushers of all volumes
+	thicks     []*Volume    // thick volumes that are open
 
 	// And this to control work.
 	channels []*bdev.Channel

@@ -164,6 +164,9 @@ func (a *askMessage) Receive(*reactor.Reactor) {
 	a.v.answered()
 }
 
+// isFull says that the pool had not what a change needs.
+func (a *askMessage) isFull() bool { return a.full || a.places > 0 && len(a.gotPlaces) == 0 }
+
 // answer is the pool's side.
 func (p *Pool) answer(a *askMessage) {
 	al := p.alloc
@@ -198,6 +201,9 @@ func (p *Pool) answer(a *askMessage) {
 	}
 	a.gotPlaces = slices.Grow(a.gotPlaces[:0], a.places)[:a.places]
 	a.gotPlaces = a.gotPlaces[:al.GrantClusters(a.gotPlaces, Ordinary)]
+	if a.isFull() {
+		p.lacked.Store(int64(p.r.Now()))
+	}
 	a.gotHomes = slices.Grow(a.gotHomes[:0], a.homes)[:a.homes]
 	al.TakeClusters(a.gotHomes)
 	a.gotAgain = slices.Grow(a.gotAgain[:0], a.again)[:a.again]
@@ -297,7 +303,8 @@ func (v *Volume) answered() {
 	v.checkIdle()
 }
 
-// fullTimeout is how long a change waits for others to give back what they do not need, before the pool is full.
+// fullTimeout is how long a change waits for others to give back what they do not need, before the pool is full. They give it back with a
+// checkpoint, so each of their passes ends with one meanwhile (flusher.ripe).
 const fullTimeout = 3 * flushPeriod
 
 // stall ends with the next checkpoint, which gives back what was reserved for clusters that are home, or when others have had their time. If that
