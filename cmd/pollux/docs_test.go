@@ -17,13 +17,13 @@ import (
 // flags and the number of arguments that it is given.
 
 // pages are those whose commands are read.
-var pages = []string{"../../docs/runbook.md", "../../docs/limits.md"}
+var pages = []string{"../../docs/runbook.md", "../../docs/limits.md", "../../docs/deploy.md"}
 
 // otherCommands are what pages name besides: of the system, of its hosts.
-var otherCommands = []string{"journalctl", "systemctl", "nvme", "fstrim"}
+var otherCommands = []string{"journalctl", "systemctl", "systemd-sysusers", "nvme", "fstrim", "make", "install", "docker", "jq"}
 
 var (
-	pageBlock = regexp.MustCompile("(?ms)^```[a-z]*\n(.*?)^```$")
+	pageBlock = regexp.MustCompile("(?ms)^```([a-z]*)\n(.*?)^```$")
 	pageSpan  = regexp.MustCompile("`([^`\n]+)`")
 	pageWord  = regexp.MustCompile(`'[^']*'|\S+`)
 )
@@ -32,7 +32,10 @@ var (
 func commands(text string) []string {
 	var list []string
 	for _, block := range pageBlock.FindAllStringSubmatch(text, -1) {
-		for _, line := range strings.Split(strings.ReplaceAll(block[1], "\\\n", " "), "\n") {
+		if block[1] != "" { // a file, not what is typed
+			continue
+		}
+		for _, line := range strings.Split(strings.ReplaceAll(block[2], "\\\n", " "), "\n") {
 			line, _, _ = strings.Cut(line, " #")
 			if line = strings.TrimSpace(line); line != "" {
 				list = append(list, line)
@@ -136,6 +139,22 @@ func TestPagesAreReadAsTheyShould(t *testing.T) {
 	text := "Use `pollux top --once` or `pollux`, not `top`.\n\n```\npollux volume list    # all\n\npollux rpc \\\n  engine_health\n```\n"
 	if got := strings.Join(commands(text), "|"); got != "pollux volume list|pollux rpc    engine_health|pollux top --once" {
 		t.Errorf("the commands are %q", got)
+	}
+}
+
+// TestTheImagesCommand: a container starts the engine with flags that exist.
+func TestTheImagesCommand(t *testing.T) {
+	text, err := os.ReadFile("../../deploy/container/Containerfile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var words []string
+	m := regexp.MustCompile(`(?m)^CMD (\[.*\])$`).FindSubmatch(text)
+	if m == nil || json.Unmarshal(m[1], &words) != nil {
+		t.Fatal("the image has no command")
+	}
+	if wrong := wrongCommand("pollux "+strings.Join(words, " "), nil); wrong != "" {
+		t.Error(wrong)
 	}
 }
 
