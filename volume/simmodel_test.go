@@ -2,6 +2,7 @@ package volume
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/pollux-storage/pollux/wal"
 )
@@ -76,18 +77,22 @@ func (c *simContent) add(w *simWrite) {
 func (c *simContent) settle(tick, until int, lsn wal.LSN, older *simSight, word func(block uint64) simWord) {
 	for b, list := range c.blocks {
 		var kept []*simWrite
-		for _, w := range list {
+		now, seen := word(b), map[simWord]bool{}
+		seen[now] = true
+		for _, w := range slices.Backward(list) {
 			if w.done == 0 {
 				w.done = tick - 1
 			}
 			if w.begun > until {
 				w.without = true
 			}
-			if older.lost && !w.without && c.allowed(b, w.word(b), *older) {
+			if older.lost && !w.without && !seen[w.word(b)] && c.allowed(b, w.word(b), *older) {
+				seen[w.word(b)] = true
 				kept = append(kept, w)
 			}
 		}
-		c.blocks[b] = append(kept, &simWrite{block: b, words: []simWord{word(b)}, begun: tick, done: tick, durable: tick, ok: true, lsn: lsn})
+		slices.Reverse(kept)
+		c.blocks[b] = append(kept, &simWrite{block: b, words: []simWord{now}, begun: tick, done: tick, durable: tick, ok: true, lsn: lsn})
 	}
 	c.open = nil
 }
