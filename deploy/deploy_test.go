@@ -15,6 +15,7 @@ import (
 
 	"github.com/goccy/go-yaml"
 	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql/parser"
 )
@@ -318,7 +319,7 @@ func judge(scrape map[string]metric, expr string) []string {
 }
 
 func judgeMatcher(name string, m metric, matcher *labels.Matcher, complain func(string, ...any)) {
-	if matcher.Name == labels.MetricName || slices.Contains(labelsOfPrometheus, matcher.Name) {
+	if matcher.Name == model.MetricNameLabel || slices.Contains(labelsOfPrometheus, matcher.Name) {
 		return
 	}
 	values, ok := m.values[matcher.Name]
