@@ -98,6 +98,12 @@ func (m volumeMetrics) Scrape(s *Scrape) {
 			}
 		}
 		if i, err := p.Info(); err == nil {
+			for _, d := range i.Damaged {
+				healths = append(healths, d.Health())
+				if d.Name != "" {
+					states(s, mVolumeState, volume.Unsafe, volume.States, i.Name, d.Name)
+				}
+			}
 			scrapePool(s, &i, healths)
 		}
 	}

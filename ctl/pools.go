@@ -496,6 +496,9 @@ func describePool(p *openPool) (api.Pool, error) {
 			in.Volumes = append(in.Volumes, one.Health(time.Now()))
 		}
 	}
+	for _, d := range i.Damaged {
+		in.Volumes = append(in.Volumes, d.Health())
+	}
 	in.Fill, in.Problems = i.Fill, i.Problems
 	h := in.Health()
 	free := i.Space.Free - min(i.Space.Free, i.Space.Reserved)

@@ -32,6 +32,11 @@ func (e *Engine) health() api.EngineHealth {
 			e.Health.Report(object, engineStates[h.State], why, now)
 		}
 	}
+	for _, d := range e.damagedVolumes("") {
+		object := "volume " + damagedName(d)
+		here[object] = true
+		e.Health.Report(object, HealthFailed, d.Problem(), now)
+	}
 	e.Health.forget("volume ", here)
 	return e.Health.State()
 }

@@ -28,6 +28,9 @@ func (e *Engine) registerVolumes() {
 	})
 	Register(r, api.VolumeList, e.listVolumes)
 	Register(r, api.VolumeDelete, func(_ context.Context, p *api.VolumeParams) (api.JobStarted, error) {
+		if d := e.damagedVolume(p.Name); d != nil {
+			return e.deleteDamaged(d)
+		}
 		v, err := e.volume(p.Name)
 		if err != nil {
 			return api.JobStarted{}, err
@@ -102,6 +105,10 @@ func (e *Engine) registerVolumes() {
 		return codeOf(v.SetReadOnly(p.ReadOnly == nil || *p.ReadOnly))
 	})
 	Register(r, api.VolumeStatusOf, func(_ context.Context, p *api.VolumeParams) (api.VolumeStatus, error) {
+		if d := e.damagedVolume(p.Name); d != nil {
+			h := d.Health()
+			return api.VolumeStatus{Name: d.Name, UUID: d.UUID.String(), State: damagedState, Score: h.Score, Reasons: h.Reasons}, nil
+		}
 		v, err := e.volume(p.Name)
 		if err != nil {
 			return api.VolumeStatus{}, err
@@ -143,6 +150,9 @@ func (e *Engine) registerVolumes() {
 // volume finds one by UUID or pool/volume.
 func (e *Engine) volume(name string) (*volume.Volume, error) {
 	d, err := e.Bdevs.Lookup(name)
+	if damaged := e.damagedVolume(name); err != nil && damaged != nil {
+		return nil, api.Errno(5, "%s", damaged.Problem())
+	}
 	if err != nil {
 		return nil, api.Errno(19, "there is no volume %q; volume_list lists them by UUID, and POOL/VOLUME names one too", name)
 	}
@@ -201,6 +211,14 @@ func (e *Engine) deleteVolume(v *volume.Volume) (api.JobStarted, error) {
 
 func (e *Engine) listVolumes(_ context.Context, p *api.VolumeListParams) ([]api.Volume, error) {
 	var list []*volume.Volume
+	out := []api.Volume{}
+	if p.Name == "" {
+		for _, d := range e.damagedVolumes(p.Pool) {
+			out = append(out, describeDamaged(d))
+		}
+	} else if d := e.damagedVolume(p.Name); d != nil {
+		return append(out, describeDamaged(d)), nil
+	}
 	switch {
 	case p.Name != "":
 		v, err := e.volume(p.Name)
@@ -219,7 +237,6 @@ func (e *Engine) listVolumes(_ context.Context, p *api.VolumeListParams) ([]api.
 			list = append(list, pool.Volumes()...)
 		}
 	}
-	out := []api.Volume{}
 	for _, v := range list {
 		a, err := describeVolume(v)
 		if err != nil {

@@ -168,6 +168,17 @@ func (a *Allocator) Claim(p Place, n uint64) bool {
 	return true
 }
 
+// Quarantine hands out free clusters to nobody, at most so many: it gives the places. Only Release brings them back.
+func (a *Allocator) Quarantine(dst []Place) int {
+	for i := range dst {
+		if a.bits.wholeClusters == 0 {
+			return i
+		}
+		dst[i] = a.takeCluster()
+	}
+	return len(dst)
+}
+
 // Reserve sets space aside. It answers false, and does nothing, where there is not enough (StatusNoSpace).
 func (a *Allocator) Reserve(n Need, c Class) bool {
 	clusters, ok1 := add(a.reserved.Clusters, n.Clusters)

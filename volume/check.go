@@ -257,6 +257,11 @@ func (k *poolCheck) volume(position uint64, ref Ref) {
 	if _, err := p.readReservations(&v, k.slot.Pages); err != nil {
 		r.problem("volume %s: %v", c.Name, err)
 	}
+	for _, d := range p.Damaged() {
+		if d.Number == v.Number {
+			r.problem("%s", d.Problem())
+		}
+	}
 	k.maps(&v, &c)
 	r.Volumes = append(r.Volumes, c)
 }

@@ -36,6 +36,11 @@ func (p *Pool) clonesOf(v *Volume, n SnapshotNumber) []string {
 			all = append(all, name)
 		}
 	}
+	for _, d := range p.damaged {
+		if d.Number == 0 {
+			all = append(all, fmt.Sprintf("maybe the damaged volume at position %d", d.Position))
+		}
+	}
 	slices.Sort(all)
 	return all
 }

@@ -134,7 +134,7 @@ func (c *committer) Run() {
 	p.alloc.FillSlot(&c.slot)
 	c.slot.Number = 1 - p.slot.Number
 	c.slot.Volumes = uint32(p.directory.volumes)
-	c.slot.NextVolume, c.slot.Clean = p.nextVolume, p.closing
+	c.slot.NextVolume, c.slot.Clean = p.nextVolume, p.closing && !p.unclean
 	c.partDone(bdev.StatusOK)
 }
 

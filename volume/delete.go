@@ -86,6 +86,7 @@ type eraser struct {
 	page     VolumePage // as the next commit has it
 	clusters []Place
 	pages    []Place
+	released []Place // clusters that only its log named
 	progress func(done, total uint64)
 	step     int
 	ctx      context.Context // where others may change the pool between two steps: it may end there
@@ -114,7 +115,7 @@ func (x *eraser) run() error {
 	if r := x.page.Reservations; !r.IsZero() {
 		x.pages = append(x.pages, r.Place)
 	}
-	m := &commitMessage{unclusters: x.clusters, unrefer: append(x.pages, x.v.ref.Place), unextents: x.page.Log}
+	m := &commitMessage{unclusters: x.clusters, unrefer: append(x.pages, x.v.ref.Place), unextents: x.page.Log, released: x.released}
 	if err := x.p.commitNow(x.v, Ref{}, m); err != nil {
 		return err
 	}

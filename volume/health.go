@@ -12,7 +12,7 @@ import (
 // This file is what a volume is fit for. One pure function derives it, for calls, commands and metrics alike; what it is derived from is
 // what stands now, so that every reason goes when its cause does. The first that holds:
 //
-//	unsafe    it is not the primary here │ it takes no changes any more: its log is wounded, or the map cannot be written │ what it takes cannot be brought home │ it is fenced
+//	unsafe    it is damaged and not served (damaged.go) │ it is not the primary here │ it takes no changes any more: its log is wounded, or the map cannot be written │ what it takes cannot be brought home │ it is fenced
 //	degraded  something that was acknowledged may be lost
 //	healthy
 //

@@ -30,6 +30,7 @@ type PoolInfo struct {
 	Flushes       uint64 // of its device, since it was opened
 	Commits       uint64
 	Problems      []string
+	Damaged       []*DamagedVolume // that are not served
 }
 
 // Info tells about the pool.
@@ -41,7 +42,10 @@ func (p *Pool) Info() (PoolInfo, error) {
 	geometry := device.Geometry()
 	i := PoolInfo{
 		Name: p.Name(), UUID: p.id, Device: device.Name(), ClusterBytes: p.shape.ClusterBytes(), Clusters: pages >> p.shape.shift,
-		ClustersAfter: geometry.Bytes() / p.shape.ClusterBytes(), Volumes: len(p.Volumes()), Problems: problems,
+		ClustersAfter: geometry.Bytes() / p.shape.ClusterBytes(), Volumes: len(p.Volumes()), Problems: problems, Damaged: p.Damaged(),
+	}
+	for _, d := range i.Damaged {
+		i.Problems = append(i.Problems, d.Problem())
 	}
 	i.LogDevice = p.LogDeviceName()
 	var promised uint64

@@ -12,6 +12,9 @@ import (
 // This file is how a volume reads its log when it is opened: once, window by window, on its reactor. What the records say is kept, but for the
 // blocks themselves, until it is known where the log ends; nothing is changed before that.
 
+// errUnread is a log of which the device does not give all.
+var errUnread = errors.New("a page of it cannot be read")
+
 // logRead is what one reading of a log gathers.
 type logRead struct {
 	v     *Volume
@@ -64,11 +67,14 @@ func (x *logRead) LogWindow(c *wal.Recovery) {
 
 // LogRecovered is the end.
 func (x *logRead) LogRecovered(c *wal.Recovery, s bdev.Status) {
-	if s != bdev.StatusOK {
+	switch why, _ := c.Ended(); {
+	case s == bdev.StatusOK:
+	case s == bdev.StatusIO, s == bdev.StatusCorrupt:
+		x.why = fmt.Errorf("%w: %v", errUnread, s)
+	case why != nil:
+		x.why = fmt.Errorf("%v (%w)", s, why)
+	default:
 		x.why = fmt.Errorf("%v", s)
-		if why, _ := c.Ended(); why != nil {
-			x.why = fmt.Errorf("%v (%w)", s, why)
-		}
 	}
 	x.end = c
 	x.over.say(s)
@@ -135,7 +141,6 @@ func (x *logRead) read() error {
 // readLog reads a volume's log, decides where it ends, and takes the places that its placed records name out of the allocator, before
 // anybody is given any.
 func (v *Volume) readLog() error {
-	v.recovery = &recovery{}
 	x := v.recovery
 	x.v, x.events = v, v.newEventCheck()
 	if err := x.read(); err != nil {

@@ -69,6 +69,9 @@ func (p *Pool) newVolume(cfg *VolumeConfig) (*Volume, error) {
 	if cfg.UUID == uuid.Nil {
 		cfg.UUID = uuid.New()
 	}
+	if slices.ContainsFunc(p.Damaged(), func(d *DamagedVolume) bool { return d.UUID == cfg.UUID }) {
+		return nil, fmt.Errorf("%w: the UUID is that of a volume that is damaged", ErrExists)
+	}
 	switch {
 	case cfg.BlockBytes != PageBytes && cfg.BlockBytes != 512:
 		return nil, fmt.Errorf("%w: blocks of %d bytes: choose 512 or %d", ErrInvalid, cfg.BlockBytes, PageBytes)
@@ -126,7 +129,7 @@ func (p *Pool) freeName(s string) (Name, error) {
 			return name, fmt.Errorf("%w", ErrExists)
 		}
 	}
-	return name, nil
+	return name, p.freeOfDamaged(name)
 }
 
 // makeRoom gives a new volume its number, position and log, and commits its page.
@@ -192,7 +195,11 @@ func (p *Pool) makeRoom(v *Volume, logBytes uint64) error {
 // openVolumes opens those of the directory.
 func (p *Pool) openVolumes(r *root) error {
 	var all, deleting []*Volume
-	for _, f := range r.volumes {
+	for at, f := range r.volumes {
+		if f.err != nil {
+			p.setAside(&DamagedVolume{Position: at, Why: fmt.Errorf("reading its page, %d of device %s: %w", f.ref.Place, p.DeviceName(), f.err), ref: f.ref})
+			continue
+		}
 		v := &Volume{pool: p, page: f.page, ref: f.ref, name: f.page.Name}
 		p.branched(&v.page)
 		if f.page.Flags.Has(VolumeDeleting) {
@@ -202,7 +209,7 @@ func (p *Pool) openVolumes(r *root) error {
 		all = append(all, v)
 	}
 	slices.SortFunc(all, func(a, b *Volume) int { return int(a.page.Position) - int(b.page.Position) })
-	if err := p.openAll(all, r.marks); err != nil {
+	if err := p.openAll(all, r); err != nil {
 		return err
 	}
 	for _, v := range deleting {
@@ -213,9 +220,10 @@ func (p *Pool) openVolumes(r *root) error {
 	return nil
 }
 
-// openAll opens volumes, whose pages are committed: all of them or none.
-func (p *Pool) openAll(all []*Volume, marks map[uint64]mark) error {
-	err := p.openEach(all, marks)
+// openAll opens volumes, whose pages are committed: all of them or none; but where the pool is imported by a root, without those whose logs
+// cannot be read (damaged.go).
+func (p *Pool) openAll(all []*Volume, r *root) error {
+	err := p.openEach(&all, r)
 	if err == nil {
 		return nil
 	}
@@ -225,20 +233,21 @@ func (p *Pool) openAll(all []*Volume, marks map[uint64]mark) error {
 	return err
 }
 
-func (p *Pool) openEach(all []*Volume, marks map[uint64]mark) error {
-	for _, v := range all {
+func (p *Pool) openEach(some *[]*Volume, r *root) error {
+	var marks map[uint64]mark
+	if r != nil {
+		marks = r.marks
+	}
+	for _, v := range *some {
+		v.recovery = &recovery{}
 		if err := v.prepare(marks); err != nil {
 			return fmt.Errorf("opening volume %s: %w", v.page.Name, err)
 		}
 	}
-	for _, v := range all {
-		if err := v.readLog(); err != nil {
-			return fmt.Errorf("opening volume %s: reading its log: %w", v.page.Name, err)
-		}
-		if err := v.replay(); err != nil { // at once: what it said is in memory once only, and not for all of them
-			return fmt.Errorf("opening volume %s: recovering it: %w", v.page.Name, err)
-		}
+	if err := p.readLogs(some, r != nil); err != nil {
+		return err
 	}
+	all := *some
 	if err := p.promise(all); err != nil {
 		return fmt.Errorf("reserving what is in the logs: %w", err)
 	}
@@ -291,7 +300,8 @@ func (v *Volume) prepare(marks map[uint64]mark) error {
 		return err
 	}
 	v.readReservations()
-	return v.readSnapshots()
+	v.recovery.damaged = v.readSnapshots()
+	return nil
 }
 
 // make makes the structures of a size.

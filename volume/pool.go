@@ -78,6 +78,7 @@ type Pool struct {
 	commits    uint64
 	closing    bool
 	lacked     atomic.Int64 // when somebody last asked for space in vain, for the flushers of all volumes
+	unclean    bool         // a volume was set aside, with what its log has
 	thicks     []*Volume    // thick volumes that are open
 
 	// And this to control work.
@@ -92,6 +93,8 @@ type Pool struct {
 	name     Name
 	pages    uint64
 	problems []string // that whoever operates it should know of
+	damaged  []*DamagedVolume
+	kept     []Extent // free clusters that nobody gets because of them; under acts
 	checking checking
 }
 
@@ -402,6 +405,9 @@ func (p *Pool) load() error {
 		}
 	}
 	if err := p.openLogs(newest); p.acceptable(err) {
+		if root.unread != nil {
+			return fmt.Errorf("%w; and their logs cannot be replaced by others, since a volume cannot be given one: %w", err, root.unread)
+		}
 		if err := p.replaceLogs(root); err != nil {
 			return err
 		}
@@ -493,6 +499,9 @@ func (p *Pool) readVolumes(d *rootDirectory, pages uint64) map[uint64]foundVolum
 			f := foundVolume{ref: ref}
 			if f.err = p.disk.read(ref.Place, buf); f.err == nil {
 				f.err = f.page.Decode(buf, p.id, at, ref.CRC, pages)
+			}
+			if f.err != nil {
+				f.page = VolumePage{}
 			}
 			all[at] = f
 		}

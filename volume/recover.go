@@ -25,6 +25,7 @@ type recovery struct {
 	cut       wal.LSN // the log ends before it: a placed record whose data is not there
 	short     error   // why what is in the log cannot come home: the end is not known, there is no room, or the map is damaged
 	unapplied bool    // the log has events whose effect must be there before the volume is used
+	damaged   error   // why nothing of it can be opened
 
 	floor        credits                    // that a thick volume has beside (thick.go)
 	owed         credits                    // that the dirty clusters have got, and the pool has not reserved

@@ -18,6 +18,8 @@ import (
 // A slot whose root is not whole is wiped before anything else is written. Its damage may be one that goes away, a device that did not
 // read; what it leads to is used again from now on as if the slot were not there.
 //
+// Where the page of a volume is damaged under both, the pool is opened by the newest without that volume (damaged.go).
+//
 // Maps are not part of it: a page of a map that is damaged is met when it is needed, and is damaged in both roots in most cases. Reads
 // below it are answered with StatusCorrupt, and a volume that cannot bring a change home takes no more of them.
 
@@ -36,21 +38,35 @@ type root struct {
 	directory rootDirectory
 	volumes   map[uint64]foundVolume // by position
 	marks     map[uint64]mark        // checkpoints that the older root has
+	unread    error                  // why volumes are not there, of whose pages nothing can be had; nil if all are
 }
 
-// openRoot reads the newest root that is whole.
+// openRoot reads the newest root that is whole, or else the newest without the volumes whose pages are damaged.
 func (p *Pool) openRoot(newest, older *Slot) (*root, error) {
 	r, err := p.readRoot(newest, older)
-	if err == nil || older == nil || errors.Is(err, ErrVersion) {
+	if err == nil {
+		err = r.unread
+	}
+	if err == nil || errors.Is(err, ErrVersion) {
 		return r, err
 	}
-	r, olderErr := p.readRoot(older, nil)
-	if olderErr != nil {
-		return nil, fmt.Errorf("by slot %d, of generation %d: %w; and by slot %d, of generation %d: %w",
+	if older != nil {
+		o, olderErr := p.readRoot(older, nil)
+		if olderErr == nil {
+			olderErr = o.unread
+		}
+		if olderErr == nil {
+			p.problem("opened by the older slot, of generation %d: what generation %d leads to is damaged: %v; "+
+				"nothing durable is missing, but check the device", older.Generation, newest.Generation, err)
+			return o, nil
+		}
+		err = fmt.Errorf("by slot %d, of generation %d: %w; and by slot %d, of generation %d: %w",
 			newest.Number, newest.Generation, err, older.Number, older.Generation, olderErr)
 	}
-	p.problem("opened by the older slot, of generation %d: what generation %d leads to is damaged: %v; "+
-		"nothing durable is missing, but check the device", older.Generation, newest.Generation, err)
+	if r == nil {
+		return nil, err
+	}
+	r.older, r.marks = nil, nil
 	return r, nil
 }
 
@@ -65,10 +81,7 @@ func (p *Pool) readRoot(s, older *Slot) (*root, error) {
 		return nil, err
 	}
 	r.volumes = p.readVolumes(&r.directory, s.Pages)
-	if err := wholeVolumes(r.volumes); err != nil {
-		return nil, err
-	}
-	if older == nil {
+	if r.unread = wholeVolumes(r.volumes); older == nil {
 		return r, nil
 	}
 	var directory rootDirectory

@@ -143,7 +143,7 @@ type Volume struct {
 	Verify         bool   `json:"verify" doc:"checksums are verified on every read"`
 	Use            string `json:"use" doc:"general, database or throughput"`
 	Role           string `json:"role"`
-	State          string `json:"state" doc:"healthy, degraded or unsafe; volume_status says why"`
+	State          string `json:"state" doc:"healthy, degraded or unsafe; or damaged: it could not be opened with its pool, and is not served; volume_status says why"`
 	Created        string `json:"created" doc:"RFC 3339"`
 
 	Warnings []string `json:"warnings,omitempty" doc:"of the call that made it"`
@@ -153,7 +153,7 @@ type Volume struct {
 type VolumeStatus struct {
 	Name    string   `json:"name"`
 	UUID    string   `json:"uuid"`
-	State   string   `json:"state" doc:"healthy, degraded or unsafe"`
+	State   string   `json:"state" doc:"healthy, degraded, unsafe or damaged"`
 	Score   float64  `json:"score" doc:"1, less 0.1 for each error of a scrub, at most 0.5, and 0.1 if the last scrub is older than two days"`
 	Reasons []string `json:"reasons" doc:"why state and score are no better"`
 
