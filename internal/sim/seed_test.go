@@ -45,7 +45,11 @@ func TestEachRunsEverySeed(t *testing.T) {
 		}
 		got = append(got, seed)
 	})
-	if os.Getenv(SeedVariable) == "" && !slices.Equal(got[:3], []uint64{1, 2, 9}) {
+	want := []uint64{1, 2, 9}
+	if raced {
+		want = want[:1]
+	}
+	if os.Getenv(SeedVariable) == "" && !slices.Equal(got[:min(len(got), len(want))], want) {
 		t.Errorf("%v", got)
 	}
 }
