@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
-	"time"
 
 	"github.com/pollux-storage/pollux/volume"
 	"github.com/pollux-storage/pollux/wal"
@@ -161,19 +160,11 @@ func (v *snapshotted) renew(ctx context.Context) error {
 
 // cleared waits until nothing of deleted snapshots is left.
 func (v *snapshotted) cleared(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, restMax)
-	defer cancel()
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for {
+	return await(ctx, func() (string, error) {
 		list, err := v.vol.Snapshots()
 		if err != nil || !slices.ContainsFunc(list, func(i volume.SnapshotInfo) bool { return i.Deleting }) {
-			return err
+			return "", err
 		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("waiting until the space of a deleted snapshot has come back: %w", context.Cause(ctx))
-		case <-tick.C:
-		}
-	}
+		return "the space of a deleted snapshot has come back", nil
+	})
 }

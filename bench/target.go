@@ -235,18 +235,29 @@ func (r *Rig) rest(ctx context.Context) error {
 	if r.vol == nil {
 		return nil
 	}
+	return await(ctx, func() (string, error) {
+		i, err := r.vol.Info()
+		if err != nil || i.Home >= i.Appended {
+			return "", err
+		}
+		return fmt.Sprintf("the volume has brought home LSN %d, where it is at %d", i.Appended, i.Home), nil
+	})
+}
+
+// await asks again and again, for restMax, until there is nothing left to wait for.
+func await(ctx context.Context, missing func() (string, error)) error {
 	ctx, cancel := context.WithTimeout(ctx, restMax)
 	defer cancel()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		i, err := r.vol.Info()
-		if err != nil || i.Home >= i.Appended {
+		what, err := missing()
+		if err != nil || what == "" {
 			return err
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("waiting until the volume has brought home LSN %d, where it is at %d: %w", i.Appended, i.Home, context.Cause(ctx))
+			return fmt.Errorf("waiting until %s: %w", what, context.Cause(ctx))
 		case <-tick.C:
 		}
 	}

@@ -165,7 +165,7 @@ func (h *homing) plan(e Entry) {
 			h.blocks++
 		}
 	}
-	own := e.Place() != 0 && v.owned(h.cluster, e.Birth())
+	own := v.owned(h.cluster, e)
 	switch {
 	case h.whole && h.base.kind == itemPlaced:
 		list := h.f.rd.Page(h.base.page)

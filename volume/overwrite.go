@@ -33,7 +33,7 @@ func (v *Volume) ownPlaces(o *op, blocks uint64, n *need) bool {
 		switch e, s := o.find(c); {
 		case s == mapWaits:
 			return false
-		case s == mapFailed || e.Place() == 0 || !v.owned(c, e.Birth()):
+		case s == mapFailed || !v.owned(c, e):
 			return true
 		}
 	}

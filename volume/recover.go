@@ -214,7 +214,7 @@ type entryWait struct {
 }
 
 func (w *entryWait) mapFound(_ *mapWaiter, e Entry, s bdev.Status) {
-	w.own = s == bdev.StatusOK && e.Place() != 0 && w.v.owned(w.node.cluster, e.Birth())
+	w.own = s == bdev.StatusOK && w.v.owned(w.node.cluster, e)
 	w.e.say(s)
 }
 

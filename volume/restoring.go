@@ -121,7 +121,7 @@ func (x *restoring) take(e Entry, s bdev.Status) bool {
 	if a.sameContent(e) {
 		return true
 	}
-	if was := e.Place(); was != 0 && was != a.Place() && v.owned(x.diff.cluster, e.Birth()) {
+	if was := e.Place(); was != a.Place() && v.owned(x.diff.cluster, e) {
 		v.unrefer(was)
 	}
 	e.CopyFrom(a)

@@ -40,10 +40,16 @@ func (h *house) scrubbed(v *Volume) ScrubInfo {
 // homeOf is where a block is at home.
 func (h *house) homeOf(v *Volume, block uint64) Place {
 	h.t.Helper()
+	return h.placeBy(v, v.tree, block)
+}
+
+// placeBy is where a block is as a map has it, 0 if it is not written.
+func (h *house) placeBy(v *Volume, t *mapTree, block uint64) Place {
+	h.t.Helper()
 	w := &placeWait{v: v, block: block, e: newEvent()}
 	w.node.init(w)
 	h.w.On(v.r.Index(), func(*reactor.Reactor) {
-		if e, s, now := v.tree.find(block>>v.shape.shift, &w.node); now {
+		if e, s, now := t.find(block>>v.shape.shift, &w.node); now {
 			w.mapFound(&w.node, e, s)
 		}
 	})

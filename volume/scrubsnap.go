@@ -42,19 +42,27 @@ func (s *scrubber) older() (n SnapshotNumber, ok bool) {
 	return 0, false
 }
 
+// enterOlder lets it begin with the next older snapshot, or ends the pass if there is none.
+func (s *scrubber) enterOlder() bool {
+	n, ok := s.older()
+	if !ok {
+		s.passed()
+		return false
+	}
+	s.enter(n)
+	s.before = s.errors
+	return true
+}
+
 // walkSnapshots goes on in the snapshot's map, or behind the end of the volume's own.
 func (s *scrubber) walkSnapshots() {
 	v, x := s.v, &s.frozen
 	i, ok := v.snapshots.index(s.in)
 	if !ok || v.snapshots.list[i].Flags&SnapshotDeleting != 0 { // it is gone, or the volume's own map is done
-		n, ok := s.older()
-		if !ok {
-			s.passed()
+		if !s.enterOlder() {
 			return
 		}
-		s.enter(n)
-		s.before = s.errors
-		i, _ = v.snapshots.index(n)
+		i, _ = v.snapshots.index(s.in)
 	}
 	if x.diff == nil {
 		x.diff = newMapDiff(v.tree.c, s)
@@ -110,14 +118,9 @@ func (s *scrubber) follow() {
 			}
 		case diffEnd:
 			v.grace.leave(s.phase)
-			n, ok := s.older()
-			if !ok {
-				s.passed()
-				return
+			if s.enterOlder() {
+				s.goOn()
 			}
-			s.enter(n)
-			s.before = s.errors
-			s.goOn()
 			return
 		case diffFailed:
 			s.looks--

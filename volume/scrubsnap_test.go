@@ -20,15 +20,7 @@ func (h *house) placeIn(v *Volume, snapshot string, block uint64) Place {
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	w := &placeWait{v: v, block: block, e: newEvent()}
-	w.node.init(w)
-	h.w.On(v.r.Index(), func(*reactor.Reactor) {
-		if e, s, now := d.tree.find(block>>v.shape.shift, &w.node); now {
-			w.mapFound(&w.node, e, s)
-		}
-	})
-	h.w.Run("the entry is found", func() bool { return w.e.set })
-	return w.place
+	return h.placeBy(v, d.tree, block)
 }
 
 // scrubbedOnce compares what a pass compares with what all maps of a volume have: each block once.

@@ -50,10 +50,10 @@ func (v *Volume) bornBefore(i int) wal.LSN {
 	return v.page.BranchedAt
 }
 
-// owned says that the head has alone what was born at an LSN, in a cluster: it may be written in place, and is freed when it is given up.
-func (v *Volume) owned(cluster uint64, birth wal.LSN) bool {
-	s, b := &v.tree.sharing, StampLSN(birth)
-	return b > s.newest || cluster < s.cursor && b > s.older
+// owned says that a cluster of the head has a place, and has it alone: it may be written in place, and is freed when it is given up.
+func (v *Volume) owned(cluster uint64, e Entry) bool {
+	s, b := &v.tree.sharing, StampLSN(e.Birth())
+	return e.Place() != 0 && (b > s.newest || cluster < s.cursor && b > s.older)
 }
 
 // takeSnapshot lets the checkpoint that comes now keep its root.

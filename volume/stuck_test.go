@@ -147,8 +147,8 @@ func (x *stuckRig) letGo() {
 	}
 }
 
-// same imports the pool again and compares.
-func (x *stuckRig) same() {
+// again imports the pool.
+func (x *stuckRig) again() {
 	x.t.Helper()
 	var err error
 	x.pool, err = ImportPool(x.reg, "fault", x.config())
@@ -158,6 +158,12 @@ func (x *stuckRig) same() {
 			x.v = v
 		}
 	}
+}
+
+// same imports the pool again and compares.
+func (x *stuckRig) same() {
+	x.t.Helper()
+	x.again()
 	got := pageMemory(stuckBlocks)
 	if s := x.end(x.begin(bdev.Read, 0, stuckBlocks, got)); s != bdev.StatusOK {
 		x.t.Fatal(s)
@@ -293,14 +299,7 @@ func (x *stuckRig) maybe(lba uint64, data []byte) {
 	old := x.want
 	x.want = nil
 	defer func() { x.want = old }()
-	var err error
-	x.pool, err = ImportPool(x.reg, "fault", x.config())
-	x.must(err)
-	for _, v := range x.pool.Volumes() {
-		if v.Name() == "v0" {
-			x.v = v
-		}
-	}
+	x.again()
 	got := pageMemory(len(data) / PageBytes)
 	if s := x.end(x.begin(bdev.Read, lba, uint64(len(data)/PageBytes), got)); s != bdev.StatusOK {
 		x.t.Fatal(s)

@@ -154,7 +154,7 @@ func (v *Volume) hasPlace(o *op, cluster uint64) (has, ok bool) {
 	if s == mapWaits || s == mapFailed {
 		return false, s == mapFailed
 	}
-	return e.Place() != 0 && v.owned(cluster, e.Birth()), true
+	return v.owned(cluster, e), true
 }
 
 // leavesSet says that what a record takes leaves the full set that was reserved for an event which does not have its LSN yet. Else the record
