@@ -10,7 +10,7 @@ SIMULATED = ./internal/sim ./bdev/bdevsim ./wal ./volume
 KIND   ?= killext4 killxfs postgres powercut reopen
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test check bench bench-volume fuzz sim golden guest-rounds guest-pgbench clean
+.PHONY: help build run test check bench bench-volume fuzz sim golden guest-rounds guest-pgbench guest-peers clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +36,12 @@ guest-rounds: ## kill the engine under ext4, XFS and PostgreSQL, ROUNDS times ea
 guest-pgbench: ## PostgreSQL's TPS on volumes against a raw disk, in the guest
 	@scripts/deps test
 	GUEST_MEASURE=pgbench $(GO) test -count 1 -timeout 0 -v -run TestMeasure ./test/vm
+
+# GUEST_CPUS, GUEST_IDLE, GUEST_SECONDS and GUEST_RUNS change it: test/vm/testdata/measures/peers.sh.
+guest-peers: ## Pollux against the kernel's own target in the guest, pair by pair, into bench/results/
+	@scripts/deps test
+	GUEST_HOST="$$(sed -n 's/^model name.*: //p' /proc/cpuinfo | head -n 1), $$(nproc) cores" GUEST_RESULTS=$(CURDIR)/bench/results \
+		GUEST_MEASURE=peers $(GO) test -count 1 -timeout 0 -v -run TestMeasure ./test/vm
 
 check: ## what must be clean: format, vet, staticcheck, the order of packages
 	@scripts/deps check

@@ -25,7 +25,11 @@ type Conditions struct {
 	Command    []string `json:"command"`
 	Machine    Machine  `json:"machine"`
 	Transport  string   `json:"transport,omitempty"` // of remote rows: which network lies between
+	Note       string   `json:"note,omitempty"`      // what else whoever measured had to say
 }
+
+// day is when the report began.
+func (c *Conditions) day() string { return c.Time[:len("2006-01-02")] }
 
 // Machine is the computer.
 type Machine struct {
@@ -110,13 +114,23 @@ func (d *DeviceConditions) addFile(path string) {
 	number := st.Dev
 	if st.Mode&unix.S_IFMT == unix.S_IFBLK {
 		number = st.Rdev
+		sectors, _ := strconv.ParseUint(readFile(sysBlock(number)+"/size"), 10, 64)
+		d.SizeBytes = max(d.SizeBytes, sectors*sysSector)
 	} else {
 		d.FileSystem = mountOf(path)
 		if d.SizeBytes == 0 {
 			d.SizeBytes = uint64(st.Size)
 		}
 	}
-	d.addDisk("/sys/dev/block/" + strconv.Itoa(int(unix.Major(number))) + ":" + strconv.Itoa(int(unix.Minor(number))))
+	d.addDisk(sysBlock(number))
+}
+
+// sysSector is the unit of sizes in /sys, whatever the device's block is.
+const sysSector = 512
+
+// sysBlock is where /sys tells of a block device.
+func sysBlock(number uint64) string {
+	return "/sys/dev/block/" + strconv.Itoa(int(unix.Major(number))) + ":" + strconv.Itoa(int(unix.Minor(number)))
 }
 
 // addDisk reads what the kernel knows of a block device; a partition's queue is that of its disk, the folder above.

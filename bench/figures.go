@@ -17,6 +17,8 @@ type Run struct {
 	Reactors []ReactorFigures `json:"reactors,omitempty"`
 	Others   []ProcessFigures `json:"processes,omitempty"` // other processes that took part: the target, fio
 	CPU      CPUFigures       `json:"cpu"`
+	Machine  *MachineFigures  `json:"machine,omitempty"`
+	Beside   []ProcessFigures `json:"beside,omitempty"` // targets that were not measured now, and used processor time
 
 	EntersPerIO float64 `json:"ring_enters_per_io"`
 	AllocsPerIO float64 `json:"go_allocs_per_io"` // of the whole process, progress display included

@@ -31,7 +31,7 @@ var ErrNoFio = errors.New("fio is not installed: run scripts/deps test, or apt-g
 
 // OpenFio looks for fio, and for what it is to measure. Its jobs run on core, -1 for any.
 func OpenFio(t TargetSpec, core int) (*Fio, error) {
-	exe, err := exec.LookPath("fio")
+	exe, err := exec.LookPath(fioName)
 	if err != nil {
 		return nil, fmt.Errorf("target raw:%s: %w", t.Path, ErrNoFio)
 	}
@@ -42,8 +42,10 @@ func OpenFio(t TargetSpec, core int) (*Fio, error) {
 }
 
 // Version is fio's.
-func (f *Fio) Version() string {
-	b, _ := exec.Command(f.exe, "--version").Output()
+func (f *Fio) Version() string { return fioVersion() }
+
+func fioVersion() string {
+	b, _ := exec.Command(fioName, "--version").Output()
 	return strings.TrimSpace(string(b))
 }
 
@@ -119,8 +121,16 @@ func joinFloats(x []float64) string {
 	return strings.Join(s, ":")
 }
 
-// Run lets fio run w. Of the options it knows the label and the reporter.
+// fioName is the process that puts the load on.
+const fioName = "fio"
+
+// Run lets fio run w. Of the options it knows the label, the reporter, other processes and the machine. What those use is counted from the
+// start of fio to its end, so that with them there is no ramp: what they did for it would be counted, and the ramp's requests not.
 func (f *Fio) Run(ctx context.Context, w Workload, o Options) (*Run, error) {
+	counted := o.Machine != nil || len(o.PIDs) > 0
+	if counted {
+		w.RampSeconds = 0
+	}
 	args, err := f.args(&w)
 	if err != nil {
 		return nil, fmt.Errorf("%s on raw:%s: %w", w.Name(), f.path, err)
@@ -152,7 +162,10 @@ func (f *Fio) Run(ctx context.Context, w Workload, o Options) (*Run, error) {
 	cmd.WaitDelay = 10 * time.Second
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
+	samples := usageSamples()
+	before := processUsageNow(samples, &o)
 	err = cmd.Run()
+	after := processUsageNow(samples, &o)
 	if ctx.Err() != nil {
 		return nil, fmt.Errorf("%s on raw:%s: %w", w.Name(), f.path, context.Cause(ctx))
 	}
@@ -168,7 +181,24 @@ func (f *Fio) Run(ctx context.Context, w Workload, o Options) (*Run, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s on raw:%s: reading what fio says: %w", w.Name(), f.path, err)
 	}
+	if counted {
+		run.others(&before, &after, cmd.ProcessState, &o)
+	}
 	return run, nil
+}
+
+// others adds what other processes, and the machine, did while fio ran, which has ended with the processes that it started.
+func (r *Run) others(before, after *processUsage, fio *os.ProcessState, o *Options) {
+	n := float64(r.Total.Ops)
+	for i := range after.others {
+		a, b := &after.others[i], &before.others[i]
+		t := seconds(a.User + a.System - b.User - b.System)
+		r.Others = append(r.Others, ProcessFigures{a.Name, 100 * t / r.Seconds, 1e6 * t / n})
+	}
+	if o.Machine != nil {
+		client := reactor.Ticks(fio.UserTime()+fio.SystemTime()) + after.user + after.system - before.user - before.system
+		r.Machine = before.machine.figures(&after.machine, client, r.Total.Ops, o.Machine)
+	}
 }
 
 func firstLine(s string) string {
@@ -245,7 +275,7 @@ func parseFio(b []byte) (*Run, error) {
 		return nil, fmt.Errorf("%w: fio did nothing", ErrFailed)
 	}
 	cpu := (j.UserCPU + j.SystemCPU) / 100 * j.JobRuntime / 1000 // seconds
-	p := ProcessFigures{Name: "fio", MicrosPerIO: 1e6 * cpu / float64(r.Total.Ops)}
+	p := ProcessFigures{Name: fioName, MicrosPerIO: 1e6 * cpu / float64(r.Total.Ops)}
 	if r.Seconds > 0 {
 		p.CPUPercent = 100 * cpu / r.Seconds
 	}

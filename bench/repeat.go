@@ -13,6 +13,11 @@ type Ratio struct {
 	P50  Span   `json:"latency_p50"`
 	P99  Span   `json:"latency_p99"`
 	CPU  Span   `json:"cpu_per_io"`
+
+	// Of targets that are compared (peers.go).
+	Mean    Span `json:"latency_mean,omitzero"`
+	P999    Span `json:"latency_p99.9,omitzero"`
+	PerCore Span `json:"iops_per_core,omitzero"`
 }
 
 // Span is a ratio over several pairs.
@@ -28,6 +33,17 @@ const RunsMin = 3
 
 // Claims reports whether the ratio says that there is a difference: 1 lies outside of all that was seen, and enough was.
 func (s Span) Claims() bool { return s.Pairs >= RunsMin && (s.Low > 1 || s.High < 1) }
+
+// verdict says in words whether there is a difference.
+func (s Span) verdict() string {
+	switch {
+	case s.Pairs < RunsMin:
+		return fmt.Sprintf("cannot be said: %d pairs, and %d are needed", s.Pairs, RunsMin)
+	case s.Claims():
+		return "yes"
+	}
+	return "no: 1 lies within what was seen"
+}
 
 // newSpan takes ratios of pairs in which both sides are there.
 func newSpan(a, b []float64) Span {
@@ -85,14 +101,7 @@ func Turns(ctx context.Context, targets []Target, w Workload, n int, options []O
 
 // NewRatio is the ratio of two rows of one workload whose runs were made in pairs.
 func NewRatio(a, b *Row) Ratio {
-	pick := func(of func(*Run) float64) Span {
-		n := min(len(a.Runs), len(b.Runs))
-		x, y := make([]float64, n), make([]float64, n)
-		for i := range n {
-			x[i], y[i] = of(&a.Runs[i]), of(&b.Runs[i])
-		}
-		return newSpan(x, y)
-	}
+	pick := func(of func(*Run) float64) Span { return pairs(a, b, of) }
 	return Ratio{
 		Name: fmt.Sprintf("%s / %s %s", a.Device.Target, b.Device.Target, a.Workload.Name()),
 		IOPS: pick(func(r *Run) float64 { return r.Total.IOPS }),
@@ -100,6 +109,16 @@ func NewRatio(a, b *Row) Ratio {
 		P99:  pick(func(r *Run) float64 { return r.Total.Latency.P99 }),
 		CPU:  pick((*Run).cpuPerIO),
 	}
+}
+
+// pairs is the ratio of one figure.
+func pairs(a, b *Row, of func(*Run) float64) Span {
+	n := min(len(a.Runs), len(b.Runs))
+	x, y := make([]float64, n), make([]float64, n)
+	for i := range n {
+		x[i], y[i] = of(&a.Runs[i]), of(&b.Runs[i])
+	}
+	return newSpan(x, y)
 }
 
 func labelled(o Options, t Target, w *Workload, i, n int) Options {

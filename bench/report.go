@@ -90,14 +90,17 @@ func NewRow(t Target, w Workload, runs []Run) Row {
 	return r
 }
 
-func (r *Row) summarise() {
-	stat := func(more bool, of func(*Run) float64) Stat {
-		x := make([]float64, len(r.Runs))
-		for i := range r.Runs {
-			x[i] = of(&r.Runs[i])
-		}
-		return newStat(x, more)
+// stat is one figure over the runs.
+func (r *Row) stat(more bool, of func(*Run) float64) Stat {
+	x := make([]float64, len(r.Runs))
+	for i := range r.Runs {
+		x[i] = of(&r.Runs[i])
 	}
+	return newStat(x, more)
+}
+
+func (r *Row) summarise() {
+	stat := r.stat
 	r.Summary = Summary{
 		IOPS:           stat(true, func(r *Run) float64 { return r.Total.IOPS }),
 		BytesPerSecond: stat(true, func(r *Run) float64 { return r.Total.BytesPerSecond }),

@@ -17,7 +17,7 @@ func (r *run) phases(ctx context.Context) error {
 		r.begin = reactor.Clock()
 		measure := r.p.RampSeconds == 0
 		if measure {
-			r.before = processUsageNow(samples, r.o.PIDs)
+			r.before = processUsageNow(samples, &r.o)
 		}
 		r.each(func(j *job) {
 			if measure {
@@ -31,10 +31,10 @@ func (r *run) phases(ctx context.Context) error {
 			defer ramp.Stop()
 		}
 		err := r.await(ctx, "load", ramp, func() {
-			r.before = processUsageNow(samples, r.o.PIDs)
+			r.before = processUsageNow(samples, &r.o)
 			r.each(r.measure)
 		})
-		r.after = processUsageNow(samples, r.o.PIDs)
+		r.after = processUsageNow(samples, &r.o)
 		if err != nil {
 			return err
 		}
@@ -264,6 +264,9 @@ func (r *run) costs(f *Run) {
 		UserPercent:   100 * seconds(a.user-b.user) / f.Seconds,
 		SystemPercent: 100 * seconds(a.system-b.system) / f.Seconds,
 		MicrosPerIO:   1e6 * seconds(a.user+a.system-b.user-b.system) / n,
+	}
+	if r.o.Machine != nil {
+		f.Machine = b.machine.figures(&a.machine, a.user+a.system-b.user-b.system, f.Total.Ops, r.o.Machine)
 	}
 	for i := range a.others {
 		if i < len(b.others) {

@@ -34,12 +34,13 @@ func NewSession(h *bdev.Handle, reactors ...*reactor.Reactor) *Session {
 
 // Options say what else a run is to do.
 type Options struct {
-	Label      string   // of the run, for the reporter
-	Reporter   Reporter // hears how far it is; nil for none
-	State      *State   // the workload verifies: go on from here
-	VerifyOnly bool     // of State: read back what was written, and put no load on it
-	NoReadBack bool     // the workload verifies: leave the reading back at the end to a later run, by the state
-	PIDs       []int    // other processes whose processor time is part of the figures
+	Label      string       // of the run, for the reporter
+	Reporter   Reporter     // hears how far it is; nil for none
+	State      *State       // the workload verifies: go on from here
+	VerifyOnly bool         // of State: read back what was written, and put no load on it
+	NoReadBack bool         // the workload verifies: leave the reading back at the end to a later run, by the state
+	PIDs       []int        // other processes whose processor time is part of the figures
+	Machine    *MachineTime // how busy the whole machine is, is part of them too; nil if not
 }
 
 // Progress is how far a run is.

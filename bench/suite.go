@@ -73,7 +73,7 @@ type suite struct {
 func Suite(ctx context.Context, cfg SuiteConfig) (dir string, err error) {
 	s := &suite{cfg: cfg, report: NewReport(), drawn: map[string]int{}}
 	s.report.Conditions.Transport = "NVMe/TCP on the loopback interface"
-	if s.dir, err = resultsDir(cfg.Output, &s.report.Conditions); err != nil {
+	if s.dir, err = resultsDir(cfg.Output, s.report.Conditions.day()+"-"+s.report.Conditions.Machine.Slug()); err != nil {
 		return "", err
 	}
 	if s.work, err = os.MkdirTemp(cfg.Dir, "pollux-bench-"); err != nil {
@@ -108,9 +108,9 @@ func (c *SuiteConfig) wants(group string) bool {
 	return len(c.Only) == 0
 }
 
-// resultsDir makes the folder: the date, the machine, and a number if there is one already.
-func resultsDir(output string, c *Conditions) (string, error) {
-	name := filepath.Join(output, c.Time[:len("2006-01-02")]+"-"+c.Machine.Slug())
+// resultsDir makes the folder, with a number if there is one already.
+func resultsDir(output, name string) (string, error) {
+	name = filepath.Join(output, name)
 	if err := os.MkdirAll(output, 0o755); err != nil {
 		return "", fmt.Errorf("making the folder of results: %w", err)
 	}

@@ -109,14 +109,7 @@ func ratiosTable(ratios []Ratio) *table {
 	t := &table{head: []string{"ratio of pairs", "IOPS", "lowest–highest", "p50", "p99", "CPU/IO", "a difference?"}}
 	for i := range ratios {
 		r := &ratios[i]
-		verdict := "no: 1 lies within what was seen"
-		switch {
-		case r.IOPS.Pairs < RunsMin:
-			verdict = fmt.Sprintf("cannot be said: %d pairs, and %d are needed", r.IOPS.Pairs, RunsMin)
-		case r.IOPS.Claims():
-			verdict = "yes"
-		}
-		t.add(r.Name, ratio(r.IOPS.Median), ratio(r.IOPS.Low)+"–"+ratio(r.IOPS.High), ratio(r.P50.Median), ratio(r.P99.Median), ratio(r.CPU.Median), verdict)
+		t.add(r.Name, ratio(r.IOPS.Median), ratio(r.IOPS.Low)+"–"+ratio(r.IOPS.High), ratio(r.P50.Median), ratio(r.P99.Median), ratio(r.CPU.Median), r.IOPS.verdict())
 	}
 	return t
 }

@@ -27,18 +27,22 @@ type processUsage struct {
 	user, system reactor.Ticks
 	allocs, gcs  uint64
 	others       []ProcessTime
+	machine      machineTimes // if it was asked for
 }
 
 // processUsageNow reads it. samples has room for what it reads, so that reading allocates nothing itself.
-func processUsageNow(samples []metrics.Sample, pids []int) processUsage {
+func processUsageNow(samples []metrics.Sample, o *Options) processUsage {
 	var p processUsage
 	var u unix.Rusage
 	if unix.Getrusage(unix.RUSAGE_SELF, &u) == nil {
 		p.user, p.system = reactor.Ticks(u.Utime.Nano()), reactor.Ticks(u.Stime.Nano())
 	}
-	for _, pid := range pids {
+	for _, pid := range o.PIDs {
 		t, _ := ReadProcessTime(pid)
 		p.others = append(p.others, t)
+	}
+	if o.Machine != nil {
+		p.machine, _ = machineNow()
 	}
 	metrics.Read(samples)
 	p.allocs, p.gcs = samples[0].Value.Uint64(), samples[1].Value.Uint64()

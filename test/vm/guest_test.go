@@ -3,8 +3,10 @@ package vm
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -22,23 +24,31 @@ type guest struct {
 	command *exec.Cmd
 	orders  io.WriteCloser
 	answers *bufio.Reader
-	errors  bytes.Buffer
+	stderr  bytes.Buffer
 }
 
 // bootLimit is what a guest has for booting.
 const bootLimit = 2 * time.Minute
 
 // boot starts a guest, with a line to an engine on this machine if there is one. It lives as long as the test, if
-// it is not stopped earlier, and limit at most. With disk it has one of that many MiB.
-func boot(t *testing.T, e *engine, limit time.Duration, disk int64) (*guest, error) {
+// it is not stopped earlier, and limit at most. It has the disk and the processors that s asks for, and knows the variables GUEST_*.
+func boot(t *testing.T, e *engine, limit time.Duration, s scenario) (*guest, error) {
 	g := &guest{dir: t.TempDir()}
 	args := []string{"-i", "-n", "user", "-t", strconv.Itoa(int(limit.Seconds())), "-o", g.dir}
-	if disk != 0 {
+	if s.cpus != 0 {
+		args = append(args, "-c", strconv.Itoa(s.cpus))
+	}
+	for _, v := range os.Environ() {
+		if strings.HasPrefix(v, "GUEST_") {
+			args = append(args, "-e", v)
+		}
+	}
+	if s.disk != 0 {
 		path := filepath.Join(g.dir, "disk")
 		if err := os.WriteFile(path, nil, 0o600); err != nil {
 			return nil, err
 		}
-		if err := os.Truncate(path, disk<<20); err != nil {
+		if err := os.Truncate(path, s.disk<<20); err != nil {
 			return nil, err
 		}
 		args = append(args, "-d", path)
@@ -58,7 +68,7 @@ func boot(t *testing.T, e *engine, limit time.Duration, disk int64) (*guest, err
 		go e.obey()
 	}
 	g.command = exec.Command("./guest", append(args, "testdata/agent.sh")...)
-	g.command.Stderr = &g.errors
+	g.command.Stderr = &g.stderr
 	// Should this test be killed, the guest is not left behind. The signal comes when the thread that
 	// starts the guest ends, and Go ends no thread of its own accord.
 	g.command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
@@ -77,7 +87,7 @@ func boot(t *testing.T, e *engine, limit time.Duration, disk int64) (*guest, err
 	t.Cleanup(g.stop)
 	if err := g.await("ready", bootLimit, new(string)); err != nil {
 		g.stop()
-		return nil, fmt.Errorf("the guest did not boot: %w\n%s\n%s", err, g.errors.String(), g.read("kernel.log"))
+		return nil, fmt.Errorf("the guest did not boot: %w\n%s\n%s", err, g.stderr.String(), g.read("kernel.log"))
 	}
 	return g, nil
 }
@@ -101,7 +111,7 @@ func (g *guest) run(t *testing.T, s scenario, target, place string) (ok bool) {
 	log := g.read(target + "-" + s.name + ".log")
 	switch {
 	case err != nil:
-		t.Errorf("%s\nthe guest gave no answer: %v\n%s\n%s", log, err, g.errors.String(), g.read("kernel.log"))
+		t.Errorf("%s\nthe guest gave no answer: %v\n%s\n%s", log, err, g.stderr.String(), g.read("kernel.log"))
 	case status == "124" || status == "137":
 		t.Errorf("%s\nended at its limit of %v", log, s.limit)
 	case status != "0":
@@ -147,4 +157,31 @@ func (g *guest) read(name string) string {
 		return fmt.Sprintf("(%v)", err)
 	}
 	return string(text)
+}
+
+// keepResults copies what the guest left in the folder "results" to where GUEST_RESULTS says, each with a number where there is one
+// of its name.
+func (g *guest) keepResults(t *testing.T) {
+	t.Helper()
+	to := os.Getenv("GUEST_RESULTS")
+	folders, err := os.ReadDir(filepath.Join(g.dir, "results"))
+	if to == "" || errors.Is(err, fs.ErrNotExist) {
+		return
+	}
+	for _, folder := range folders {
+		name := filepath.Join(to, folder.Name())
+		for n := 2; exists(name); n++ {
+			name = filepath.Join(to, folder.Name()+"-"+strconv.Itoa(n))
+		}
+		err = errors.Join(err, os.CopyFS(name, os.DirFS(filepath.Join(g.dir, "results", folder.Name()))))
+		t.Logf("the results are in %s", name)
+	}
+	if err != nil {
+		t.Errorf("keeping the results: %v", err)
+	}
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }

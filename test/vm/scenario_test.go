@@ -21,6 +21,7 @@ import (
 //	# limit: SECONDS     more time than limitDefault, before it is ended
 //	# rounds: COUNT      it goes round so many times, or as many times as GUEST_ROUNDS says
 //	# disk: MIB          its guest has a disk of that size, a file beside the engine's
+//	# cpus: COUNT        its guest has so many processors, of which one is online, or as many as GUEST_CPUS says
 //
 // A measure is one in testdata/measures: it asserts nothing of what it measures, and prints it.
 type scenario struct {
@@ -30,6 +31,7 @@ type scenario struct {
 	limit  time.Duration
 	rounds int
 	disk   int64 // MiB
+	cpus   int   // 0: as many as a guest has
 }
 
 // limitDefault ends a scenario that hangs. It asserts nothing of speed: on an idle machine most scenarios take
@@ -91,6 +93,14 @@ func readScenario(path string) (scenario, error) {
 			s.disk, err = strconv.ParseInt(value, 10, 64)
 			if err != nil {
 				return s, fmt.Errorf("%s: disk: %w", path, err)
+			}
+		case "cpus":
+			if cpus := os.Getenv("GUEST_CPUS"); cpus != "" {
+				value = cpus
+			}
+			s.cpus, err = strconv.Atoi(value)
+			if err != nil || s.cpus < 1 {
+				return s, fmt.Errorf("%s: cpus is %q, and should be a number from 1", path, value)
 			}
 		case "rounds":
 			if rounds := os.Getenv("GUEST_ROUNDS"); rounds != "" {

@@ -99,23 +99,25 @@ type place struct {
 func (p *place) run(s scenario) {
 	p.bench.t.Run(s.name, func(t *testing.T) {
 		if p.guest == nil {
-			if err := p.begin(s.disk); err != nil {
+			if err := p.begin(s); err != nil {
 				t.Fatal(err)
 			}
 		}
 		if !p.guest.run(t, s, p.bench.target, s.place) {
 			p.end()
+			return
 		}
+		p.guest.keepResults(t)
 	})
 }
 
-func (p *place) begin(disk int64) (err error) {
+func (p *place) begin(s scenario) (err error) {
 	if b := p.bench; b.binary != "" {
 		if p.engine, err = newEngine(b.t, b.binary, b.hostBinary); err != nil {
 			return err
 		}
 	}
-	p.guest, err = boot(p.bench.t, p.engine, p.bench.limit, disk)
+	p.guest, err = boot(p.bench.t, p.engine, p.bench.limit, s)
 	return err
 }
 
