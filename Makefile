@@ -22,10 +22,10 @@ run: build ## serve a 1 GiB file over NVMe/TCP, write and verify it, show how to
 	@scripts/deps run
 	@ONCE="$(ONCE)" scripts/run
 
-# The guests come first: they wait most. What is simulated is run again with all its seeds, of which the race detector sees one.
+# The longest come first, so that none is left alone at the end. What is simulated is run again with all its seeds, of which the race detector sees one.
 test: ## all tests under the race detector, and real Linux hosts in a guest
 	@scripts/deps test
-	$(GO) test -race -timeout 40m ./test/vm ./...
+	$(GO) test -race -timeout 40m ./test/vm ./volume ./bdev ./...
 	$(GO) test -timeout 40m -skip TestContract $(SIMULATED)
 
 # Each scenario goes round ROUNDS times; KIND names the scenarios, of which two run at a time.

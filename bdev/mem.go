@@ -2,7 +2,6 @@ package bdev
 
 import (
 	"fmt"
-	"sync"
 	"sync/atomic"
 	"unsafe"
 
@@ -26,11 +25,28 @@ type Mem struct {
 
 const memLocks = 64
 
-// memLock has a cache line for itself. Who waits for it waits for the copying of a block; it spins before it sleeps.
+// memLock has a cache line for itself. Who waits for it waits for the copying of a block, or for the clearing of zeroBytesMax at most, and spins:
+// a mutex would put its goroutine to sleep, and with it all that is on the reactor.
 type memLock struct {
-	sync.Mutex
-	_ [56]byte
+	held atomic.Uint32
+	_    [60]byte
 }
+
+// memSpins is how often a waiter looks before it offers its core to others, of whom one may have the lock and no core.
+const memSpins = 1000
+
+func (l *memLock) lock() {
+	for !l.held.CompareAndSwap(0, 1) {
+		for spins := 0; l.held.Load() != 0; spins++ {
+			if spins == memSpins {
+				reactor.OfferCore()
+				spins = 0
+			}
+		}
+	}
+}
+
+func (l *memLock) unlock() { l.held.Store(0) }
 
 // Hints are what hosts are told of a made-up device; 0 says nothing.
 type Hints struct {
@@ -104,11 +120,9 @@ func (c *memQueue) Submit(q *Request) {
 		}
 	case Unmap, WriteZeroes:
 		if shared {
-			c.m.lockAll()
-		}
-		zero(mem)
-		if shared {
-			c.m.unlockAll()
+			c.m.zeroShared(q.LBA, mem)
+		} else {
+			zero(mem)
 		}
 	}
 	q.CompleteLater(s)
@@ -142,9 +156,9 @@ func (c *memQueue) blocks(q *Request, mem []byte) Status {
 		for ; len(b) > 0; b = b[size:] {
 			piece := [1][]byte{b[:size]}
 			l := &c.m.locks[lba%memLocks]
-			l.Lock()
+			l.lock()
 			s := c.move(q, mem[:size], piece[:])
-			l.Unlock()
+			l.unlock()
 			if s != StatusOK {
 				q.Detail += done
 				return s
@@ -157,17 +171,29 @@ func (c *memQueue) blocks(q *Request, mem []byte) Status {
 	return StatusOK
 }
 
-func (m *Mem) lockAll() {
-	for i := range m.locks {
-		m.locks[i].Lock()
+// zeroShared clears mem, which begins at block lba: few blocks one by one, many in pieces under all locks.
+func (m *Mem) zeroShared(lba uint64, mem []byte) {
+	for len(mem) >= zeroBytesMin {
+		piece := mem[:min(len(mem), zeroBytesMax)]
+		for i := range m.locks {
+			m.locks[i].lock()
+		}
+		zero(piece)
+		for i := range m.locks {
+			m.locks[i].unlock()
+		}
+		mem, lba = mem[len(piece):], lba+uint64(len(piece))>>m.shift
+	}
+	for size := 1 << m.shift; len(mem) > 0; mem, lba = mem[size:], lba+1 {
+		l := &m.locks[lba%memLocks]
+		l.lock()
+		clear(mem[:size])
+		l.unlock()
 	}
 }
 
-func (m *Mem) unlockAll() {
-	for i := range m.locks {
-		m.locks[i].Unlock()
-	}
-}
+// zeroBytesMax is what is cleared at once while others may want to read it.
+const zeroBytesMax = 1 << 20
 
 // zeroBytesMin is from where on giving pages back is cheaper than clearing them.
 const zeroBytesMin = 256 << 10

@@ -87,6 +87,11 @@ func (r *Reactor) yield() {
 		return
 	}
 	r.yielded = r.now
+	OfferCore()
+}
+
+// OfferCore lets whoever else wants the core run on it for a moment. The thread does not sleep.
+func OfferCore() {
 	_, _, _ = unix.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0) // raw: the Go scheduler has nothing to do with it
 }
 

@@ -150,7 +150,8 @@ func (r *Reactor) hasMessages() bool {
 // ErrStopped is returned for a reactor that has ended.
 var ErrStopped = errors.New("reactor: stopped")
 
-// callQueue brings functions of ordinary goroutines to the reactor: control work, seldom, so a mutex serves.
+// callQueue brings functions of ordinary goroutines to the reactor: control work, seldom, so a mutex serves them; the reactor tries it, and
+// comes again in the next tick where somebody has it.
 type callQueue struct {
 	mu      sync.Mutex
 	fns     []func()
@@ -174,10 +175,9 @@ func (q *callQueue) push(f func()) bool {
 
 // run runs what is in the queue; what that adds waits for the next tick.
 func (q *callQueue) run() int {
-	if q.waiting.Load() == 0 {
+	if q.waiting.Load() == 0 || !q.mu.TryLock() {
 		return 0
 	}
-	q.mu.Lock()
 	fns := q.fns
 	q.fns = nil
 	q.mu.Unlock()

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -21,6 +22,7 @@ type broken struct {
 	shift uint
 	how   func(c *brokenQueue, q *bdev.Request) bool // reports whether it has dealt with the request
 	kept  []byte                                     // garbage, for one that allocates
+	lock  sync.Mutex                                 // for one that waits
 }
 
 func (b *broken) Describe() any { return nil }
@@ -246,6 +248,11 @@ func TestEveryBrokenRuleIsFound(t *testing.T) {
 			c.b.kept = make([]byte, 100)
 			return false
 		}, "allocations"},
+		{"waits for a lock", "no reactor waits for a lock", func(c *brokenQueue, q *bdev.Request) bool {
+			c.b.lock.Lock()
+			time.AfterFunc(time.Millisecond, c.b.lock.Unlock)
+			return false
+		}, "waited"},
 		{"fails every hundredth request", "it behaves as an array of bytes", func(c *brokenQueue, q *bdev.Request) bool {
 			if c.n%100 != 99 {
 				return false

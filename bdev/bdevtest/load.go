@@ -2,6 +2,7 @@ package bdevtest
 
 import (
 	"bytes"
+	"fmt"
 	"runtime"
 	"slices"
 	"strings"
@@ -13,6 +14,7 @@ import (
 var loadRules = []Rule{
 	{Name: "thousands in flight", Test: deep},
 	{Name: "in steady state nothing is allocated", Test: allocations, heap: true},
+	{Name: "no reactor waits for a lock", Test: waits, heap: true},
 }
 
 func deep(e *Env) {
@@ -63,6 +65,33 @@ func deep(e *Env) {
 
 // allocations runs each kind of request often, and asks the heap's profile what the reactors allocated meanwhile.
 func allocations(e *Env) {
+	e.oftenEach(func(what string, run func()) {
+		run() // what grows to a high-water mark grows here
+		// Where the mark depends on timing, as that of a list of timers, another run may still reach a higher one.
+		var made map[string]int64
+		for range 4 {
+			if made = OnReactors(run); len(made) == 0 {
+				break
+			}
+		}
+		for where, times := range made {
+			e.Errorf("%s: %d allocations:\n%s", what, times, where)
+		}
+	})
+}
+
+// waits runs them, and asks the profile of blocking which reactors waited for something else than the kernel: who waits so gives its thread
+// up, and everything on that reactor waits with it.
+func waits(e *Env) {
+	e.oftenEach(func(what string, run func()) {
+		for where, times := range WaitsOnReactors(run) {
+			e.Errorf("%s: a reactor waited %d times:\n%s", what, times, where)
+		}
+	})
+}
+
+// oftenEach gives, for each kind of request, something that runs it often on all reactors at once, on the same blocks.
+func (e *Env) oftenEach(use func(what string, run func())) {
 	const depth, rounds = 8, 1600
 	for _, op := range append(e.ops(3, 2),
 		Op{Kind: bdev.Flush},
@@ -85,9 +114,9 @@ func allocations(e *Env) {
 		}
 		n := rounds / len(jobs)
 		if op.Kind == bdev.CompareAndWrite || op.Kind == bdev.Flush || op.FUA {
-			n = max(n/10, 2) // slow, and what is allocated at each shows as well
+			n = max(n/10, 2) // slow, and what is found at each shows as well
 		}
-		run := func() {
+		use(fmt.Sprintf("%v (FUA %v, odd %d), %d requests", op.Kind, op.FUA, op.Odd, n*len(jobs)), func() {
 			t := e.together(len(jobs))
 			for _, j := range jobs {
 				left := n
@@ -109,18 +138,7 @@ func allocations(e *Env) {
 				})
 			}
 			t.wait()
-		}
-		run() // what grows to a high-water mark grows here
-		// Where the mark depends on timing, as that of a list of timers, another run may still reach a higher one.
-		var made map[string]int64
-		for range 4 {
-			if made = OnReactors(run); len(made) == 0 {
-				break
-			}
-		}
-		for where, times := range made {
-			e.Errorf("%v (FUA %v, odd %d): %d allocations in %d requests:\n%s", op.Kind, op.FUA, op.Odd, times, n*len(jobs), where)
-		}
+		})
 		e.finish(jobs)
 	}
 }
@@ -143,7 +161,39 @@ func OnReactors(f func()) map[string]int64 {
 	return made
 }
 
-// stack is the callers of an allocation, innermost first.
+// WaitsOnReactors runs f and gives what reactors waited for meanwhile, by stack: locks and channels, but for those of the suite itself.
+func WaitsOnReactors(f func()) map[string]int64 {
+	before := blocked()
+	runtime.SetBlockProfileRate(1)
+	f()
+	runtime.SetBlockProfileRate(0)
+	made := map[string]int64{}
+	for stack, n := range blocked() {
+		if n -= before[stack]; n > 0 {
+			if where, own := describe(stack); own {
+				made[where] += n
+			}
+		}
+	}
+	return made
+}
+
+// blocked gives the profile of blocking: how often each stack waited.
+func blocked() map[stack]int64 {
+	records := make([]runtime.BlockProfileRecord, 1024)
+	n, ok := runtime.BlockProfile(records)
+	for !ok {
+		records = make([]runtime.BlockProfileRecord, n+1024)
+		n, ok = runtime.BlockProfile(records)
+	}
+	all := map[stack]int64{}
+	for i := range records[:n] {
+		all[records[i].Stack0] += records[i].Count
+	}
+	return all
+}
+
+// stack is the callers of an allocation or of a wait, innermost first.
 type stack [32]uintptr
 
 // allocated gives the profile of the heap: how often was allocated by each stack, as far as it was recorded.

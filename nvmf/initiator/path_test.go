@@ -10,9 +10,9 @@ import (
 	"github.com/pollux-storage/pollux/nvmf/nvmftest"
 )
 
-// TestTheWholePathAllocatesNothing runs a request's whole way in one process, from the host's device over the initiator, loopback and
-// the target to a device of memory and back, and lets no reactor allocate once: not the host's, not the target's.
-func TestTheWholePathAllocatesNothing(t *testing.T) {
+// TestTheWholePathAllocatesAndWaitsForNothing runs a request's whole way in one process, from the host's device over the initiator, loopback and
+// the target to a device of memory and back, and lets no reactor allocate once, or wait for a lock: not the host's, not the target's.
+func TestTheWholePathAllocatesAndWaitsForNothing(t *testing.T) {
 	for _, digests := range []bool{false, true} {
 		e := nvmftest.Start(t, nvmftest.Options{Reactors: 2, MemoryBytes: 64 << 20})
 		e.AddHeld("volatile", 1024).Pass = true // one to which a Flush goes
@@ -65,6 +65,9 @@ func TestTheWholePathAllocatesNothing(t *testing.T) {
 					}
 					for where, times := range made {
 						t.Errorf("reactor %d: %d allocations in 416 requests:\n%s", i, times, where)
+					}
+					for where, times := range bdevtest.WaitsOnReactors(run) {
+						t.Errorf("reactor %d: a reactor waited %d times in 416 requests:\n%s", i, times, where)
 					}
 					if s.bad != bdev.StatusOK {
 						t.Errorf("reactor %d: %v", i, s.bad)
