@@ -249,8 +249,12 @@ func TestEveryBrokenRuleIsFound(t *testing.T) {
 			return false
 		}, "allocations"},
 		{"waits for a lock", "no reactor waits for a lock", func(c *brokenQueue, q *bdev.Request) bool {
-			c.b.lock.Lock()
-			time.AfterFunc(time.Millisecond, c.b.lock.Unlock)
+			if c.n%500 == 0 {
+				c.b.lock.Lock()
+				time.AfterFunc(time.Millisecond, c.b.lock.Unlock)
+				c.b.lock.Lock()
+				c.b.lock.Unlock()
+			}
 			return false
 		}, "waited"},
 		{"fails every hundredth request", "it behaves as an array of bytes", func(c *brokenQueue, q *bdev.Request) bool {
