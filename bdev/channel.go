@@ -102,6 +102,9 @@ func (c *Channel) Submit(q *Request) {
 	f.prev.next, c.flight.prev = f, f
 	c.inFlight++
 	c.stats.depth(c.inFlight)
+	if q.Trace != nil {
+		q.Trace.enter(int(q.top)-1, c)
+	}
 	if s := c.check(q, f); s != StatusOK {
 		q.CompleteLater(s)
 		return
@@ -201,6 +204,9 @@ func (c *Channel) end(q *Request, f *frame) {
 	c.stats.count(q, c.r.Now()-f.at, c.g.Shift())
 	if c.histogram != nil {
 		c.histogram.count(q.Kind, c.r.Now()-f.at)
+	}
+	if q.Trace != nil {
+		q.Trace.leave(int(q.top) - 1)
 	}
 	if c.gates&(gateLock|gateReset) != 0 {
 		c.endGated(f)

@@ -29,6 +29,7 @@ type Request struct {
 	Data   [][]byte // pieces whose lengths are multiples of the block size; page-aligned ones are never copied
 	Data2  [][]byte // CompareAndWrite: what is written
 	Done   Done     // hears the end
+	Trace  *Trace   // not nil if somebody looks closely
 
 	Status Status // the result
 	Detail uint32 // Miscompare: byte offset of the first difference; IO: the NVMe status behind it, SCT<<8 | SC, if there is one

@@ -53,6 +53,7 @@ type Engine struct {
 	arrivals         arrivals
 	pools            pools
 	scrubs           scrubs
+	traces           traces
 	cryptoKeys       cryptoKeys
 	initiatorOptions initiatorOptions
 	targetOptions    targetOptions
@@ -104,6 +105,7 @@ func NewEngine(cfg EngineConfig, log *Log) (*Engine, error) {
 	e.registerTarget()
 	e.registerHosts()
 	e.registerDrain()
+	e.registerTraces()
 	logMemory(e.memory(), log.For("reactor"))
 	return e, nil
 }
@@ -163,6 +165,7 @@ const endLimit = 10 * time.Second
 func (e *Engine) Close(ctx context.Context) error {
 	e.end()
 	e.scrubs.close()
+	e.traces.close()
 	var err error
 	for _, end := range []func(context.Context) error{e.Jobs.Close, e.Target.Stop, e.pools.stop} {
 		some, cancel := context.WithTimeout(ctx, endLimit)

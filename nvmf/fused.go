@@ -88,6 +88,8 @@ func (q *queue) join(second *command, carried uint32, conflict bool) (wanted boo
 		q.endPair(first, StatusInvalidField|DNR, StatusFusedFailed|DNR)
 		return false
 	}
+	first.admitted()
+	second.admitted()
 	if first.place == DataTransfer {
 		first.Run()
 		return false

@@ -27,6 +27,7 @@ type pollGroup struct {
 
 	queues *queue // a list of all
 	count  int
+	trace  *tracer // nil as long as nobody looks closely at commands
 
 	stopping bool   // no queue is made here any more
 	stop     func() // hears once that the last queue has closed, while the target stops

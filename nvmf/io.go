@@ -244,7 +244,11 @@ const verifyBytes = 128 << 10
 // RequestDone takes the end of a command's request.
 func (c *command) RequestDone(req *bdev.Request) {
 	q := c.q
+	if c.trace != nil {
+		c.trace.served()
+	}
 	if c.pair != nil {
+		c.pair.mark(TraceDevice)
 		q.pairDone(c, req)
 		return
 	}

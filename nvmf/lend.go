@@ -70,6 +70,7 @@ func (q *queue) lend(c *command, n uint32) bool {
 	}
 	c.lent = n
 	l.bytes += int(n)
+	c.mark(TraceMemory)
 	return true
 }
 
@@ -105,6 +106,7 @@ func (w *wanted) Run() {
 // lendCapsule gets c memory for data that arrives in its capsule. If there is none the connection has to wait.
 func (q *queue) lendCapsule(c *command) bool {
 	if c.data = q.r.Memory().Get(int(c.transfer)); c.data != nil {
+		c.mark(TraceMemory)
 		return true
 	}
 	for i := range q.lent.spares {
@@ -117,6 +119,7 @@ func (q *queue) lendCapsule(c *command) bool {
 		}
 		if int(c.transfer) <= len(s.b) {
 			c.data, s.out = s.b[:c.transfer], true
+			c.mark(TraceMemory)
 			return true
 		}
 	}

@@ -83,11 +83,14 @@ type queue struct {
 	commands []command
 	free     *command
 	slots    uint32
+	trace    *tracer       // nil: its commands are not looked at
 	byCID    []int32       // heads of chains of open commands, by CID modulo its length
 	starved  bool          // the transport waits for a slot
 	after    uint64        // commands answered, for statistics
 	told     reactor.Ticks // when the controller last heard of commands here
 	expected reactor.Timer // ends a connection that does not become a queue in time
+	found    reactor.Ticks // when the bytes came that are being looked through
+	flushed  reactor.Ticks // when responses were last given to the kernel, as long as commands are looked at
 
 	next, prev *queue // in the poll group's list
 }
@@ -121,6 +124,7 @@ type command struct {
 	chain   int32    // next in the queue's byCID chain, -1 at its end
 	nextOf  *command // next free one, or next that waits for memory
 	aborted bool
+	trace   *TraceRecord // nil: it is not looked at
 
 	preempted bool // ends as such, whatever it comes to
 
@@ -152,6 +156,7 @@ type command struct {
 func (q *queue) init(entries uint32) {
 	q.entries = entries
 	q.lent.init(q.r)
+	q.setTrace()
 	// A slot is free only when its response has left, and the host may use its entry again before we hear of that. So
 	// there are more slots than entries.
 	n := entries + min(entries, 16)
@@ -199,6 +204,11 @@ func (q *queue) acquire(sqe *SQE) (c *command, overrun, conflict bool) {
 	conflict = q.find(c.cid) != nil
 	h := &q.byCID[int(c.cid)&(len(q.byCID)-1)]
 	c.chain, *h = *h, int32(c.index)
+	if t := q.trace; t != nil && q.link != nil && sqe.Opcode() != OpcodeFabrics {
+		if t.left--; t.left == 0 {
+			t.begin(c)
+		}
+	}
 	return c, false, conflict
 }
 
@@ -241,6 +251,7 @@ func (q *queue) start(c *command, carried uint32, conflict bool) (wanted bool) {
 		q.respond(c, s)
 		return false
 	}
+	c.admitted()
 	if c.transfer == 0 {
 		q.execute(c)
 		return false
@@ -335,6 +346,7 @@ func (c *command) Run() {
 
 // fetched hears that the command's data is there. ok is false if its digest was wrong.
 func (q *queue) fetched(c *command, ok bool) {
+	c.mark(TraceData)
 	switch {
 	case q.state >= queueClosing:
 		q.release(c)
@@ -396,6 +408,7 @@ func (q *queue) respond(c *command, s Status) {
 		q.release(c)
 		return
 	}
+	c.mark(TraceAnswer)
 	q.t.respond(c)
 }
 
@@ -431,6 +444,9 @@ func (q *queue) give(c *command, page []byte, want uint32) bool {
 
 // release makes the slot of a command free, whose response has left or will never leave.
 func (q *queue) release(c *command) {
+	if c.trace != nil {
+		c.trace.end(c)
+	}
 	if c.state != commandResponding {
 		q.open-- // it was never answered
 		if c.ns != nil {

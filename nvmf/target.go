@@ -61,6 +61,7 @@ type Target struct {
 	stopping atomic.Bool
 	draining atomic.Bool // changes under mu
 	drains   sync.Mutex  // one at a time
+	traced   atomic.Bool // there is a Tracing
 
 	mu         sync.Mutex // the configuration; never held while a reactor is waited for that might want it
 	transports map[string]TransportOptions

@@ -155,6 +155,7 @@ func (t *tcpQueue) Received(n int, err error) {
 	if t.placing != nil {
 		t.progress = t.r.Now()
 	}
+	t.found = t.r.Now()
 	t.conn.Feed(n)
 	t.arrive()
 }
@@ -390,6 +391,9 @@ func (f *tcpFlush) Run() {
 		t.vec = append(t.vec, p.b)
 	}
 	t.taken = t.r.Now()
+	if t.trace != nil {
+		t.flushed = reactor.Clock()
+	}
 	t.sock.Send(t.vec)
 }
 

@@ -371,6 +371,9 @@ func (o *op) Run() {
 func (v *Volume) finish(o *op) {
 	q, x, s := o.q, o.x, o.status
 	v.served(o)
+	if q.Trace != nil {
+		v.traced(o)
+	}
 	v.acked = max(v.acked, o.last)
 	o.q, o.x = nil, nil
 	o.next = v.ops

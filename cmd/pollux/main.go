@@ -21,6 +21,7 @@ type cli struct {
 	NVMF       nvmfCmd       `cmd:"" name:"nvmf" help:"Show block devices to hosts over NVMe/TCP."`
 	Iostat     iostatCmd     `cmd:"" help:"Watch what block devices do."`
 	Top        topCmd        `cmd:"" help:"Watch reactors, block devices and hosts on one screen."`
+	Trace      traceCmd      `cmd:"" help:"Find where the time of hosts' commands goes, stage by stage."`
 	Bench      benchCmd      `cmd:"" help:"Measure a device: IOPS, latency, processor time; verify what it keeps; compare reports."`
 	Config     configCmd     `cmd:"" help:"Save, load and check configurations."`
 	Job        jobCmd        `cmd:"" help:"Watch, wait for and cancel long work."`

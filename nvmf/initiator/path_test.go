@@ -11,12 +11,17 @@ import (
 )
 
 // TestTheWholePathAllocatesAndWaitsForNothing runs a request's whole way in one process, from the host's device over the initiator, loopback and
-// the target to a device of memory and back, and lets no reactor allocate once, or wait for a lock: not the host's, not the target's.
+// the target to a device of memory and back, and lets no reactor allocate once, or wait for a lock: not the host's, not the target's. A part
+// of it is traced.
 func TestTheWholePathAllocatesAndWaitsForNothing(t *testing.T) {
 	for _, digests := range []bool{false, true} {
 		e := nvmftest.Start(t, nvmftest.Options{Reactors: 2, MemoryBytes: 64 << 20})
 		e.AddHeld("volatile", 1024).Pass = true // one to which a Flush goes
 		e.AddNamespace(nvmf.NamespaceOptions{BdevName: "volatile"})
+		tracing, err := e.Target.Trace(3)
+		if err != nil {
+			t.Fatal(err)
+		}
 		h := newHost(t, 2)
 		o := options(e.Addr)
 		o.HeaderDigest, o.DataDigest, o.NumIOQueues, o.QueueDepth = digests, digests, 2, 8
@@ -44,6 +49,9 @@ func TestTheWholePathAllocatesAndWaitsForNothing(t *testing.T) {
 						q.Data = pieces(make([]byte, c.bytes), 4096)
 					}
 					run := func() {
+						if err := tracing.Take(func(*nvmf.TraceRecord) {}); err != nil { // else there is soon no room for more
+							t.Error(err)
+						}
 						if err := h.group.Reactor(i).Go(func() {
 							s.left, s.open = 400, len(qs)
 							for j := range qs {
@@ -74,6 +82,12 @@ func TestTheWholePathAllocatesAndWaitsForNothing(t *testing.T) {
 					}
 				}
 			})
+		}
+		if c, err := tracing.Counts(); err != nil || c.Finished < 1000 || c.Lost > 0 {
+			t.Errorf("of the traced: %+v, %v", c, err)
+		}
+		if err := tracing.Stop(); err != nil {
+			t.Error(err)
 		}
 		mem.close()
 		flushed.close()
