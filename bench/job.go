@@ -148,6 +148,7 @@ func (j *job) measure() {
 	if s := j.plan.RuntimeSeconds; s > 0 {
 		j.deadline = t + reactor.Ticks(s*float64(reactor.Second))
 		j.r.SetTimer(&j.timer, j.deadline, j)
+		j.fill(t) // it may have waited for its pace by that timer
 	}
 }
 
@@ -344,12 +345,18 @@ func (j *job) succeeded(s *slot, t reactor.Ticks) {
 	}
 	j.last = t
 	c := &j.stats[s.Kind]
-	c.ops++
-	c.bytes += s.Blocks << j.plan.shift
 	if j.plan.NoLatency {
+		c.ops++
+		c.bytes += s.Blocks << j.plan.shift
 		return
 	}
-	d := t - s.at
+	c.record(t-s.at, s.Blocks<<j.plan.shift)
+}
+
+// record counts a request that took d.
+func (c *kindCount) record(d reactor.Ticks, bytes uint64) {
+	c.ops++
+	c.bytes += bytes
 	c.latency.Record(uint64(d))
 	c.max = max(c.max, d)
 	if d < c.min || c.latency.Count == 1 {

@@ -108,6 +108,19 @@ func TestRateIsKept(t *testing.T) {
 	}
 }
 
+// The ramp ends while the job waits for its pace, with nothing in flight.
+func TestRateIsKeptAfterTheRamp(t *testing.T) {
+	r := newTestRig(t, 1)
+	w := Workload{RW: "randread", BlockBytes: 4096, Depth: 1, Jobs: 1, RateIOPS: 20, RampSeconds: 0.02, RuntimeSeconds: 0.2}
+	f, err := r.null(t, 64).Run(t.Context(), w, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f.Total.Ops == 0 {
+		t.Error("no requests after the ramp")
+	}
+}
+
 func TestVerifyPassesOnAnHonestDevice(t *testing.T) {
 	for _, c := range []struct {
 		name string
