@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pollux-storage/pollux/ctl/api"
+	"github.com/pollux-storage/pollux/internal/hist"
 	"github.com/pollux-storage/pollux/internal/version"
 	"github.com/pollux-storage/pollux/reactor"
 )
@@ -32,6 +33,7 @@ type reactorState struct {
 	pollers []reactor.PollerStats
 	timers  int
 	memory  reactor.MemoryStats
+	turns   reactor.Turns
 	asleep  bool
 }
 
@@ -43,7 +45,23 @@ func (e *Engine) reactorStates() []reactorState {
 	_ = e.Reactors.Each(func(r *reactor.Reactor) {
 		s := &out[r.Index()]
 		s.stats, s.pollers, s.timers, s.memory = r.Stats(), r.Pollers(), r.TimersSet(), r.Memory().Stats()
+		r.Turns(&s.turns)
 	})
+	return out
+}
+
+// tell is what it is in our own words.
+func (s *reactorState) tell() api.EngineReactor {
+	out := api.EngineReactor{
+		Name: reactorName(s.r.Index()), Core: s.r.Core(), IdlePolicy: s.r.Idle().String(), BusyNS: uint64(s.stats.Busy), IdleNS: uint64(s.stats.Idle),
+		AsleepNS: uint64(s.stats.Asleep), Turns: s.stats.Ticks, Sleeps: s.stats.Sleeps, Enters: s.stats.Enters, Completions: s.stats.Completions,
+		Messages: s.stats.Messages, LongestNS: uint64(s.turns.Longest), SlowTurns: []api.SlowTurns{},
+	}
+	for i, n := range s.turns.Slow.Counts {
+		if n > 0 {
+			out.SlowTurns = append(out.SlowTurns, api.SlowTurns{UpToNS: uint64(hist.Border(i)), Turns: n})
+		}
+	}
 	return out
 }
 
@@ -88,6 +106,13 @@ func (e *Engine) registerFramework() {
 		return out, nil
 	})
 	Register(r, api.EngineGetHeap, func(context.Context, *api.None) (api.EngineHeap, error) { return goHeap(), nil })
+	Register(r, api.EngineGetReactors, func(context.Context, *api.None) ([]api.EngineReactor, error) {
+		list := []api.EngineReactor{}
+		for _, s := range e.reactorStates() {
+			list = append(list, s.tell())
+		}
+		return list, nil
+	})
 	Register(r, api.EngineGetInfo, func(context.Context, *api.None) (api.EngineInfo, error) { return e.info(), nil })
 	RegisterDo(r, api.EngineSetIdlePolicy, func(_ context.Context, p *api.EngineSetIdlePolicyParams) error {
 		i, err := reactor.ParseIdle(p.Policy)

@@ -22,6 +22,9 @@ var (
 	mReactorCompletions = family(Counter, "pollux_reactor_completions_total", "Operations of a reactor's ring that ended.", "reactor", "core")
 	mReactorMessages    = family(Counter, "pollux_reactor_messages_total", "Messages that a reactor received.", "reactor", "core")
 
+	mReactorLongest = family(Gauge, "pollux_reactor_longest_turn_seconds", "Longest turn of a reactor since it began, in which nothing else on it moved; sleep does not count, time without its core does.", "reactor", "core")
+	mReactorSlow    = family(Latency, "pollux_reactor_slow_turn_seconds", "Turns of a reactor that took more than 20 microseconds.", "reactor", "core")
+
 	mMemoryLimit   = family(Gauge, "pollux_memory_limit_bytes", "Most memory for I/O buffers of a reactor.", "reactor", "core")
 	mMemoryInUse   = family(Gauge, "pollux_memory_in_use_bytes", "I/O buffers of a reactor that are lent out.", "reactor", "core")
 	mMemoryWaiting = family(Gauge, "pollux_memory_waiting", "Requests of a reactor that wait for a buffer.", "reactor", "core")
@@ -48,7 +51,7 @@ type engineMetrics struct{ e *Engine }
 func (engineMetrics) Families() []*Family {
 	return []*Family{
 		mBuild, mHealth, mReactorBusy, mReactorIdle, mReactorAsleep, mReactorSleeps, mReactorEnters, mReactorCompletions, mReactorMessages,
-		mMemoryLimit, mMemoryInUse, mMemoryWaiting, mBdevRequests, mBdevBytes, mBdevErrors, mBdevInFlight, mBdevSize, mBdevLatency,
+		mReactorLongest, mReactorSlow, mMemoryLimit, mMemoryInUse, mMemoryWaiting, mBdevRequests, mBdevBytes, mBdevErrors, mBdevInFlight, mBdevSize, mBdevLatency,
 		mNVMFQueues, mNVMFPending, mNVMFCompleted, mNVMFProtocol, mNVMFRefused, mNVMFDenied,
 	}
 }
@@ -83,11 +86,12 @@ func reactorMetrics(s *Scrape, r *reactorState) {
 	}{
 		{mReactorBusy, seconds(r.stats.Busy)}, {mReactorIdle, seconds(r.stats.Idle)}, {mReactorAsleep, seconds(r.stats.Asleep)},
 		{mReactorSleeps, float64(r.stats.Sleeps)}, {mReactorEnters, float64(r.stats.Enters)},
-		{mReactorCompletions, float64(r.stats.Completions)}, {mReactorMessages, float64(r.stats.Messages)},
+		{mReactorCompletions, float64(r.stats.Completions)}, {mReactorMessages, float64(r.stats.Messages)}, {mReactorLongest, seconds(r.turns.Longest)},
 		{mMemoryLimit, float64(r.memory.Limit)}, {mMemoryInUse, float64(r.memory.InUse)}, {mMemoryWaiting, float64(r.memory.Waiting)},
 	} {
 		s.Value(v.of, v.value, labels...)
 	}
+	s.Latency(mReactorSlow, &r.turns.Slow, labels...)
 }
 
 func deviceMetrics(s *Scrape, d *bdev.Device) {

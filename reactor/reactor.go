@@ -83,6 +83,7 @@ type Reactor struct {
 
 	memory *Memory
 	stats  Stats
+	turns  Turns
 	busy   bool // the current tick found work
 }
 
@@ -258,10 +259,14 @@ func (r *Reactor) tick() bool {
 
 // advance begins a tick at time t.
 func (r *Reactor) advance(t Ticks) {
-	if elapsed := t - r.now; r.busy {
+	elapsed := t - r.now
+	if r.busy {
 		r.stats.Busy += elapsed
 	} else {
 		r.stats.Idle += elapsed
+	}
+	if elapsed > SlowTurn {
+		r.turns.slow(elapsed)
 	}
 	r.now = t
 	r.stats.Ticks++

@@ -54,6 +54,29 @@ type EngineHeap struct {
 	Collections      uint64 `json:"collections" doc:"cycles of the garbage collector since the start"`
 }
 
+// EngineReactor is what one reactor did since it began.
+type EngineReactor struct {
+	Name        string      `json:"name"`
+	Core        int         `json:"core" doc:"-1: it is on any"`
+	IdlePolicy  string      `json:"idle_policy"`
+	BusyNS      uint64      `json:"busy_ns" doc:"in turns that found work"`
+	IdleNS      uint64      `json:"idle_ns" doc:"all other time, asleep included"`
+	AsleepNS    uint64      `json:"asleep_ns"`
+	Turns       uint64      `json:"turns" doc:"of its loop"`
+	Sleeps      uint64      `json:"sleeps" doc:"how often it went to sleep"`
+	Enters      uint64      `json:"ring_enters" doc:"system calls into its ring"`
+	Completions uint64      `json:"completions" doc:"of operations"`
+	Messages    uint64      `json:"messages" doc:"received from other reactors"`
+	LongestNS   uint64      `json:"longest_turn_ns" doc:"as long as a turn goes on, nothing else moves on that reactor; time in which its thread did not run is part of it, sleep is not"`
+	SlowTurns   []SlowTurns `json:"slow_turns" doc:"those of more than 20 microseconds"`
+}
+
+// SlowTurns counts turns that took about as long.
+type SlowTurns struct {
+	UpToNS uint64 `json:"up_to_ns" doc:"and more than 9 percent less"`
+	Turns  uint64 `json:"turns"`
+}
+
 // EngineCPU is the processor as the engine uses it.
 type EngineCPU struct {
 	Model    string   `json:"model"`
@@ -178,6 +201,8 @@ var (
 	EngineGetInfo = reads[None, EngineInfo]("engine_info", Always, "Tell what this engine is and runs on.")
 	EngineGetHeap = reads[None, EngineHeap]("engine_get_heap", Always,
 		"Count what the engine has allocated on the Go heap, exactly: the reactors stand still for it, some tens of microseconds.")
+	EngineGetReactors = reads[None, []EngineReactor]("engine_get_reactors", Always,
+		"Tell what each reactor did, and how long its turns were at the most.")
 	EngineGetHealth = reads[None, EngineHealth]("engine_health", Always,
 		"Tell the engine's health as one state, with every reason for it.")
 	EngineGetSchema = reads[EngineGetSchemaParams, EngineSchema]("engine_get_schema", Always,
