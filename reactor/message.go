@@ -2,8 +2,6 @@ package reactor
 
 import (
 	"errors"
-	"runtime"
-	"sync"
 	"sync/atomic"
 )
 
@@ -136,7 +134,7 @@ func (r *Reactor) takeMessages() int {
 }
 
 // hasMail reports that something waits to be taken or sent.
-func (r *Reactor) hasMail() bool { return r.hasMessages() || r.calls.waiting.Load() > 0 }
+func (r *Reactor) hasMail() bool { return r.hasMessages() || !r.calls.empty() }
 
 func (r *Reactor) hasMessages() bool {
 	for i, q := range r.inbox {
@@ -149,82 +147,3 @@ func (r *Reactor) hasMessages() bool {
 
 // ErrStopped is returned for a reactor that has ended.
 var ErrStopped = errors.New("reactor: stopped")
-
-// callQueue brings functions of ordinary goroutines to the reactor: control work, seldom, so a mutex serves them; the reactor tries it, and
-// comes again in the next tick where somebody has it.
-type callQueue struct {
-	mu      sync.Mutex
-	fns     []func()
-	closed  bool
-	waiting atomic.Int64
-	wakers  atomic.Int64 // goroutines that pushed and may still write to the reactor's eventfd
-}
-
-// push adds f, unless the queue is closed. After it the caller wakes the reactor if need be, and then calls wakers.Add(-1).
-func (q *callQueue) push(f func()) bool {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if q.closed {
-		return false
-	}
-	q.fns = append(q.fns, f)
-	q.waiting.Add(1)
-	q.wakers.Add(1)
-	return true
-}
-
-// run runs what is in the queue; what that adds waits for the next tick.
-func (q *callQueue) run() int {
-	if q.waiting.Load() == 0 || !q.mu.TryLock() {
-		return 0
-	}
-	fns := q.fns
-	q.fns = nil
-	q.mu.Unlock()
-	for _, f := range fns {
-		q.waiting.Add(-1)
-		f()
-	}
-	return len(fns)
-}
-
-// closeIfEmpty ends the queue, unless something waits in it: what was accepted is run.
-func (q *callQueue) closeIfEmpty() bool {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.closed = q.closed || len(q.fns) == 0
-	return q.closed
-}
-
-// awaitWakers returns when nobody will write to the eventfd of a reactor whose queue is closed.
-func (q *callQueue) awaitWakers() {
-	for q.wakers.Load() != 0 {
-		runtime.Gosched()
-	}
-}
-
-// Go lets f run on the reactor soon. Any goroutine may call it, and a reactor for itself or another on a control path.
-func (r *Reactor) Go(f func()) error {
-	if !r.calls.push(f) {
-		return ErrStopped
-	}
-	if r.takeWake() {
-		r.wakeByFD()
-	}
-	r.calls.wakers.Add(-1)
-	return nil
-}
-
-// Call runs f on the reactor and returns when it has run. It must not be called on a reactor, which would wait for itself.
-func (r *Reactor) Call(f func()) error {
-	r.group.checkOutside()
-	if r.group.simulated != nil {
-		return r.callSimulated(f)
-	}
-	done := make(chan struct{})
-	if err := r.Go(func() { defer close(done); f() }); err != nil {
-		return err
-	}
-	<-done // what the queue accepted is run before the reactor ends
-	return nil
-}

@@ -118,8 +118,8 @@ func (g *Group) stopSimulated() error {
 		return nil
 	}
 	for _, r := range g.reactors {
-		if left := r.stopLeft(); left != (stopLeft{timers: left.timers}) || r.calls.waiting.Load() > 0 {
-			return fmt.Errorf("stopping simulated reactor %d: %s, %d calls: step the group on, or abandon it", r.index, &left, r.calls.waiting.Load())
+		if left := r.stopLeft(); left != (stopLeft{timers: left.timers}) || !r.calls.empty() {
+			return fmt.Errorf("stopping simulated reactor %d: %s, %d calls: step the group on, or abandon it", r.index, &left, r.calls.len())
 		}
 	}
 	g.Abandon()
@@ -135,7 +135,7 @@ func (g *Group) Abandon() {
 	}
 	g.simulated.ended = true
 	for i, r := range g.reactors {
-		r.calls.closed, r.calls.fns = true, nil
+		r.calls.last.Store(callsClosed)
 		if r.memory != nil {
 			r.memory.unmap()
 		}
