@@ -23,14 +23,17 @@ import (
 type ChildTask struct {
 	Path   string // the pool's file
 	Core   int
-	Map    *MapTask   `json:",omitempty"`
-	Fill   *FillTask  `json:",omitempty"`
-	Weigh  *WeighTask `json:",omitempty"`
 	Server uuid.UUID
+
+	Map     *MapTask     `json:",omitempty"`
+	Fill    *FillTask    `json:",omitempty"`
+	Weigh   *WeighTask   `json:",omitempty"`
+	Attach  *AttachTask  `json:",omitempty"`
+	Control *ControlTask `json:",omitempty"`
 }
 
-// RunChild carries a task out. What it has to say it writes as lines of JSON.
-func RunChild(ctx context.Context, task string, out io.Writer) error {
+// RunChild carries a task out. What it has to say it writes as lines of JSON. look is how control traffic looks at an engine.
+func RunChild(ctx context.Context, task string, look Looker, out io.Writer) error {
 	var t ChildTask
 	if err := json.Unmarshal([]byte(task), &t); err != nil {
 		return fmt.Errorf("reading what to do: %w", err)
@@ -42,6 +45,10 @@ func RunChild(ctx context.Context, task string, out io.Writer) error {
 		return t.Fill.run(ctx, &t, out)
 	case t.Weigh != nil:
 		return t.Weigh.run(ctx, &t, out)
+	case t.Attach != nil:
+		return t.Attach.run(ctx, t.Core, out)
+	case t.Control != nil:
+		return t.Control.run(ctx, look, out)
 	}
 	return errors.New("there is nothing to do")
 }

@@ -25,7 +25,8 @@ type Engine struct {
 	client  *api.Client
 	cfg     EngineConfig
 	port    string
-	volumes int
+	metrics string // HOST:PORT, if it serves them
+	devices int
 	ended   chan struct{}
 	err     error // of the process, once ended is closed
 }
@@ -35,7 +36,9 @@ type EngineConfig struct {
 	Exe   string // the pollux program
 	Cores string
 	Idle  string
-	Dir   string // for its socket and its log; it is not removed
+	Dir   string // for its socket, its log and its id; it is not removed
+
+	Metrics bool // it serves them
 }
 
 // Times that an engine may take.
@@ -51,7 +54,7 @@ func StartEngine(ctx context.Context, cfg EngineConfig) (*Engine, error) {
 	fail := func(err error) (*Engine, error) {
 		return nil, fmt.Errorf("starting %s serve: %w", cfg.Exe, err)
 	}
-	ports, err := freePorts(1)
+	ports, err := freePorts(2)
 	if err != nil {
 		return fail(err)
 	}
@@ -61,8 +64,12 @@ func StartEngine(ctx context.Context, cfg EngineConfig) (*Engine, error) {
 		return fail(err)
 	}
 	defer log.Close() // the child has its own
-	socket := filepath.Join(cfg.Dir, "engine.sock")
-	e.cmd = exec.Command(cfg.Exe, "serve", "--rpc-socket", socket, "--cores", cfg.Cores, "--idle", cfg.Idle)
+	args := []string{"serve", "--rpc-socket", e.socket(), "--cores", cfg.Cores, "--idle", cfg.Idle, "--state", cfg.Dir}
+	if cfg.Metrics {
+		e.metrics = "127.0.0.1:" + ports[1]
+		args = append(args, "--metrics", e.metrics)
+	}
+	e.cmd = exec.Command(cfg.Exe, args...)
 	e.cmd.Stderr = log
 	out, err := e.cmd.StdoutPipe()
 	if err == nil {
@@ -93,7 +100,7 @@ func StartEngine(ctx context.Context, cfg EngineConfig) (*Engine, error) {
 		err = context.Cause(ctx)
 	}
 	if err == nil {
-		e.client, err = api.Dial(socket)
+		e.client, err = api.Dial(e.socket())
 	}
 	if err == nil {
 		err = e.call("nvmf_create_transport", api.NVMFCreateTransportParams{TrType: "TCP"})
@@ -104,6 +111,8 @@ func StartEngine(ctx context.Context, cfg EngineConfig) (*Engine, error) {
 	}
 	return e, nil
 }
+
+func (e *Engine) socket() string { return filepath.Join(e.cfg.Dir, "engine.sock") }
 
 func (e *Engine) logPath() string { return filepath.Join(e.cfg.Dir, "engine.log") }
 
@@ -136,9 +145,8 @@ func (e *Engine) PID() int { return e.cmd.Process.Pid }
 
 // Serve makes a device of the given kind in the engine and gives the address of its only namespace.
 func (e *Engine) Serve(t TargetSpec) (TargetSpec, error) {
-	e.volumes++
-	name := "bench" + strconv.Itoa(e.volumes)
-	nqn := "nqn.2026-01.io.pollux:" + name
+	e.devices++
+	name := "bench" + strconv.Itoa(e.devices)
 	var err error
 	switch t.Kind {
 	case "mem":
@@ -150,13 +158,23 @@ func (e *Engine) Serve(t TargetSpec) (TargetSpec, error) {
 	default:
 		err = fmt.Errorf("an engine serves mem, null and uring, not %s", t.Kind)
 	}
+	if err != nil {
+		return TargetSpec{}, fmt.Errorf("serving %s: %w", t.String(), err)
+	}
+	return e.export(name, name)
+}
+
+// export makes a device that is there the only namespace of a subsystem, and gives its address.
+func (e *Engine) export(device, name string) (TargetSpec, error) {
+	nqn := "nqn.2026-01.io.pollux:" + name
+	var err error
 	address := api.NVMFAddress{TrType: "TCP", TrAddr: "127.0.0.1", TrSvcID: e.port}
 	for _, step := range []struct {
 		method string
 		params any
 	}{
 		{"nvmf_create_subsystem", api.NVMFCreateSubsystemParams{NQN: nqn, AllowAnyHost: true}},
-		{"nvmf_subsystem_add_ns", api.NVMFAddNSParams{NQN: nqn, Namespace: api.NVMFNamespaceParams{BdevName: name}}},
+		{"nvmf_subsystem_add_ns", api.NVMFAddNSParams{NQN: nqn, Namespace: api.NVMFNamespaceParams{BdevName: device}}},
 		{"nvmf_subsystem_add_listener", api.NVMFAddListenerParams{NQN: nqn, ListenAddress: address}},
 	} {
 		if err == nil {
@@ -164,7 +182,7 @@ func (e *Engine) Serve(t TargetSpec) (TargetSpec, error) {
 		}
 	}
 	if err != nil {
-		return TargetSpec{}, fmt.Errorf("serving %s: %w", t.String(), err)
+		return TargetSpec{}, fmt.Errorf("serving device %s: %w", device, err)
 	}
 	r := TargetSpec{Kind: "tcp", NSID: 1, Remote: initiator.DefaultOptions()}
 	r.Remote.Name, r.Remote.SubNQN, r.Remote.TrAddr, r.Remote.TrSvcID = controllerName, nqn, "127.0.0.1", e.port
@@ -183,6 +201,15 @@ func (e *Engine) Mallocs(ctx context.Context) (float64, error) {
 		return 0, fmt.Errorf("asking the engine what it has allocated: %w", err)
 	}
 	return float64(heap.AllocatedObjects), nil
+}
+
+// Reactors is what its reactors did so far.
+func (e *Engine) Reactors(ctx context.Context) ([]api.EngineReactor, error) {
+	list, err := api.EngineGetReactors.Call(ctx, e.client, api.None{})
+	if err != nil {
+		return nil, fmt.Errorf("asking the engine what its reactors did: %w", err)
+	}
+	return list, nil
 }
 
 // Stop ends the engine in the way an operator would, and reports how it ended.

@@ -15,7 +15,8 @@ type Run struct {
 	Kinds   map[string]KindFigures `json:"kinds"`   // read, write, unmap, flush
 
 	Reactors []ReactorFigures `json:"reactors,omitempty"`
-	Others   []ProcessFigures `json:"processes,omitempty"` // other processes that took part: the target, fio
+	Turns    *TurnFigures     `json:"engine_turns,omitempty"` // of the engine's reactors, where it was asked
+	Others   []ProcessFigures `json:"processes,omitempty"`    // other processes that took part: the target, fio
 	CPU      CPUFigures       `json:"cpu"`
 	Machine  *MachineFigures  `json:"machine,omitempty"`
 	Beside   []ProcessFigures `json:"beside,omitempty"` // targets that were not measured now, and used processor time
@@ -66,6 +67,13 @@ type ReactorFigures struct {
 	CPUPercent  float64 `json:"cpu_percent"`  // its thread, user and kernel
 	Sleeps      uint64  `json:"sleeps"`
 	Enters      uint64  `json:"ring_enters"`
+}
+
+// TurnFigures counts turns that took long, the time included in which the reactor's thread did not run: as long as one goes on, all else on that
+// reactor waits.
+type TurnFigures struct {
+	Slow      uint64  `json:"slow"`       // longer than 20 us
+	LongestNS float64 `json:"longest_ns"` // to within 9 %; 0 if none was slow
 }
 
 // ProcessFigures is the processor time of another process.

@@ -15,7 +15,6 @@ import (
 func newPeerRatio(a, b *Row) Ratio {
 	r := NewRatio(a, b)
 	r.Mean = pairs(a, b, func(r *Run) float64 { return r.Total.Latency.Mean })
-	r.P999 = pairs(a, b, func(r *Run) float64 { return r.Total.Latency.P999 })
 	r.PerCore = pairs(a, b, (*Run).iopsPerCore)
 	return r
 }

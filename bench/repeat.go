@@ -3,6 +3,7 @@ package bench
 import (
 	"context"
 	"fmt"
+	"slices"
 )
 
 // Ratio compares two targets measured in turns: each pair of runs, one right after the other, gives one ratio, so that what
@@ -12,11 +13,11 @@ type Ratio struct {
 	IOPS Span   `json:"iops"`
 	P50  Span   `json:"latency_p50"`
 	P99  Span   `json:"latency_p99"`
+	P999 Span   `json:"latency_p99.9"`
 	CPU  Span   `json:"cpu_per_io"`
 
 	// Of targets that are compared (peers.go).
 	Mean    Span `json:"latency_mean,omitzero"`
-	P999    Span `json:"latency_p99.9,omitzero"`
 	PerCore Span `json:"iops_per_core,omitzero"`
 }
 
@@ -59,6 +60,33 @@ func newSpan(a, b []float64) Span {
 	st := newStat(x, true)
 	high := newStat(x, false).Worst
 	return Span{Median: st.Median, Low: st.Worst, High: high, Pairs: len(x)}
+}
+
+// Excess is how much longer one target takes than another one that was measured in turns with it, in nanoseconds: the medians of
+// each pair of runs, and the 99th percentiles, one less the other.
+type Excess struct {
+	Name string `json:"name"` // "engine-adaptive - engine-poll randread 4k qd1"
+	P50  Span   `json:"latency_p50_ns"`
+	P99  Span   `json:"latency_p99_ns"`
+}
+
+// NewExcess is that of two rows of one workload whose runs were made in pairs.
+func NewExcess(a, b *Row) Excess {
+	less := func(of func(*Run) float64) Span {
+		x := make([]float64, min(len(a.Runs), len(b.Runs)))
+		for i := range x {
+			x[i] = of(&a.Runs[i]) - of(&b.Runs[i])
+		}
+		if len(x) == 0 {
+			return Span{}
+		}
+		return Span{Median: newStat(x, true).Median, Low: slices.Min(x), High: slices.Max(x), Pairs: len(x)}
+	}
+	return Excess{
+		Name: fmt.Sprintf("%s - %s %s", a.Device.Target, b.Device.Target, a.Workload.Name()),
+		P50:  less(func(r *Run) float64 { return r.Total.Latency.P50 }),
+		P99:  less(func(r *Run) float64 { return r.Total.Latency.P99 }),
+	}
 }
 
 // Repeat runs w on t n times. A run that failed ends it; its figures, if there are any, are the row's last.
@@ -107,6 +135,7 @@ func NewRatio(a, b *Row) Ratio {
 		IOPS: pick(func(r *Run) float64 { return r.Total.IOPS }),
 		P50:  pick(func(r *Run) float64 { return r.Total.Latency.P50 }),
 		P99:  pick(func(r *Run) float64 { return r.Total.Latency.P99 }),
+		P999: pick(func(r *Run) float64 { return r.Total.Latency.P999 }),
 		CPU:  pick((*Run).cpuPerIO),
 	}
 }
@@ -120,6 +149,9 @@ func pairs(a, b *Row, of func(*Run) float64) Span {
 	}
 	return newSpan(x, y)
 }
+
+// ratio adds one of two rows to the report.
+func (s *suite) ratio(a, b *Row) { s.report.Ratios = append(s.report.Ratios, NewRatio(a, b)) }
 
 func labelled(o Options, t Target, w *Workload, i, n int) Options {
 	o.Label = t.Name() + " " + w.Name()

@@ -26,6 +26,8 @@ type Report struct {
 	Idle       []IdleRow  `json:"idle,omitempty"`
 	Allocs     []AllocRow `json:"allocations,omitempty"`
 
+	Excesses []Excess `json:"excesses,omitempty"`
+
 	Amplification []AmplifyRow  `json:"write_amplification,omitempty"`
 	Recovery      []RecoveryRow `json:"recovery,omitempty"`
 	RecoveryFit   *RecoveryFit  `json:"recovery_fit,omitempty"`
@@ -48,6 +50,10 @@ type IdleRow struct {
 	Idle       string  `json:"idle_policy"`
 	Seconds    float64 `json:"seconds"`
 	CPUPercent float64 `json:"cpu_percent"` // of one core, all threads of the process
+
+	WakesPerSecond  float64 `json:"wakes_per_second"`           // how often a thread of the process that slept ran again
+	SleepsPerSecond float64 `json:"reactor_sleeps_per_second"`  // of its reactors
+	HostCPUPercent  float64 `json:"host_cpu_percent,omitempty"` // of the process with the hosts, if it is another one
 }
 
 // AllocRow is what both ends of a connection allocate for a request.
@@ -199,6 +205,7 @@ func (r *Report) Encode() ([]byte, error) {
 	list("rows", len(r.Rows), func(i int) any { return &r.Rows[i] })
 	list("ratios", len(r.Ratios), func(i int) any { return &r.Ratios[i] })
 	list("idle", len(r.Idle), func(i int) any { return &r.Idle[i] })
+	list("excesses", len(r.Excesses), func(i int) any { return &r.Excesses[i] })
 	list("allocations", len(r.Allocs), func(i int) any { return &r.Allocs[i] })
 	list("write_amplification", len(r.Amplification), func(i int) any { return &r.Amplification[i] })
 	list("recovery", len(r.Recovery), func(i int) any { return &r.Recovery[i] })

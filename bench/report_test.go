@@ -99,7 +99,7 @@ func madeReport(t *testing.T, factor float64) *Report {
 	}
 	r.Rows, r.Ratios = rows, []Ratio{NewRatio(&rows[0], &rows[1])}
 	r.Allocs = []AllocRow{{"tcp+mem randread 4k qd32", 200000, 0, 0.001}}
-	r.Idle = []IdleRow{{"mem, one volume attached", "adaptive", 10, 0.31}}
+	r.Idle = []IdleRow{{What: "mem, one volume attached", Idle: "adaptive", Seconds: 10, CPUPercent: 0.31, WakesPerSecond: 2.5, SleepsPerSecond: 1.5}}
 	return r
 }
 

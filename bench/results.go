@@ -87,6 +87,12 @@ func (r *Report) Markdown(plots []string) []byte {
 			snapshotTargets()},
 		{"Nothing behind it", "`null` forgets what it is given: what is left is the way there.", []string{"null", "tcp+null"}},
 		{"Memory", "`mem` keeps it in memory.", []string{"mem", "tcp+mem"}},
+		{"Tail", "`engine` serves memory over NVMe/TCP, `c-loop` is a server and a client in C that poll one connection each; `+control` is with a scrape of the metrics and looks like those of `pollux top` and `pollux iostat` once a second, of the engine, which beside `c-loop` has nothing else to do.",
+			tailTargets()},
+		{"The first request after idle", "One read each 20 ms of an engine that serves memory: in `adaptive` it sleeps by then, in `poll` it never does. The client polls.",
+			wakeTargets()},
+		{"A second reactor", "The load on one reactor, and on two with a job each, on a core each. The second adds what the ratio is above 1.",
+			reactorsTargets()},
 	} {
 		rows := r.rowsOf(func(x *Row) bool { return slices.Contains(g.targets, x.Device.Target) })
 		if len(rows) == 0 {
@@ -157,7 +163,25 @@ func (r *Report) groupMarkdown(b *bytes.Buffer, rows []Row) {
 		_ = ratiosTable(ratios(part.rows)).markdown(b)
 		b.WriteString("\n")
 		_ = reactorsTable(part.rows).markdown(b)
+		if t := turnsTable(part.rows); len(t.rows) > 0 {
+			b.WriteString("\n")
+			_ = t.markdown(b)
+		}
+		if list := r.excessesOf(names); len(list) > 0 {
+			b.WriteString("\n")
+			_ = excessTable(list).markdown(b)
+		}
 	}
+}
+
+// excessesOf lists those of targets with the given names.
+func (r *Report) excessesOf(names map[string]bool) (list []Excess) {
+	for _, d := range r.Excesses {
+		if a, _, _ := strings.Cut(d.Name, " - "); names[a] {
+			list = append(list, d)
+		}
+	}
+	return list
 }
 
 func (r *Report) sharedCores() (n int) {

@@ -14,7 +14,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/pollux-storage/pollux/reactor"
 	"github.com/pollux-storage/pollux/wal"
@@ -29,7 +28,8 @@ import (
 //	mem                          mem                                          tcp+mem
 //
 // disk and volume are one group if both are wanted. Then come volumes with snapshots (snapshots.go), and the figures of volumes that are
-// no rates: amplify.go, recovery.go, footprint.go.
+// no rates: amplify.go, recovery.go, footprint.go. What an engine costs and how it answers when there is little to do is in idle.go, tail.go
+// and wake.go; what a second core adds in reactors.go.
 //
 // The load on local devices, and the engine of remote ones, have one core; the client of remote ones has another.
 
@@ -86,6 +86,7 @@ func Suite(ctx context.Context, cfg SuiteConfig) (dir string, err error) {
 	}{
 		{"disk", s.disk}, {"volume", s.volumes}, {"amplification", s.amplification}, {"snapshots", s.snapshots}, {"recovery", s.recovery},
 		{"memory", s.footprint}, {"null", s.memory("null")}, {"mem", s.memory("mem")}, {"allocations", s.allocations}, {"idle", s.idle},
+		{"tail", s.tail}, {"wake", s.wake}, {"reactors", s.reactors},
 	} {
 		if !cfg.wants(g.name) {
 			continue
@@ -193,7 +194,13 @@ func (s *suite) group(ctx context.Context, targets []Target, options []Options, 
 
 // engine starts an engine in a policy and stops it at the end of use.
 func (s *suite) engine(ctx context.Context, idle reactor.Idle, use func(e *Engine) error) error {
-	e, err := StartEngine(ctx, EngineConfig{Exe: s.cfg.Exe, Cores: strconv.Itoa(s.cfg.EngineCore), Idle: idle.String(), Dir: s.work})
+	return s.engineAs(ctx, EngineConfig{Idle: idle.String()}, use)
+}
+
+// engineAs starts one of which some is said already.
+func (s *suite) engineAs(ctx context.Context, cfg EngineConfig, use func(e *Engine) error) error {
+	cfg.Exe, cfg.Cores, cfg.Dir = s.cfg.Exe, strconv.Itoa(s.cfg.EngineCore), s.work
+	e, err := StartEngine(ctx, cfg)
 	if err != nil {
 		return err
 	}
@@ -441,49 +448,4 @@ func allocatedBy(ctx context.Context, t Target, e *Engine, w Workload) (a alloca
 	}
 	a.ios, a.client, a.engine = run.Total.Ops, float64(after.Mallocs-before.Mallocs), a.engine-engine
 	return a, nil
-}
-
-// idle measures an engine that has a host attached and nothing to do, in each policy.
-func (s *suite) idle(ctx context.Context) error {
-	path := filepath.Join(s.work, "disk0")
-	if err := s.fill(ctx, path); err != nil {
-		return err
-	}
-	for _, policy := range []reactor.Idle{reactor.Poll, reactor.Adaptive, reactor.Interrupt} {
-		err := s.engine(ctx, policy, func(e *Engine) error {
-			remote, err := s.remote(e, TargetSpec{Kind: "uring", Path: path})
-			if err != nil {
-				return err
-			}
-			defer func() { _ = remote.Close() }()
-			return s.idleRow(ctx, e, policy)
-		})
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (s *suite) idleRow(ctx context.Context, e *Engine, policy reactor.Idle) error {
-	before, err := ReadProcessTime(e.PID())
-	if err != nil {
-		return err
-	}
-	began := reactor.Clock()
-	select {
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-time.After(time.Duration(s.cfg.Idle * float64(time.Second))):
-	}
-	after, err := ReadProcessTime(e.PID())
-	if err != nil {
-		return err
-	}
-	took := seconds(reactor.Clock() - began)
-	s.report.Idle = append(s.report.Idle, IdleRow{
-		What: "engine, one file served, one host attached", Idle: policy.String(), Seconds: took,
-		CPUPercent: 100 * seconds(after.User+after.System-before.User-before.System) / took,
-	})
-	return nil
 }

@@ -73,7 +73,7 @@ func TestSuiteMeasuresEverythingAndLeavesItsConditions(t *testing.T) {
 			t.Errorf("%s has no row whose writes are durable", target)
 		}
 	}
-	if len(r.Idle) != 3 || len(r.Allocs) != 3 || r.Conditions.Fio == "" {
+	if len(r.Idle) != 5 || len(r.Allocs) != 3 || r.Conditions.Fio == "" {
 		t.Errorf("idle %v, allocations %v, fio %q", r.Idle, r.Allocs, r.Conditions.Fio)
 	}
 	for _, a := range r.Allocs {

@@ -106,10 +106,10 @@ func (r *Row) sharedCore() string {
 }
 
 func ratiosTable(ratios []Ratio) *table {
-	t := &table{head: []string{"ratio of pairs", "IOPS", "lowest–highest", "p50", "p99", "CPU/IO", "a difference?"}}
+	t := &table{head: []string{"ratio of pairs", "IOPS", "lowest–highest", "p50", "p99", "p99.9", "CPU/IO", "a difference?"}}
 	for i := range ratios {
 		r := &ratios[i]
-		t.add(r.Name, ratio(r.IOPS.Median), ratio(r.IOPS.Low)+"–"+ratio(r.IOPS.High), ratio(r.P50.Median), ratio(r.P99.Median), ratio(r.CPU.Median), r.IOPS.verdict())
+		t.add(r.Name, ratio(r.IOPS.Median), ratio(r.IOPS.Low)+"–"+ratio(r.IOPS.High), ratio(r.P50.Median), ratio(r.P99.Median), ratio(r.P999.Median), ratio(r.CPU.Median), r.IOPS.verdict())
 	}
 	return t
 }
@@ -136,9 +136,38 @@ func reactorsTable(rows []Row) *table {
 }
 
 func idleTable(rows []IdleRow) *table {
-	t := &table{head: []string{"with nothing to do", "idle policy", "CPU of a core", "over"}}
+	t := &table{head: []string{"with nothing to do", "idle policy", "CPU of a core", "wake-ups/s", "sleeps of reactors/s", "CPU of the hosts", "over"}}
 	for _, r := range rows {
-		t.add(r.What, r.Idle, fmt.Sprintf("%.2f %%", r.CPUPercent), fmt.Sprintf("%.0f s", r.Seconds))
+		host := "–"
+		if r.HostCPUPercent > 0 {
+			host = fmt.Sprintf("%.2f %%", r.HostCPUPercent)
+		}
+		t.add(r.What, r.Idle, fmt.Sprintf("%.2f %%", r.CPUPercent), number(r.WakesPerSecond), number(r.SleepsPerSecond), host, fmt.Sprintf("%.0f s", r.Seconds))
+	}
+	return t
+}
+
+// turnsTable shows how long the engine's reactors did not look around at the most, over all runs of a row.
+func turnsTable(rows []Row) *table {
+	t := &table{head: []string{"target and workload", "turns over 20 µs, each second", "the longest, µs"}}
+	for i := range rows {
+		var slow, took, longest float64
+		for _, run := range rows[i].Runs {
+			if x := run.Turns; x != nil {
+				slow, took, longest = slow+float64(x.Slow), took+run.Seconds, max(longest, x.LongestNS)
+			}
+		}
+		if took > 0 {
+			t.add(rows[i].Name, number(slow/took), micros(longest))
+		}
+	}
+	return t
+}
+
+func excessTable(list []Excess) *table {
+	t := &table{head: []string{"difference of pairs", "p50 µs", "lowest–highest", "p99 µs", "lowest–highest"}}
+	for _, d := range list {
+		t.add(d.Name, micros(d.P50.Median), micros(d.P50.Low)+" – "+micros(d.P50.High), micros(d.P99.Median), micros(d.P99.Low)+" – "+micros(d.P99.High))
 	}
 	return t
 }

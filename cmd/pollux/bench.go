@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pollux-storage/pollux/bench"
+	"github.com/pollux-storage/pollux/ctl/api"
 	"github.com/pollux-storage/pollux/reactor"
 )
 
@@ -318,7 +319,7 @@ type benchSuiteCmd struct {
 	RampTime     span       `name:"ramp-time" placeholder:"TIME" default:"0.3" help:"Before it, not counted (${default})."`
 	IdleTime     span       `name:"idle-time" placeholder:"TIME" default:"10" help:"Of each idle measurement (${default})."`
 	IODepth      []int      `name:"iodepth" placeholder:"N" default:"1,8,32,128" help:"Requests in flight of the small loads (${default})."`
-	Only         []string   `placeholder:"GROUP" enum:"disk,volume,amplification,snapshots,recovery,memory,null,mem,allocations,idle" help:"Measure these groups only: disk, volume, amplification, snapshots, recovery, memory, null, mem, allocations, idle."`
+	Only         []string   `placeholder:"GROUP" enum:"disk,volume,amplification,snapshots,recovery,memory,null,mem,allocations,idle,tail,wake,reactors" help:"Measure these groups only: disk, volume, amplification, snapshots, recovery, memory, null, mem, allocations, idle, tail, wake, reactors."`
 	RecoverySize []byteSize `name:"recovery-size" placeholder:"SIZE" default:"4G,16G,64G" help:"Mapped sizes of the volumes whose recovery is measured (${default})."`
 	EngineCore   int        `name:"engine-core" placeholder:"CORE" default:"-1" help:"Core of the engine, and of loads on local devices; the last one without it."`
 	ClientCore   int        `name:"client-core" placeholder:"CORE" default:"0" help:"Core of the client of remote devices (${default})."`
@@ -364,5 +365,9 @@ func (c *benchChildCmd) Run() error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	reactor.TuneRuntime(1, 1<<30, os.Getenv)
-	return bench.RunChild(ctx, c.Task, os.Stdout)
+	look := func(ctx context.Context, engine api.Caller) error {
+		_, err := lookAround(ctx, engine)
+		return err
+	}
+	return bench.RunChild(ctx, c.Task, look, os.Stdout)
 }
