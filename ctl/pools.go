@@ -26,6 +26,7 @@ type pools struct {
 	server uuid.UUID
 	boot   uuid.UUID
 	limit  time.Duration    // of a device that does not answer while its pool is being closed; 0: as package volume has it
+	openly time.Duration    // and while one is made or opened
 	cache  *volume.MapCache // of all of them
 
 	opening sync.Mutex // held while one is made or opened, so that no name comes twice
@@ -226,7 +227,14 @@ func (ps *pools) config() (volume.PoolConfig, error) {
 	if ps.server == uuid.Nil {
 		return volume.PoolConfig{}, api.Errno(22, "this server has no id, which its pools need: /etc/machine-id has none; give serve a --state directory")
 	}
-	return volume.PoolConfig{Server: ps.server, Boot: ps.boot, Cache: ps.cache, Found: ps.found, HomeFailed: ps.homeFailed, CloseLimit: ps.limit}, nil
+	cfg := ps.limits()
+	cfg.Server, cfg.Boot, cfg.Cache, cfg.Found, cfg.HomeFailed = ps.server, ps.boot, ps.cache, ps.found, ps.homeFailed
+	return cfg, nil
+}
+
+// limits are how long devices that do not answer are waited for. When the engine ends, that is not longer than while a pool is closed.
+func (ps *pools) limits() volume.PoolConfig {
+	return volume.PoolConfig{CloseLimit: ps.limit, OpenLimit: ps.openly, Ending: ps.e.life.Done()}
 }
 
 // create makes a pool, or gives the one that was asked for before.
@@ -252,7 +260,7 @@ func (ps *pools) create(p *api.PoolCreateParams) (*openPool, error) {
 			if name == "" {
 				continue
 			}
-			x, err := volume.Examine(ps.e.Bdevs, name)
+			x, err := volume.Examine(ps.e.Bdevs, name, ps.limits())
 			if err != nil {
 				return nil, err
 			}
@@ -425,7 +433,10 @@ func (ps *pools) examine(d *bdev.Device) error {
 	if d.Claim() != "" || d.Geometry().ReadOnly {
 		return nil
 	}
-	found, err := volume.Examine(ps.e.Bdevs, d.Name())
+	found, err := volume.Examine(ps.e.Bdevs, d.Name(), ps.limits())
+	if errors.Is(err, volume.ErrStuck) {
+		return err
+	}
 	if err != nil {
 		return nil //nolint:nilerr // a device that cannot be read has no pool that could be opened
 	}
@@ -434,7 +445,7 @@ func (ps *pools) examine(d *bdev.Device) error {
 	case found.Pool:
 		device = d.Name()
 	case found.Logs:
-		device = volume.PoolOfLogs(ps.e.Bdevs, found)
+		device = volume.PoolOfLogs(ps.e.Bdevs, found, ps.limits())
 	}
 	if device == "" {
 		return nil

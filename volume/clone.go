@@ -68,11 +68,14 @@ func (p *Pool) depth(n VolumeNumber) int {
 
 // CloneSnapshot makes a volume that begins as a snapshot. Of the config, name, log size, cache, verification and UUID count.
 func (v *Volume) CloneSnapshot(snapshot string, cfg VolumeConfig) (*Volume, error) {
+	p := v.pool
 	v.acts.Lock()
-	defer v.acts.Unlock()
-	v.pool.acts.Lock()
-	defer v.pool.acts.Unlock()
-	c, err := v.cloneSnapshot(snapshot, cfg)
+	err := p.lockActs(p.cfg.vigil(p.registry.Group(), p.devices))
+	if err != nil {
+		v.acts.Unlock()
+		return nil, fmt.Errorf("cloning snapshot %s of volume %s as %s: %w", snapshot, v.Name(), cfg.Name, err)
+	}
+	c, err := p.begins(func() { p.acts.Unlock(); v.acts.Unlock() }, func() (*Volume, error) { return v.cloneSnapshot(snapshot, cfg) })
 	if err != nil {
 		return nil, fmt.Errorf("cloning snapshot %s of volume %s as %s: %w", snapshot, v.Name(), cfg.Name, err)
 	}

@@ -23,7 +23,11 @@ type Await func(until func() bool)
 // control is what such work needs.
 type control struct {
 	await Await
+	given *atomic.Bool // once it is set, nothing more is sent (stuckopen.go); nil: it never is
 }
+
+// isGiven says that.
+func (c *control) isGiven() bool { return c.given != nil && c.given.Load() }
 
 // event is something that control work waits for, and a reactor says.
 type event struct {
@@ -67,6 +71,9 @@ type diskRequest struct {
 func (q *diskRequest) RequestDone(b *bdev.Request) { q.say(b.Status) }
 
 func (d *disk) do(what string, kind bdev.Kind, place Place, data []byte) error {
+	if d.isGiven() {
+		return errGivenUp
+	}
 	q := &diskRequest{event: newEvent()}
 	q.Kind, q.Done = kind, q
 	err := d.r.Call(func() {
@@ -116,6 +123,9 @@ func (d *disk) readEach(places []Place, pages int, f func(i int, data []byte, er
 		})
 	}()
 	for at := 0; at < len(places); at += n {
+		if d.isGiven() {
+			return errGivenUp
+		}
 		now := reads[:min(n, len(places)-at)]
 		if err := d.r.Call(func() {
 			shift := d.channel.Geometry().Shift()

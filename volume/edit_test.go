@@ -326,11 +326,11 @@ func TestAPoolGrowsWithItsDevice(t *testing.T) {
 func TestADestroyedPoolIsNotFoundAgain(t *testing.T) {
 	r := newRig(t)
 	r.volume("a", 64<<20)
-	if x, err := Examine(r.reg, "disk"); err != nil || !x.Pool {
+	if x, err := Examine(r.reg, "disk", r.config()); err != nil || !x.Pool {
 		t.Errorf("a pool that is there: %v, %v", x.Pool, err)
 	}
 	r.must(r.pool.Destroy(r.ctx()))
-	if x, err := Examine(r.reg, "disk"); err != nil || x.Pool {
+	if x, err := Examine(r.reg, "disk", r.config()); err != nil || x.Pool {
 		t.Errorf("a pool that is not there: %v, %v", x.Pool, err)
 	}
 	if err := r.pool.Rename("x"); !errors.Is(err, ErrPoolGone) {

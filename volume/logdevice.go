@@ -62,12 +62,21 @@ func (p *Pool) openLogDevice(name string) (*logDevice, error) {
 		h.Close()
 		return nil, err
 	}
+	p.watchLogs(l.channels)
 	l.disk = disk{p.disk.control, p.r, l.channels[0]}
 	return l, p.r.Call(func() { l.barrier = wal.NewBarrier(p.r, l.channels[0]) })
 }
 
+// watchLogs lets those who wait for the pool's devices watch that of its logs.
+func (p *Pool) watchLogs(channels []*bdev.Channel) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.watched[1] = channels
+}
+
 // release gives the device back.
 func (l *logDevice) release(p *Pool) {
+	p.watchLogs(nil)
 	_ = p.r.Call(l.barrier.Close)
 	bdev.CloseChannels(l.channels)
 	l.handle.Close()
@@ -137,7 +146,7 @@ func (p *Pool) openLogs(s *Slot) error {
 	}
 	name := p.cfg.LogDevice
 	if name == "" {
-		name = findLogDevice(p.registry, &p.disk.control, s)
+		name = findLogDevice(p.registry, &p.cfg, s)
 	}
 	if name == "" {
 		return fmt.Errorf("%w: it is %v, and no device is it; bring it back, or accept that what it held is lost", ErrLogMissing, s.LogDevice)

@@ -299,7 +299,7 @@ func TestWhatCannotBeALogDevice(t *testing.T) {
 		if _, err := CreatePool(w.Registry, "Disk0", cfg); !errors.Is(err, want) {
 			t.Errorf("log device %s: %v, want %v", name, err, want)
 		}
-		if x, err := examine(w.Registry, "Disk0", &control{cfg.Await}); err != nil || x.Pool {
+		if x, err := Examine(w.Registry, "Disk0", cfg); err != nil || x.Pool {
 			t.Errorf("log device %s: a pool was made all the same, %v", name, err)
 		}
 	}

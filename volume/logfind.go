@@ -2,6 +2,7 @@ package volume
 
 import (
 	"errors"
+	"fmt"
 
 	"github.com/google/uuid"
 
@@ -19,32 +20,44 @@ type Examined struct {
 	Problem error     // why nothing valid is there
 }
 
-// Examine looks at the pages where slots and heads are.
-func Examine(g *bdev.Registry, device string) (Examined, error) {
-	return examine(g, device, &control{})
-}
-
-func examine(g *bdev.Registry, device string, c *control) (Examined, error) {
-	var x Examined
+// Examine looks at the pages where slots and heads are. Of the config its limits count: a device that does not answer ends it with ErrStuck.
+func Examine(g *bdev.Registry, device string, cfg PoolConfig) (Examined, error) {
 	dev, err := g.Lookup(device)
 	if err != nil {
-		return x, err
+		return Examined{}, err
 	}
 	if geometry := dev.Geometry(); geometry.Bytes() < min(PoolBytesMin, LogDeviceBytesMin) {
-		return x, nil
+		return Examined{}, nil
 	}
 	h, err := g.Open(device, bdev.OpenOptions{Who: "examine"})
 	if err != nil {
-		return x, err
+		return Examined{}, err
 	}
-	defer h.Close()
 	r := g.Group().Reactor(0)
 	var channel *bdev.Channel
 	if e := r.Call(func() { channel, err = h.Channel(r) }); e != nil || err != nil {
-		return x, errors.Join(e, err)
+		h.Close()
+		return Examined{}, errors.Join(e, err)
 	}
-	defer func() { _ = r.Call(channel.Close) }()
-	d := disk{control: *c, r: r, channel: channel}
+	var x Examined
+	d := disk{control: control{await: cfg.Await}, r: r, channel: channel}
+	err = cfg.vigil(g.Group(), func() [2][]*bdev.Channel { return [2][]*bdev.Channel{{channel}} }).during(func() error {
+		defer h.Close()
+		defer func() { _ = r.Call(channel.Close) }()
+		found, err := d.examine()
+		if err == nil {
+			x = found
+		}
+		return err
+	})
+	if err != nil {
+		return Examined{}, fmt.Errorf("looking for a pool on %s: %w", device, err)
+	}
+	return x, nil
+}
+
+// examine reads them.
+func (d *disk) examine() (x Examined, err error) {
 	page, err := d.readSlots()
 	for _, b := range page {
 		switch string(b[:len(slotMagic)]) {
@@ -72,22 +85,22 @@ func examine(g *bdev.Registry, device string, c *control) (Examined, error) {
 }
 
 // findLogDevice finds the device with the logs of a pool among those that nobody has, "" if none is it.
-func findLogDevice(g *bdev.Registry, c *control, s *Slot) string {
-	return findUnclaimed(g, c, func(x Examined) bool { return x.Logs && x.PoolID == s.Pool && x.LogID == s.LogDevice })
+func findLogDevice(g *bdev.Registry, cfg *PoolConfig, s *Slot) string {
+	return findUnclaimed(g, cfg, func(x Examined) bool { return x.Logs && x.PoolID == s.Pool && x.LogID == s.LogDevice })
 }
 
 // PoolOfLogs finds the device of the pool whose logs are on a device, among those that nobody has: "" if there is none.
-func PoolOfLogs(g *bdev.Registry, logs Examined) string {
-	return findUnclaimed(g, &control{}, func(x Examined) bool { return x.Pool && x.PoolID == logs.PoolID && x.LogID == logs.LogID })
+func PoolOfLogs(g *bdev.Registry, logs Examined, cfg PoolConfig) string {
+	return findUnclaimed(g, &cfg, func(x Examined) bool { return x.Pool && x.PoolID == logs.PoolID && x.LogID == logs.LogID })
 }
 
 // findUnclaimed finds the first device that nobody has, is no volume, and is what is looked for.
-func findUnclaimed(g *bdev.Registry, c *control, is func(Examined) bool) string {
+func findUnclaimed(g *bdev.Registry, cfg *PoolConfig, is func(Examined) bool) string {
 	for _, d := range g.Devices() {
 		if _, volume := d.Driver().(*Volume); volume || d.Claim() != "" {
 			continue
 		}
-		if x, err := examine(g, d.Name(), c); err == nil && is(x) {
+		if x, err := Examine(g, d.Name(), *cfg); err == nil && is(x) {
 			return d.Name()
 		}
 	}

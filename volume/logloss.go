@@ -36,7 +36,7 @@ func (p *Pool) replaceLogs(r *root) error {
 			return err
 		}
 		p.logs = l
-		x, err := examine(p.registry, p.cfg.LogDevice, &p.disk.control)
+		x, err := Examine(p.registry, p.cfg.LogDevice, p.cfg)
 		if err == nil && (x.Pool || x.Logs) {
 			err = fmt.Errorf("%w: device %s holds a pool or the logs of one, and cannot take the place of the log device; name one that is empty", ErrInvalid, p.cfg.LogDevice)
 		}

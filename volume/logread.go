@@ -57,7 +57,12 @@ func (v *Volume) keptOf(r *wal.Record) int {
 // LogWindow takes a window.
 func (x *logRead) LogWindow(c *wal.Recovery) {
 	rd := c.Reader()
-	if x.why = x.take(rd); x.why != nil {
+	if x.v.pool.disk.isGiven() {
+		x.why = errGivenUp
+	} else {
+		x.why = x.take(rd)
+	}
+	if x.why != nil {
 		c.Stop()
 		x.over.say(bdev.StatusAborted)
 		return

@@ -34,11 +34,14 @@ type VolumeConfig struct {
 	UUID       uuid.UUID
 }
 
-// CreateVolume makes a volume, thin or thick, and registers its device.
+// CreateVolume makes a volume, thin or thick, and registers its device. Where the device below does not answer it ends with ErrStuck, and goes on
+// alone (stuckopen.go).
 func (p *Pool) CreateVolume(cfg VolumeConfig) (*Volume, error) {
-	p.acts.Lock()
-	defer p.acts.Unlock()
-	v, err := p.createVolume(cfg)
+	err := p.lockActs(p.cfg.vigil(p.registry.Group(), p.devices))
+	var v *Volume
+	if err == nil {
+		v, err = p.begins(p.acts.Unlock, func() (*Volume, error) { return p.createVolume(cfg) })
+	}
 	if err != nil {
 		return nil, fmt.Errorf("creating volume %s in pool %s: %w", cfg.Name, p.Name(), err)
 	}
@@ -240,7 +243,11 @@ func (p *Pool) openEach(some *[]*Volume, r *root) error {
 	}
 	for _, v := range *some {
 		v.recovery = &recovery{}
-		if err := v.prepare(marks); err != nil {
+		err := v.prepare(marks)
+		if err == nil {
+			err = p.opens(v)
+		}
+		if err != nil {
 			return fmt.Errorf("opening volume %s: %w", v.page.Name, err)
 		}
 	}
@@ -262,6 +269,9 @@ func (p *Pool) openEach(some *[]*Volume, r *root) error {
 		}
 	}
 	for _, v := range all { // no host takes the space that another's log needs
+		if p.disk.isGiven() {
+			return errGivenUp
+		}
 		if err := v.register(); err != nil {
 			return fmt.Errorf("opening volume %s: %w", v.page.Name, err)
 		}

@@ -41,13 +41,15 @@ type PoolConfig struct {
 	LogDevice    string    // where the logs are to be, of a new pool; or are; or, with AcceptLogLoss, are to be instead
 	// AcceptLogLoss opens a pool whose log device is missing. What it held above the checkpoints is lost, and stands in the volumes' state.
 	AcceptLogLoss bool
-	TakeOver      bool          // open another server's pool and make it one's own
-	Boot          uuid.UUID     // of this machine since it started
-	Cache         *MapCache     // of map pages, shared with other pools; nil: one of its own
-	CacheBytes    uint64        // of its own, on each reactor; 0: DefaultCacheBytes
-	SmallLogs     bool          // logs below the least size are made: only for tests, which fill them
-	Await         Await         // nil but in simulations
-	CloseLimit    time.Duration // how long the device may keep a request while the pool is being closed; 0: 5 s
+	TakeOver      bool            // open another server's pool and make it one's own
+	Boot          uuid.UUID       // of this machine since it started
+	Cache         *MapCache       // of map pages, shared with other pools; nil: one of its own
+	CacheBytes    uint64          // of its own, on each reactor; 0: DefaultCacheBytes
+	SmallLogs     bool            // logs below the least size are made: only for tests, which fill them
+	Await         Await           // nil but in simulations
+	CloseLimit    time.Duration   // how long the device may keep a request while the pool is being closed; 0: 5 s
+	OpenLimit     time.Duration   // and while it, or a volume in it, is made or opened; 0: 30 s
+	Ending        <-chan struct{} // closed when the process ends: from then on nobody waits longer than CloseLimit
 	Stages        *wal.Stages
 	// Found hears, on a goroutine of its own, of the first error of a scrub's run; nil: nobody does.
 	Found func(v *Volume, f ScrubFinding)
@@ -94,7 +96,9 @@ type Pool struct {
 	pages    uint64
 	problems []string // that whoever operates it should know of
 	damaged  []*DamagedVolume
-	kept     []Extent // free clusters that nobody gets because of them; under acts
+	kept     []Extent           // free clusters that nobody gets because of them; under acts
+	watched  [2][]*bdev.Channel // of the pool's device and of that of its logs, nil without one
+	arrival  arrival
 	checking checking
 }
 
@@ -115,9 +119,10 @@ func openDevice(g *bdev.Registry, device string, cfg PoolConfig) (*Pool, error) 
 		h.Close()
 		return nil, err
 	}
+	p.watched[0] = p.channels
 	p.r = g.Group().Reactor(0)
 	p.data = p.channels[0]
-	p.disk = disk{control{cfg.Await}, p.r, p.data}
+	p.disk = disk{control{cfg.Await, &p.arrival.given}, p.r, p.data}
 	p.directory.p, p.committer.p = p, p
 	p.committer.join.Done = &p.committer
 	return p, p.r.Call(func() { p.barrier = wal.NewBarrier(p.r, p.data) })
@@ -263,16 +268,14 @@ const PoolBytesMin = 16 << 20
 // PoolBytesMax is the largest that the format has numbers for.
 const PoolBytesMax = pagesMax * PageBytes
 
-// CreatePool makes a pool on a device. Whatever was there is lost.
+// CreatePool makes a pool on a device. Whatever was there is lost. A device that does not answer ends it with ErrStuck (stuckopen.go), and there
+// may be a pool then or none.
 func CreatePool(g *bdev.Registry, device string, cfg PoolConfig) (*Pool, error) {
 	p, err := openDevice(g, device, cfg)
 	if err != nil {
 		return nil, fmt.Errorf("creating pool %s on %s: %w", cfg.Name, device, err)
 	}
-	defer p.acts.Unlock()
-	if err := p.format(); err != nil {
-		p.gone = true
-		p.release()
+	if err := p.arrive(p.format); err != nil {
 		return nil, fmt.Errorf("creating pool %s on %s: %w", cfg.Name, device, err)
 	}
 	return p, nil
@@ -361,16 +364,13 @@ func clusterShift(bytes uint64) (uint32, error) {
 	return 0, fmt.Errorf("%w: clusters of %d bytes: choose a power of two from 65536 to 1048576", ErrInvalid, bytes)
 }
 
-// ImportPool opens the pool on a device, with all its volumes.
+// ImportPool opens the pool on a device, with all its volumes. A device that does not answer ends it with ErrStuck (stuckopen.go).
 func ImportPool(g *bdev.Registry, device string, cfg PoolConfig) (*Pool, error) {
 	p, err := openDevice(g, device, cfg)
 	if err != nil {
 		return nil, fmt.Errorf("importing the pool on %s: %w", device, err)
 	}
-	defer p.acts.Unlock()
-	if err := p.load(); err != nil {
-		p.gone = true
-		p.release()
+	if err := p.arrive(p.load); err != nil {
 		return nil, fmt.Errorf("importing the pool on %s: %w", device, err)
 	}
 	return p, nil

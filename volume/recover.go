@@ -242,6 +242,10 @@ func (v *Volume) revive() error {
 	var failed error
 	e := newEvent()
 	if err := v.r.Call(func() {
+		if v.given {
+			failed = errGivenUp
+			return
+		}
 		log := x.log
 		v.log = log
 		if v.flusher.rd, failed = log.NewReader(); failed != nil {

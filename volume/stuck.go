@@ -19,6 +19,7 @@ import (
 //	         ─▶ when the device has answered everything, the rest is given back and the device let go
 //
 // So the device writes into no memory that somebody else has meanwhile, and nobody else opens it before it has ended what it was given.
+// Making and opening do the same (stuckopen.go), and have more patience.
 
 // ErrStuck ends the closing of what stands on a device that does not answer.
 var ErrStuck = errors.New("the device does not answer")
@@ -26,29 +27,40 @@ var ErrStuck = errors.New("the device does not answer")
 // closeLimit is how long a device may keep a request while a volume or a pool is being closed.
 const closeLimit = 5 * time.Second
 
-// vigil watches the devices of a pool while it, or a volume of it, is being closed.
+// vigil watches devices while control work waits for them.
 type vigil struct {
-	p     *Pool
-	began time.Time
-	limit time.Duration
+	group     *reactor.Group
+	watched   func() [2][]*bdev.Channel // by reactor, of each device
+	simulated bool
+	began     time.Time
+	limit     time.Duration
+	ending    <-chan struct{} // once it is closed, nobody waits longer than hasty
+	hasty     time.Duration
+	next      string // what to do about a device that does not answer
 }
 
+// vigil watches the devices of a pool while it, or a volume of it, is being closed.
 func (p *Pool) vigil() *vigil {
-	g := &vigil{p: p, began: time.Now(), limit: p.cfg.CloseLimit}
-	if g.limit == 0 {
-		g.limit = closeLimit
-	}
+	g := p.cfg.vigil(p.registry.Group(), p.devices)
+	g.limit, g.next = g.hasty, "the next import recovers what is in the log"
 	return g
+}
+
+// devices are the channels of the pool's device, and of that of its logs.
+func (p *Pool) devices() [2][]*bdev.Channel {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.watched
 }
 
 // during runs f, and returns its error, or ErrStuck if a device does not answer: f then goes on alone. A simulation waits for f.
 func (g *vigil) during(f func() error) error {
-	if g.p.cfg.Await != nil {
+	if g.simulated {
 		return f()
 	}
 	over := make(chan error, 1)
 	go func() { over <- f() }()
-	look := time.NewTicker(g.limit / 16)
+	look := time.NewTicker(max(min(g.limit, g.hasty)/16, time.Millisecond))
 	defer look.Stop()
 	for {
 		select {
@@ -67,22 +79,29 @@ func (g *vigil) during(f func() error) error {
 	}
 }
 
+// patience is how long a request is waited for.
+func (g *vigil) patience() time.Duration {
+	select {
+	case <-g.ending:
+		return min(g.limit, g.hasty)
+	default:
+		return g.limit
+	}
+}
+
 // stuck says which device has not answered, nil if none.
 func (g *vigil) stuck() error {
-	if time.Since(g.began) < g.limit {
+	limit := g.patience()
+	if time.Since(g.began) < limit {
 		return nil
 	}
-	all := [][]*bdev.Channel{g.p.channels}
-	if g.p.logs != nil {
-		all = append(all, g.p.logs.channels)
-	}
-	for _, channels := range all {
+	for _, channels := range g.watched() {
 		var worst bdev.Late
 		n := 0
 		for i, c := range channels {
 			var l bdev.Late
-			r := g.p.registry.Group().Reactor(i)
-			if err := r.Call(func() { l = c.Late(r.Now() - reactor.Ticks(g.limit)) }); err != nil {
+			r := g.group.Reactor(i)
+			if err := r.Call(func() { l = c.Late(r.Now() - reactor.Ticks(limit)) }); err != nil {
 				return err
 			}
 			if n += l.N; l.N > 0 && (worst.N == 0 || l.Since < worst.Since) {
@@ -90,8 +109,8 @@ func (g *vigil) stuck() error {
 			}
 		}
 		if n > 0 {
-			return fmt.Errorf("%w: %s has had %d requests for more than %v, the oldest a %v of %d blocks at %d; the next import recovers what is in the log",
-				ErrStuck, channels[0].Device().Name(), n, g.limit, worst.Kind, worst.Blocks, worst.LBA)
+			return fmt.Errorf("%w: %s has had %d requests for more than %v, the oldest a %v of %d blocks at %d; %s",
+				ErrStuck, channels[0].Device().Name(), n, limit, worst.Kind, worst.Blocks, worst.LBA, g.next)
 		}
 	}
 	return nil
@@ -169,10 +188,11 @@ func (p *Pool) giveUp() {
 
 // lockActs takes acts. The one who has them may wait for a device that does not answer.
 func (p *Pool) lockActs(g *vigil) error {
-	if p.cfg.Await != nil || p.acts.TryLock() {
-		if p.cfg.Await != nil {
-			p.acts.Lock()
-		}
+	if g.simulated {
+		p.acts.Lock()
+		return nil
+	}
+	if p.acts.TryLock() {
 		return nil
 	}
 	look := time.NewTicker(10 * time.Millisecond)
