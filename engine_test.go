@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -124,6 +125,55 @@ func (e *engine) writes() int {
 		e.t.Fatalf("no num_write_ops in %s", out)
 	}
 	return n
+}
+
+// TestAnEngineEndsWhileItsConfigurationWaits for a file that a process which has ended still holds, as after a crash.
+func TestAnEngineEndsWhileItsConfigurationWaits(t *testing.T) {
+	e := newEngine(t)
+	f, err := os.OpenFile(e.disk, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	lock := exec.Command("flock", "--exclusive", "3")
+	lock.ExtraFiles = []*os.File{f}
+	if out, err := lock.CombinedOutput(); err != nil {
+		t.Fatalf("flock (of util-linux): %v\n%s", err, out)
+	}
+	config := filepath.Join(t.TempDir(), "config.yaml")
+	text := fmt.Sprintf("subsystems:\n  - subsystem: bdev\n    config:\n      - {method: bdev_uring_create, params: {name: disk, filename: %q}}\n", e.disk)
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	e.cmd = exec.Command(e.bin, "serve", "--rpc-socket", e.sock, "--state", filepath.Dir(e.sock), "--config", config)
+	log, err := e.cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := e.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewReader(log)
+	for {
+		line, err := lines.ReadString('\n')
+		if err != nil {
+			t.Fatalf("it does not wait for the file: %v", err)
+		}
+		if strings.Contains(line, "the file is waited for") {
+			break
+		}
+	}
+	if err := e.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	rest, _ := io.ReadAll(lines)
+	if err := e.cmd.Wait(); err != nil { // one that does not hear it fails later, since the file is held
+		t.Errorf("SIGTERM while it waits: %v\n%s", err, rest)
+	}
+	e.cmd = nil
+	if _, err := os.Lstat(e.sock); err == nil {
+		t.Error("its socket is left")
+	}
 }
 
 // TestAnEngineThatEndsUnderLoadLosesNothing ends the engine by SIGTERM and by SIGKILL while a host writes. The host comes back by

@@ -53,6 +53,8 @@ type UringOptions struct {
 
 	// Waits hears once, before the device is there, that the file is still in use by a process that has ended, and is waited for.
 	Waits func(why error)
+	// Ending ends that wait when it is closed.
+	Ending <-chan struct{}
 }
 
 // Polling says whether completions of reads and writes are polled for, on devices with poll queues. That is faster, and keeps
@@ -133,7 +135,7 @@ func (u *Uring) open(o UringOptions) (Geometry, error) {
 	default:
 		return Geometry{}, fmt.Errorf("%w: it is neither a file nor a block device but %v", ErrInvalid, m)
 	}
-	if err := u.openFile(mode, o.Waits); err != nil {
+	if err := u.openFile(mode, o.Waits, o.Ending); err != nil {
 		return Geometry{}, err
 	}
 	g, err := u.geometry(o)

@@ -31,8 +31,8 @@ var lockPatience = 10 * time.Second
 const lockPause = 10 * time.Millisecond
 
 // openFile opens the file as its own, once whoever had it before is gone.
-func (u *Uring) openFile(mode int, waits func(why error)) error {
-	for until := time.Now().Add(lockPatience); ; time.Sleep(lockPause) {
+func (u *Uring) openFile(mode int, waits func(why error), ending <-chan struct{}) error {
+	for until := time.Now().Add(lockPatience); ; {
 		holder, err := u.tryFile(mode)
 		if !errors.Is(err, ErrBusy) {
 			return err
@@ -45,6 +45,11 @@ func (u *Uring) openFile(mode int, waits func(why error)) error {
 		case waits != nil:
 			waits(err)
 			waits = nil
+		}
+		select {
+		case <-ending:
+			return fmt.Errorf("%w; it is not waited for any longer, since the program ends", err)
+		case <-time.After(lockPause):
 		}
 	}
 }

@@ -59,6 +59,7 @@ type Engine struct {
 	targetOptions    targetOptions
 	kept             keptCalls
 	depths           depths
+	loading          chan struct{}   // has one in it while a configuration is loaded
 	limiting         sync.Mutex      // held while a device's limits are changed
 	draining         sync.Mutex      // held while a drain is begun
 	life             context.Context // ends when the engine is being ended
@@ -78,6 +79,7 @@ func NewEngine(cfg EngineConfig, log *Log) (*Engine, error) {
 	reactor.TuneRuntime(g.Len(), limit, os.Getenv)
 	e := &Engine{Methods: NewRegistry(log.For("rpc")), Reactors: g, Bdevs: bdev.NewRegistry(g), Health: NewHealth(), began: time.Now(), bdevLog: log.For("bdev")}
 	e.life, e.end = context.WithCancel(context.Background())
+	e.loading = make(chan struct{}, 1)
 	if e.Target, err = nvmf.NewTarget(e.Bdevs, log.For("nvmf")); err != nil {
 		return nil, errors.Join(err, g.Stop(context.Background()))
 	}
@@ -115,9 +117,14 @@ const configObject = "configuration"
 
 // Configure loads a configuration and takes the engine to the runtime state. Where it is to wait for framework_start_init
 // instead, what belongs to startup is loaded at once and the rest after that call. Hosts are served when all of it is there, and wait
-// until then.
+// until then. It ends early when the engine is being ended.
 func (e *Engine) Configure(ctx context.Context, c *api.Config, wait bool) error {
 	ctx = withOrigin(ctx, "configuration "+c.Source, "", api.Admin)
+	ctx, done, err := e.load(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
 	if err := c.Check(methodNames(e.Methods.Specs(false))); err != nil {
 		return err
 	}
@@ -127,10 +134,15 @@ func (e *Engine) Configure(ctx context.Context, c *api.Config, wait bool) error 
 		return err
 	}
 	e.Frame.Then(func(asked context.Context) error {
-		// Who asked may leave before all of it is there, which is no reason to go on with a part.
-		ctx, cancel := context.WithCancel(context.WithoutCancel(asked))
-		defer cancel()
-		defer context.AfterFunc(e.life, cancel)()
+		ctx := asked
+		if wait { // who asked may leave before all of it is there, which is no reason to go on with a part
+			var done func()
+			var err error
+			if ctx, done, err = e.load(context.WithoutCancel(asked)); err != nil {
+				return err
+			}
+			defer done()
+		}
 		_, err := rest.Round(ctx, e.Methods, methodNames(e.Methods.Specs(true)))
 		if err != nil && wait {
 			const mend = "hosts are not served; make the calls that are missing, then engine_undrain"
@@ -148,6 +160,39 @@ func (e *Engine) Configure(ctx context.Context, c *api.Config, wait bool) error 
 	return e.Frame.Start(ctx)
 }
 
+var errEnding = errors.New("loading the configuration: the engine is being ended")
+
+// load begins the loading of a configuration, whose calls end with the engine.
+func (e *Engine) load(ctx context.Context) (_ context.Context, done func(), err error) {
+	select {
+	case e.loading <- struct{}{}:
+	case <-e.life.Done():
+		return nil, nil, errEnding
+	}
+	if e.life.Err() != nil {
+		<-e.loading
+		return nil, nil, errEnding
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	stop := context.AfterFunc(e.life, cancel)
+	return ctx, func() {
+		stop()
+		cancel()
+		<-e.loading
+	}, nil
+}
+
+// loaded waits until no configuration is being loaded. The engine is being ended, so no other is.
+func (e *Engine) loaded(ctx context.Context) error {
+	select {
+	case e.loading <- struct{}{}:
+		<-e.loading
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("waiting for a call of the configuration that does not end: %w", ctx.Err())
+	}
+}
+
 // Metrics are the engine's metrics, to be served.
 func (e *Engine) Metrics() *Metrics {
 	m := NewMetrics()
@@ -159,7 +204,7 @@ func (e *Engine) Metrics() *Metrics {
 // endLimit is how much of its time the end of the engine gives to one thing that does not end, so that the others end in order.
 const endLimit = 10 * time.Second
 
-// Close ends the engine: long work is cancelled, no connection is accepted any more, what is in flight ends, then the devices are closed,
+// Close ends the engine: a configuration that is being loaded and long work are cancelled, no connection is accepted any more, what is in flight ends, then the devices are closed,
 // volumes before the pools that they stand on and pools before their devices, and the reactors stop. It says what it had to leave behind
 // if ctx ends first, or if a device does not answer: then what stands on it stays, and all else ends in order.
 func (e *Engine) Close(ctx context.Context) error {
@@ -167,7 +212,7 @@ func (e *Engine) Close(ctx context.Context) error {
 	e.scrubs.close()
 	e.traces.close()
 	var err error
-	for _, end := range []func(context.Context) error{e.Jobs.Close, e.Target.Stop, e.pools.stop} {
+	for _, end := range []func(context.Context) error{e.loaded, e.Jobs.Close, e.Target.Stop, e.pools.stop} {
 		some, cancel := context.WithTimeout(ctx, endLimit)
 		err = errors.Join(err, end(some))
 		cancel()

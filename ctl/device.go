@@ -147,6 +147,7 @@ func (e *Engine) uring(name, path string, o bdev.UringOptions) (*bdev.Device, er
 	o.Waits = func(why error) {
 		e.bdevLog.Warn("the file is waited for, as after an engine that was killed", "device", name, "file", path, "why", why)
 	}
+	o.Ending = e.life.Done()
 	return bdev.NewUring(e.Bdevs, name, path, o)
 }
 

@@ -101,8 +101,18 @@ func (c *serveCmd) Run() error {
 			return errors.Join(err, c.end(e, server, remote, nil))
 		}
 	}
-	if err := e.Configure(context.Background(), config, c.WaitForRPC); err != nil {
-		return errors.Join(err, c.end(e, server, remote, metrics))
+	loaded := make(chan error, 1)
+	go func() { loaded <- e.Configure(context.Background(), config, c.WaitForRPC) }()
+	select {
+	case err := <-loaded:
+		if err != nil {
+			return errors.Join(err, c.end(e, server, remote, metrics))
+		}
+	case <-signals: // what it waits for, a file of an engine that was killed or a device that does not answer, may take long
+		signal.Stop(signals)
+		manager.Stopping()
+		log.For("engine").Warn("ends before its configuration is loaded", "file", c.Config)
+		return c.end(e, server, remote, metrics)
 	}
 	used := make([]string, 0, e.Reactors.Len())
 	for _, r := range e.Reactors.Reactors() {
