@@ -24,6 +24,7 @@ type Socket struct {
 	msg   unix.Msghdr
 	iov   [SendVecMax]unix.Iovec
 	state socketState
+	rests bool // the receive in flight is to end: Rest
 	later Deferred
 }
 
@@ -121,14 +122,17 @@ func (s *Socket) OpDone(op *Op, res int32, _ uint32) {
 	n, err := int(res), error(nil)
 	if res < 0 {
 		errno := syscall.Errno(-res)
-		if errno == syscall.EINTR || errno == syscall.EAGAIN { // nothing was done, and nothing is wrong
-			s.again(op)
-			return
+		if errno == syscall.EINTR || errno == syscall.EAGAIN || errno == syscall.ECANCELED { // nothing was done, and nothing is wrong
+			if op != &s.recv || !s.rests {
+				s.again(op)
+				return
+			}
+			errno = syscall.ECANCELED
 		}
 		n, err = 0, errno
 	}
 	if op == &s.recv {
-		s.into = nil
+		s.into, s.rests = nil, false
 		s.h.Received(n, err)
 	} else {
 		s.h.Sent(n, err)
@@ -140,6 +144,15 @@ func (s *Socket) again(op *Op) {
 		s.startRecv()
 	} else {
 		s.startSend()
+	}
+}
+
+// Rest ends a receive that is in flight, so that the socket can be detached. Received hears how it ended: with bytes, if some had
+// arrived, else with ECANCELED. They are not lost: what the kernel has is the next receive's, wherever that is.
+func (s *Socket) Rest() {
+	if s.recv.inFlight && !s.rests {
+		s.rests = true
+		s.r.Cancel(&s.recv)
 	}
 }
 
