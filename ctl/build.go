@@ -90,6 +90,7 @@ func NewEngine(cfg EngineConfig, log *Log) (*Engine, error) {
 	e.Frame.Add(e.Sock.Subsystem())
 	e.Jobs = NewJobs(e.Methods)
 	registerWithoutEffect(e.Methods, &e.kept)
+	registerScheduler(e.Methods, &e.kept, e.Target)
 	e.kept.addParts(e.Frame)
 	e.Initiator = initiator.New(e.Bdevs, log.For("initiator"))
 	e.registerFramework()
@@ -348,5 +349,5 @@ var errorCodes = []struct {
 	{volume.ErrEpochRegression, -22, "ErrEpochRegression"}, {volume.ErrDrainTimeout, -16, "ErrDrainTimeout"}, {volume.ErrBusy, -16, ""}, {wal.ErrLogTooSmall, -22, "ErrLogTooSmall"},
 	{bdev.ErrNotFound, -19, ""}, {bdev.ErrExists, -17, ""}, {bdev.ErrClaimed, -16, ""}, {bdev.ErrBusy, -16, ""}, {bdev.ErrInvalid, -22, ""},
 	{nvmf.ErrNotFound, api.CodeInvalidParams, ""}, {nvmf.ErrExists, api.CodeInvalidParams, ""}, {nvmf.ErrInvalid, api.CodeInvalidParams, ""},
-	{nvmf.ErrInUse, -16, ""}, {os.ErrNotExist, -2, ""}, {os.ErrPermission, -13, ""},
+	{nvmf.ErrInUse, -16, ""}, {nvmf.ErrMoveTime, -110, ""}, {os.ErrNotExist, -2, ""}, {os.ErrPermission, -13, ""},
 }

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -31,7 +32,13 @@ type testEngine struct {
 // startEngine makes a real engine on one reactor, in the startup state.
 func startEngine(t *testing.T) testEngine {
 	t.Helper()
-	e, err := NewEngine(EngineConfig{Reactors: reactor.Config{Cores: []int{-1}, MemoryBytes: 16 << 20}}, NewLog(io.Discard, slog.LevelError))
+	return startReactors(t, 1)
+}
+
+// startReactors makes one on n reactors.
+func startReactors(t *testing.T, n int) testEngine {
+	t.Helper()
+	e, err := NewEngine(EngineConfig{Reactors: reactor.Config{Cores: slices.Repeat([]int{-1}, n), MemoryBytes: 16 << 20}}, NewLog(io.Discard, slog.LevelError))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -19,6 +19,16 @@ import (
 
 func reactorName(i int) string { return fmt.Sprintf("reactor_%d", i) }
 
+// reactorNamed finds a reactor by its name.
+func (e *Engine) reactorNamed(name string) (int, error) {
+	for i := range e.Reactors.Len() {
+		if reactorName(i) == name {
+			return i, nil
+		}
+	}
+	return 0, api.Invalid("there is no reactor %q; framework_get_reactors lists those there are", name)
+}
+
 func coreMask(core int) string {
 	if core < 0 {
 		return "0x0"

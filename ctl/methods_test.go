@@ -280,12 +280,6 @@ func TestSockOptions(t *testing.T) {
 func TestOptionsWithoutEffect(t *testing.T) {
 	reg := newReg()
 	registerWithoutEffect(reg, new(keptCalls))
-	if _, err := api.FrameworkSetScheduler.Call(t.Context(), reg, api.SetSchedulerParams{Name: "dynamic"}); !errors.Is(err, syscall.EINVAL) {
-		t.Error(err)
-	}
-	if _, err := api.FrameworkSetScheduler.Call(t.Context(), reg, api.SetSchedulerParams{Name: "static"}); err != nil {
-		t.Error(err)
-	}
 	if _, err := api.AccelSetOptions.Call(t.Context(), reg, api.AccelSetOptionsParams{TaskCount: new(uint32(2048))}); err != nil {
 		t.Error(err)
 	}

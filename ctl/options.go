@@ -7,10 +7,12 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/pollux-storage/pollux/ctl/api"
+	"github.com/pollux-storage/pollux/nvmf"
 )
 
 // This file is the methods that need nothing of the engine.
@@ -77,16 +79,39 @@ func registerWithoutEffect(r *Registry, k *keptCalls) {
 	keep(r, k, api.IOBufSetOptions, nil)
 	keep(r, k, api.FSDevSetOpts, nil)
 	keep(r, k, api.SchedulerSetOptions, nil)
+}
+
+// Names of schedulers. Threads stay on their cores with either; what moves is queues.
+const (
+	schedulerStatic  = "static"
+	schedulerDynamic = "dynamic"
+)
+
+// registerScheduler adds the methods that say whether queues move between reactors.
+func registerScheduler(r *Registry, k *keptCalls, t *nvmf.Target) {
+	t.Balance(nvmf.DefaultBalance())
 	keep(r, k, api.FrameworkSetScheduler, func(p *api.SetSchedulerParams) error {
-		if p.Name != "static" {
-			return api.Errno(syscall.EINVAL, "use the scheduler %q: reactors stay on their cores here; the only one is static", p.Name)
+		if p.Name != schedulerStatic && p.Name != schedulerDynamic {
+			return api.Errno(syscall.EINVAL, "use the scheduler %q: reactors stay on their cores here; static leaves queues on their reactors too, dynamic moves them when reactors are uneven", p.Name)
 		}
+		period := time.Duration(p.Period) * time.Microsecond
+		if period < balancePeriodMin {
+			return api.Invalid("using the scheduler %q: period %d: %v or more, in microseconds", p.Name, p.Period, balancePeriodMin)
+		}
+		t.Balance(nvmf.BalanceOptions{Move: p.Name == schedulerDynamic, Period: period, Hot: int(p.CoreBusy)})
 		return nil
 	})
 	Register(r, api.FrameworkGetScheduler, func(context.Context, *api.None) (api.Scheduler, error) {
-		return api.Scheduler{SchedulerName: "static", IsolatedCoreMask: "0x0"}, nil
+		o, name := t.Balancing(), schedulerStatic
+		if o.Move {
+			name = schedulerDynamic
+		}
+		return api.Scheduler{SchedulerName: name, SchedulerPeriod: uint64(o.Period / time.Microsecond), IsolatedCoreMask: "0x0"}, nil
 	})
 }
+
+// balancePeriodMin keeps looking at the reactors from being their load.
+const balancePeriodMin = 10 * time.Millisecond
 
 // addParts adds the parts of SPDK that are options and no more.
 func (k *keptCalls) addParts(f *Frame) {

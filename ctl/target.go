@@ -186,6 +186,13 @@ func (e *Engine) registerTarget() {
 	})
 	Register(r, api.NVMFSubsystemGetControllers, e.getControllers)
 	Register(r, api.NVMFSubsystemGetQpairs, e.getQpairs)
+	onTarget(e, api.NVMFSubsystemMoveQpair, func(p *api.NVMFMoveQpairParams) api.NVMFTarget { return p.NVMFTarget }, func(ctx context.Context, p *api.NVMFMoveQpairParams) error {
+		to, err := e.reactorNamed(p.Thread)
+		if err != nil {
+			return fmt.Errorf("moving queue %d of controller %d: %w", p.QID, p.CntlID, err)
+		}
+		return t.MoveQueue(ctx, p.NQN, nvmf.CNTLID(p.CntlID), nvmf.QID(p.QID), to, time.Duration(p.TimeoutMS)*time.Millisecond)
+	})
 	Register(r, api.NVMFGetStats, e.getTargetStats)
 	RegisterDo(r, api.NVMFSetCRDT, func(_ context.Context, p *api.NVMFSetCRDTParams) error {
 		if err := t.SetCRDT([3]uint16{p.CRDT1, p.CRDT2, p.CRDT3}); err != nil {
@@ -379,7 +386,7 @@ func (e *Engine) getTargetStats(_ context.Context, p *api.NVMFTarget) (api.NVMFS
 		out.PollGroups = append(out.PollGroups, api.NVMFPollGroup{
 			Name: reactorName(g.Reactor), AdminQpairs: uint32(g.AdminQueues), IOQpairs: uint32(g.IOQueues), CurrentAdminQpairs: uint32(g.CurrentAdminQueues),
 			CurrentIOQpairs: uint32(g.CurrentIOQueues), CurrentUnassociatedQpairs: uint32(g.CurrentUnassociated), PendingBdevIO: uint64(g.PendingCommands),
-			CompletedNVMeIO: g.CompletedCommands, Transports: []api.NVMFTransportStats{{TrType: "TCP"}},
+			CompletedNVMeIO: g.CompletedCommands, IOQpairsMovedIn: g.MovedIn, IOQpairsMovedOut: g.MovedOut, Transports: []api.NVMFTransportStats{{TrType: "TCP"}},
 		})
 	}
 	return out, err

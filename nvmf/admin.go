@@ -65,7 +65,7 @@ func (k *controller) abort(c *command) {
 		return
 	}
 	k.aborts++
-	k.share.pg.send(l.home, &abortMessage{k: k, c: c, l: l, cid: cid})
+	l.sendAbort(k.share.pg, &abortMessage{k: k, c: c, l: l, cid: cid})
 }
 
 // abortMessage looks for a command on its queue's reactor and comes back with the answer.

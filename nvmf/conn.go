@@ -34,6 +34,7 @@ type Conn struct {
 
 	buf        []byte // received and not consumed: buf[head:tail]
 	head, tail int
+	own        []byte // the receive buffer while buf is what Resume brought; nil otherwise
 
 	frame Frame
 	skip  uint32 // padding that is still to come
@@ -89,7 +90,12 @@ func (c *Conn) Limits(capsuleBytesMax, dataBytesMax uint32) {
 func (c *Conn) Digests() Digests { return c.framing.Digests }
 
 // Buffer gives the receive buffer back, when the connection has ended.
-func (c *Conn) Buffer() []byte { return c.buf }
+func (c *Conn) Buffer() []byte {
+	if c.own != nil {
+		return c.own
+	}
+	return c.buf
+}
 
 // Unread is the number of bytes received and not consumed.
 func (c *Conn) Unread() int { return c.tail - c.head }
@@ -99,6 +105,9 @@ func (c *Conn) Unread() int { return c.tail - c.head }
 func (c *Conn) Room() []byte {
 	if c.direct() {
 		return c.dest
+	}
+	if c.own != nil {
+		c.toOwn()
 	}
 	if c.head > 0 {
 		c.tail = copy(c.buf, c.buf[c.head:c.tail])

@@ -63,14 +63,18 @@ type queueLink struct {
 	qid    QID
 	host   *hostIdentity
 	owner  *reactor.Reactor
-	home   *reactor.Reactor
-	every  reactor.Ticks // how often the home tells of commands
-	kato   reactor.Ticks // the controller's at the Connect; 0: none
-	delays bool          // answers name a retry delay; what the host said before it made the queue counts
+	home   *reactor.Reactor // where the owner finds the queue
+	every  reactor.Ticks    // how often the home tells of commands
+	kato   reactor.Ticks    // the controller's at the Connect; 0: none
+	delays bool             // answers name a retry delay; what the host said before it made the queue counts
 
 	k    *controller // the owner's; nil when the queue is gone
+	move *queueMove  // the owner's; nil when the queue does not move
 	next *handoff    // the owner's: a Connect for the same QID that waits for this queue to be gone
 	q    *queue      // the home's; nil before it is made and after it is gone
+
+	going  bool            // the owner's: the queue is between two reactors
+	aborts []*abortMessage // the owner's: they wait for its arrival
 
 	gone  linkGone
 	end   linkEnd
@@ -102,6 +106,7 @@ func (m *linkEnd) Receive(*reactor.Reactor) {
 func (m *linkGone) Receive(*reactor.Reactor) {
 	if k := m.l.k; k != nil {
 		m.l.k = nil
+		k.share.pg.target.placed[m.l.home.Index()].Add(-1)
 		delete(k.queues, m.l.qid)
 		if h := m.l.next; h != nil {
 			m.l.next = nil
@@ -149,13 +154,12 @@ func (s *subsystemShare) after(id CNTLID) CNTLID {
 	return id + 1
 }
 
-// newIOQueue chooses a reactor for an I/O queue: queues of one controller go round the reactors, and each controller begins
-// where the one before it ended.
+// newIOQueue makes the tie to an I/O queue, and chooses its reactor.
 func (s *subsystemShare) newIOQueue(h *handoff) *queueLink {
 	k := s.controllers[h.data.CNTLID]
 	qid := h.sqe.ConnectQID()
-	g := s.pg.target.group
-	home := g.Reactor((int(k.id) + int(qid) - 1) % g.Len())
+	home := k.home(qid)
+	s.pg.target.placed[home.Index()].Add(1)
 	// The timeout may be set anew later, but never below the minimum.
 	every := min(2*reactor.Second, reactor.Ticks(s.pg.target.limits.Load().MinKATO)*reactor.Millisecond/4)
 	l := &queueLink{cntlid: k.id, qid: qid, host: &k.host, owner: s.pg.r, home: home, k: k, every: every, delays: k.delaysRetries(), kato: k.kato}
@@ -264,9 +268,8 @@ func (k *controller) closeQueues() {
 	}
 	slices.Sort(ids)
 	for _, id := range ids {
-		if l := k.queues[id]; l != nil && !l.end.sent {
-			l.end.sent = true
-			k.share.pg.send(l.home, &l.end)
+		if l := k.queues[id]; l != nil {
+			l.sendEnd(k.share.pg)
 		}
 	}
 }

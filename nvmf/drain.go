@@ -166,6 +166,10 @@ func (pg *pollGroup) pause() (n int) {
 			continue
 		}
 		q.paused = true
+		if q.move != nil && !q.rested { // it stays
+			q.move.err = errMoveDrain
+			q.t.rest()
+		}
 		for i := range q.commands {
 			if s := q.commands[i].state; s == commandExecuting || s == commandResponding {
 				n++

@@ -1,6 +1,7 @@
 package nvmf
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -39,4 +40,20 @@ func (t *Target) ControllerState(nqn string, id CNTLID) (csts CSTS, last ErrorEn
 		}
 	})
 	return csts, last, ok
+}
+
+// Rest tells how far the queue of a link has come to rest for a move: whether one is under way, and the bytes that were received and
+// are not begun. It asks the reactor that the queue is on.
+func (t *Target) Rest(id CNTLID, qid QID) (moves bool, bytes int) {
+	_ = t.group.Each(func(r *reactor.Reactor) {
+		for q := t.groups[r.Index()].queues; q != nil; q = q.next {
+			if q.link == nil || q.link.cntlid != id || q.id != qid {
+				continue
+			}
+			c := q.t.(*tcpQueue)
+			moves = q.move != nil
+			bytes = len(c.conn.Remains(slices.Clone(c.kept), c.keeping))
+		}
+	})
+	return moves, bytes
 }

@@ -88,7 +88,7 @@ func (q *queue) connect(c *command) {
 		return
 	}
 	h := &handoff{command: c, sub: share.sub, port: q.t.portal(), sqe: c.sqe, data: data}
-	q.t.move(h)
+	q.t.handOver(h)
 }
 
 // depart sends the connection on to the reactor that owns the subsystem, or judges it here if that is this one.

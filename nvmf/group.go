@@ -36,6 +36,7 @@ type pollGroup struct {
 	authFailures            uint64 // authentications that failed
 	served                  uint64 // commands of queues that have closed
 	adminMade, ioMade       uint64 // queues made
+	movedIn, movedOut       uint64 // queues that came from another reactor, and that went to one
 }
 
 // recvShare is the part of the pool that may be receive buffers: the more connections there are, the more memory their data needs.

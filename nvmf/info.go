@@ -129,6 +129,17 @@ func (t *Target) Queues(nqn string) ([]QueueInfo, error) {
 		return nil, err
 	}
 	var out []QueueInfo
+	for range 10 { // a queue that moves meanwhile could be seen twice, or not at all
+		moves := t.departed.Load()
+		still := t.arrived.Load() == moves
+		if out, err = t.queuesNow(s); err != nil || still && t.departed.Load() == moves {
+			break
+		}
+	}
+	return out, err
+}
+
+func (t *Target) queuesNow(s *Subsystem) (out []QueueInfo, err error) {
 	err = t.group.Each(func(r *reactor.Reactor) {
 		share := t.groups[r.Index()].shares[s]
 		if share == nil {
@@ -165,6 +176,7 @@ type GroupStats struct {
 	RefusedConnects     uint64
 	DeniedHosts         uint64
 	AuthFailures        uint64
+	MovedIn, MovedOut   uint64 // I/O queues that came from another reactor, and that went to one
 }
 
 // Stats gives the counters of every reactor.
@@ -174,7 +186,7 @@ func (t *Target) Stats() ([]GroupStats, error) {
 		pg := t.groups[r.Index()]
 		s := GroupStats{
 			Reactor: r.Index(), AdminQueues: pg.adminMade, IOQueues: pg.ioMade, CompletedCommands: pg.served,
-			ProtocolErrors: pg.faults, RefusedConnects: pg.refused, DeniedHosts: pg.denied, AuthFailures: pg.authFailures,
+			ProtocolErrors: pg.faults, RefusedConnects: pg.refused, DeniedHosts: pg.denied, AuthFailures: pg.authFailures, MovedIn: pg.movedIn, MovedOut: pg.movedOut,
 		}
 		for q := pg.queues; q != nil; q = q.next {
 			switch {

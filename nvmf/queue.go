@@ -47,8 +47,13 @@ type transport interface {
 	portal() *portal
 	// stalls reports whether the host has not sent what it was asked for, or taken what it is sent, since then.
 	stalls(since reactor.Ticks) bool
-	// move gives the connection to h as soon as what was sent has left.
-	move(h *handoff)
+	// handOver gives the connection to h as soon as what was sent has left.
+	handOver(h *handoff)
+	// rest goes on with bringing the queue to rest, for its move, or with taking it back if that is given up. When nothing is in
+	// flight it calls queue.tellRest, or queue.endMove. It reports whether no more is to be received.
+	rest() bool
+	// detach takes the connection from a queue at rest, which closes here.
+	detach() origin
 	// peer gives the two addresses.
 	peer() (local, remote string)
 }
@@ -70,6 +75,9 @@ type queue struct {
 	port    *portal
 	host    *hostIdentity // who made it; nil while connecting
 
+	move   *queueMove // not nil: it comes to rest, to go on elsewhere
+	rested bool       // and the owner was told that it has
+
 	sub  *subsystemShare // what this reactor knows of the subsystem; nil while connecting
 	ctrl *controller     // of an Admin queue
 	link *queueLink      // of an I/O queue: its tie to the controller
@@ -87,6 +95,7 @@ type queue struct {
 	byCID    []int32       // heads of chains of open commands, by CID modulo its length
 	starved  bool          // the transport waits for a slot
 	after    uint64        // commands answered, for statistics
+	carried  uint64        // bytes of data that came and went with them
 	told     reactor.Ticks // when the controller last heard of commands here
 	expected reactor.Timer // ends a connection that does not become a queue in time
 	found    reactor.Ticks // when the bytes came that are being looked through
@@ -404,6 +413,7 @@ func (q *queue) respond(c *command, s Status) {
 	c.state = commandResponding
 	q.open--
 	q.after++
+	q.carried += uint64(c.send) + uint64(c.transfer)
 	if q.state >= queueClosing {
 		q.release(c)
 		return
@@ -470,6 +480,9 @@ func (q *queue) release(c *command) {
 		q.starved = false
 		q.t.resume()
 	}
+	if q.move != nil {
+		q.t.rest()
+	}
 }
 
 func (q *queue) unchain(c *command) {
@@ -496,6 +509,9 @@ func (q *queue) close() {
 	}
 	q.state = queueClosing
 	q.half = nil
+	if q.move != nil {
+		q.dropMove()
+	}
 	if q.ctrl != nil {
 		q.ctrl.dropEvents()
 	}

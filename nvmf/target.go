@@ -82,8 +82,13 @@ type Target struct {
 	publishing sync.Mutex // views reach the reactors in the order in which they were made
 
 	limits    atomic.Pointer[TransportOptions] // of TCP, as the reactors see them
+	placed    []atomic.Int32                   // I/O queues of each reactor, from their Connect on
+	loads     atomic.Pointer[[]reactorSample]  // of the reactors, as they were looked at last; nil before
+	departed  atomic.Uint64                    // queues that left a reactor for another
+	arrived   atomic.Uint64                    // and those of them that came to one
 	authRules atomic.Pointer[AuthRules]        // never nil
 	authPool  authPool
+	watch     watch
 }
 
 // NewTarget makes a target without transports or subsystems, but for the discovery service.
@@ -92,6 +97,7 @@ func NewTarget(reg *bdev.Registry, log *slog.Logger) (*Target, error) {
 	d := DefaultTransport("TCP")
 	t.limits.Store(&d)
 	t.authRules.Store(&AuthRules{})
+	t.placed = make([]atomic.Int32, t.group.Len())
 	t.authPool.init(authWorkers(runtime.GOMAXPROCS(0), t.group.Len()))
 	for _, r := range t.group.Reactors() {
 		t.groups = append(t.groups, &pollGroup{target: t, r: r, shares: map[*Subsystem]*subsystemShare{}, byNQN: map[string]*subsystemShare{}})
@@ -692,6 +698,9 @@ func (t *Target) RemoveListener(ctx context.Context, nqn string, a Address) erro
 // Stop closes every listener and connection, and gives every device back.
 func (t *Target) Stop(ctx context.Context) error {
 	t.stopping.Store(true)
+	t.watch.mu.Lock()
+	t.watch.end()
+	t.watch.mu.Unlock()
 	t.mu.Lock()
 	portals, subsystems := t.portals, slices.Clone(t.subsystems)
 	t.portals = nil

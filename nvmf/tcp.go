@@ -63,6 +63,9 @@ type tcpQueue struct {
 	timer    reactor.Timer
 
 	leaving *handoff // not nil: the connection goes to another reactor as soon as nothing is in flight
+
+	kept    []byte // what arrived while the queue comes to rest for a move, and is not begun here
+	keeping bool   // the data of the last command in it arrives
 }
 
 // outPiece is a part of what is to be sent. c is released when it has left.
@@ -77,6 +80,8 @@ type tcpOrigin struct {
 	port   *portal
 	opened bool // ICReq was answered; icreq has the digests in use
 	icreq  ICReq
+
+	remains []byte // was received, and is the first to be read
 }
 
 // open makes a queue of entries commands on the connection. It runs on the queue's reactor.
@@ -96,6 +101,7 @@ func (o tcpOrigin) open(pg *pollGroup, id QID, entries uint32) *queue {
 		t.conn.ICReq = o.icreq
 		t.conn.opened(o.icreq.Digests)
 		t.align = DataAlign(o.icreq.HPDA)
+		t.conn.Resume(o.remains)
 	}
 	t.out = make([]outPiece, 0, 4*len(t.commands)+8)
 	t.vec = make([][]byte, 0, reactor.SendVecMax)
@@ -133,6 +139,9 @@ func addrString(sa unix.Sockaddr) string {
 
 // receive asks for more, unless the connection is held up or ends.
 func (t *tcpQueue) receive() {
+	if t.move != nil && t.rest() {
+		return
+	}
 	if t.sock.Open() && !t.sock.Receiving() && t.leaving == nil && t.stalled == nil && !t.starved && !t.paused {
 		t.sock.Recv(t.conn.Room())
 	}
@@ -141,7 +150,7 @@ func (t *tcpQueue) receive() {
 // Received takes what the host sent.
 func (t *tcpQueue) Received(n int, err error) {
 	switch {
-	case errors.Is(err, syscall.EAGAIN):
+	case errors.Is(err, syscall.EAGAIN), errors.Is(err, syscall.ECANCELED): // the latter where the queue comes to rest
 		t.receive()
 		return
 	case err != nil || n == 0:
@@ -173,11 +182,19 @@ func (t *tcpQueue) arrive() {
 		case ArrivedIC:
 			t.greet()
 		case ArrivedCommand:
-			t.command()
+			if t.move != nil && t.half == nil { // the second of a pair belongs to the first, which has begun
+				t.keep()
+			} else {
+				t.command()
+			}
 		case ArrivedData:
 			t.data()
 		case ArrivedDataEnd:
-			t.dataEnd()
+			if t.keeping {
+				t.keepEnd()
+			} else {
+				t.dataEnd()
+			}
 		case ArrivedTermReq:
 			t.pg.target.log.Warn("the host ended its connection", "host", t.hostNQN(), "error", t.conn.TermReq.Err.Error())
 			t.close()
@@ -421,6 +438,8 @@ func (t *tcpQueue) Sent(n int, err error) {
 		t.out, t.outHead = t.out[:0], 0
 		if t.leaving != nil {
 			t.leave()
+		} else if t.move != nil {
+			t.rest()
 		}
 		return
 	}
@@ -464,6 +483,9 @@ func (t *tcpQueue) terminate() {
 		return
 	}
 	t.last = true
+	if t.move != nil {
+		t.dropMove()
+	}
 	t.send(outPiece{b: TermReq{Type: PDUC2HTermReq, Err: t.conn.Fault, Header: t.conn.FaultHeader[:t.conn.FaultBytes]}.AppendTo(t.termreq[:0])})
 	t.r.SetTimer(&t.timer, t.r.Now()+patience.terminate, (*dataTimer)(t))
 	if !t.sock.Receiving() {
@@ -492,8 +514,8 @@ func (t *tcpQueue) Closed() {
 	t.queue.shut()
 }
 
-// move gives the connection to another reactor as soon as what was sent has left.
-func (t *tcpQueue) move(h *handoff) {
+// handOver gives the connection to another reactor as soon as what was sent has left.
+func (t *tcpQueue) handOver(h *handoff) {
 	t.leaving = h
 	if t.outHead == len(t.out) {
 		t.leave()
@@ -510,10 +532,7 @@ func (t *tcpQueue) leave() {
 		t.terminate()
 		return
 	}
-	ic := t.conn.ICReq
-	ic.Digests = t.conn.Digests()
-	h.origin = tcpOrigin{fd: t.sock.Detach(), port: t.port, opened: true, icreq: ic}
-	t.r.StopTimer(&t.timer)
+	h.origin = t.origin()
 	t.state = queueClosing
 	t.release(h.command)
 	t.Closed()

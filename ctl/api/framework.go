@@ -137,14 +137,14 @@ type IOChannel struct {
 	Ref  uint32 `json:"ref" doc:"users"`
 }
 
-// SetSchedulerParams is taken from saved configurations; reactors here stay where they are.
+// SetSchedulerParams say whether I/O queues move between reactors. Threads stay on their cores.
 type SetSchedulerParams struct {
-	Name      string `json:"name" rpc:"required" doc:"static"`
-	Period    uint64 `json:"period,omitempty" default:"1000000" doc:"microseconds"`
-	LoadLimit uint8  `json:"load_limit,omitempty" default:"20" max:"100" doc:"percent"`
-	CoreLimit uint8  `json:"core_limit,omitempty" default:"80" max:"100" doc:"percent"`
-	CoreBusy  uint8  `json:"core_busy,omitempty" default:"95" max:"100" doc:"percent"`
-	Mappings  string `json:"mappings,omitempty" doc:"thread:core, with commas between"`
+	Name      string `json:"name" rpc:"required" doc:"dynamic moves queues when reactors are uneven, static does not"`
+	Period    uint64 `json:"period,omitempty" default:"1000000" doc:"microseconds between two looks at the reactors"`
+	LoadLimit uint8  `json:"load_limit,omitempty" default:"20" max:"100" doc:"no effect"`
+	CoreLimit uint8  `json:"core_limit,omitempty" default:"80" max:"100" doc:"no effect"`
+	CoreBusy  uint8  `json:"core_busy,omitempty" default:"85" max:"100" doc:"percent of its time in which a reactor is busy that gives a queue away"`
+	Mappings  string `json:"mappings,omitempty" doc:"no effect"`
 }
 
 // Scheduler says who places threads on cores.
@@ -189,9 +189,9 @@ var (
 	ThreadGetIOChannels = reads[None, ThreadChannels]("thread_get_io_channels", Runtime,
 		"List the devices that every reactor has open.")
 	FrameworkSetScheduler = changes[SetSchedulerParams, bool]("framework_set_scheduler", Always,
-		"Choose who places threads on cores; static is all there is.")
+		"Choose whether I/O queues move between reactors when these are uneven (dynamic, as the engine begins) or not (static).")
 	FrameworkGetScheduler = reads[None, Scheduler]("framework_get_scheduler", Runtime,
-		"Tell who places threads on cores.")
+		"Tell whether I/O queues move between reactors.")
 	SchedulerSetOptions = changes[SchedulerSetOptionsParams, bool]("scheduler_set_options", Startup,
 		"Take the scheduler's options of a saved configuration; without effect, for nothing here moves threads.")
 	SPDKKillInstance = admin(changes[KillParams, bool]("spdk_kill_instance", Runtime,

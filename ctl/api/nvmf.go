@@ -283,6 +283,16 @@ type NVMFQpair struct {
 	Auth          *NVMFQpairAuth    `json:"auth,omitempty" doc:"where the host proved who it is"`
 }
 
+// NVMFMoveQpairParams move an I/O queue.
+type NVMFMoveQpairParams struct {
+	NQN       string `json:"nqn" rpc:"required" doc:"subsystem"`
+	CntlID    uint16 `json:"cntlid" rpc:"required" doc:"controller, as nvmf_subsystem_get_qpairs lists it"`
+	QID       uint16 `json:"qid" rpc:"required" min:"1" doc:"I/O queue; an Admin queue stays with its controller"`
+	Thread    string `json:"thread" rpc:"required" doc:"reactor to move it to, such as reactor_1"`
+	TimeoutMS uint32 `json:"timeout_ms,omitempty" default:"1000" min:"1" max:"30000" doc:"milliseconds that its commands have to end in; it stays if they do not"`
+	NVMFTarget
+}
+
 // NVMFQpairAuth is how a queue was authenticated.
 type NVMFQpairAuth struct {
 	State   string `json:"state"`
@@ -328,6 +338,8 @@ type NVMFPollGroup struct {
 	CurrentUnassociatedQpairs uint32               `json:"current_unassociated_qpairs" doc:"connected, before Connect"`
 	PendingBdevIO             uint64               `json:"pending_bdev_io"`
 	CompletedNVMeIO           uint64               `json:"completed_nvme_io"`
+	IOQpairsMovedIn           uint64               `json:"io_qpairs_moved_in" doc:"from other reactors, ever"`
+	IOQpairsMovedOut          uint64               `json:"io_qpairs_moved_out" doc:"to other reactors, ever"`
 	Transports                []NVMFTransportStats `json:"transports"`
 }
 
@@ -411,6 +423,8 @@ var (
 		"List the associations of hosts with a subsystem.")
 	NVMFSubsystemGetQpairs = reads[NVMFSubsystemParams, []NVMFQpair]("nvmf_subsystem_get_qpairs", Runtime,
 		"List the queue pairs of a subsystem.")
+	NVMFSubsystemMoveQpair = changes[NVMFMoveQpairParams, bool]("nvmf_subsystem_move_qpair", Runtime,
+		"Move an I/O queue to another reactor while its host uses it, which sees a pause.")
 	NVMFDiscoveryAddReferral = lenient(changes[NVMFAddReferralParams, bool]("nvmf_discovery_add_referral", Runtime,
 		"Tell hosts of another discovery service; doing so twice changes nothing."))
 	NVMFDiscoveryRemoveReferral = changes[NVMFRemoveReferralParams, bool]("nvmf_discovery_remove_referral", Runtime,
