@@ -215,7 +215,8 @@ func (e *Engine) registerTarget() {
 	e.Frame.Add(Subsystem{Name: "nvmf", DependsOn: []string{"bdev", "keyring", "sock"}, Config: func(context.Context) ([]api.ConfigCall, error) { return e.targetConfig(), nil }})
 }
 
-// transportOptions takes over what was asked for; the defaults, SPDK's, come with the schema.
+// transportOptions takes over what was asked for; the defaults come with the schema. They are SPDK's, but for in_capsule_data_size: 8192, as
+// on the Admin queue, so that a write of 8 KiB travels with its command and is not asked for first.
 func transportOptions(trtype string, p *api.NVMFTransportOptions) nvmf.TransportOptions {
 	o := nvmf.DefaultTransport(trtype)
 	o.MaxQueueDepth, o.MaxAdminDepth, o.MaxQueues, o.MaxIOBytes = uint32(p.MaxQueueDepth), p.MaxAQDepth, uint32(p.MaxIOQpairsPerCtrlr), p.MaxIOSize

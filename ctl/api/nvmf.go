@@ -19,7 +19,7 @@ type NVMFAddress struct {
 type NVMFTransportOptions struct {
 	MaxQueueDepth          uint16  `json:"max_queue_depth,omitempty" default:"128" min:"2" doc:"commands of one I/O queue"`
 	MaxIOQpairsPerCtrlr    uint16  `json:"max_io_qpairs_per_ctrlr,omitempty" default:"127" min:"1" doc:"I/O queues of one controller"`
-	InCapsuleDataSize      *uint32 `json:"in_capsule_data_size,omitempty" default:"4096" doc:"bytes of a write that may come with its command"`
+	InCapsuleDataSize      *uint32 `json:"in_capsule_data_size,omitempty" default:"8192" doc:"bytes of a write that may come with its command"`
 	MaxIOSize              uint32  `json:"max_io_size,omitempty" default:"131072" min:"4096" doc:"bytes of one command"`
 	MaxAQDepth             uint32  `json:"max_aq_depth,omitempty" default:"128" min:"2" doc:"commands of the admin queue"`
 	AbortTimeoutSec        *uint32 `json:"abort_timeout_sec,omitempty" default:"1" doc:"seconds an Abort waits for its command"`
