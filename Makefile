@@ -10,7 +10,7 @@ SIMULATED = ./internal/sim ./bdev/bdevsim ./wal ./volume
 KIND   ?= killext4 killxfs postgres powercut reopen
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test check bench bench-volume fuzz sim golden guest-rounds guest-pgbench guest-peers clean
+.PHONY: help build run test check floors bench bench-volume fuzz sim golden guest-rounds guest-pgbench guest-peers clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,6 +49,10 @@ check: ## what must be clean: format, vet, staticcheck, the order of packages
 	$(GO) vet ./...
 	$(STATICCHECK) ./...
 	$(GO) test -run 'TestPackages|TestTheRule' .
+
+floors: build ## measure in 90 s what no change may lose, and fail where something is lost
+	@scripts/deps test
+	bin/pollux bench floors
 
 bench: build ## measure this machine, and leave the figures with their conditions in bench/results/
 	@scripts/deps test

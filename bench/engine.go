@@ -26,6 +26,7 @@ type Engine struct {
 	cfg     EngineConfig
 	port    string
 	metrics string // HOST:PORT, if it serves them
+	volume  string // the last that it serves, if it serves any
 	devices int
 	ended   chan struct{}
 	err     error // of the process, once ended is closed
@@ -147,6 +148,7 @@ func (e *Engine) PID() int { return e.cmd.Process.Pid }
 func (e *Engine) Serve(t TargetSpec) (TargetSpec, error) {
 	e.devices++
 	name := "bench" + strconv.Itoa(e.devices)
+	device := name
 	var err error
 	switch t.Kind {
 	case "mem":
@@ -155,13 +157,15 @@ func (e *Engine) Serve(t TargetSpec) (TargetSpec, error) {
 		err = e.call("bdev_null_create", api.BdevNullCreateParams{Name: name, NumBlocks: t.Bytes / uint64(t.BlockSize), BlockSize: t.BlockSize})
 	case "uring":
 		err = e.call("bdev_uring_create", api.BdevUringCreateParams{Name: name, Filename: t.Path, BlockSize: t.BlockSize})
+	case "volume":
+		device, err = e.serveVolume(name, &t)
 	default:
-		err = fmt.Errorf("an engine serves mem, null and uring, not %s", t.Kind)
+		err = fmt.Errorf("an engine serves mem, null, uring and volume, not %s", t.Kind)
 	}
 	if err != nil {
 		return TargetSpec{}, fmt.Errorf("serving %s: %w", t.String(), err)
 	}
-	return e.export(name, name)
+	return e.export(device, name)
 }
 
 // export makes a device that is there the only namespace of a subsystem, and gives its address.

@@ -21,6 +21,8 @@ type Run struct {
 	Machine  *MachineFigures  `json:"machine,omitempty"`
 	Beside   []ProcessFigures `json:"beside,omitempty"` // targets that were not measured now, and used processor time
 
+	OthersPercent float64 `json:"others_percent,omitempty"` // what strangers had of the cores that it used, in percent of one core; of floors
+
 	EntersPerIO float64 `json:"ring_enters_per_io"`
 	AllocsPerIO float64 `json:"go_allocs_per_io"` // of the whole process, progress display included
 	GCCycles    uint64  `json:"go_gc_cycles"`
@@ -67,6 +69,7 @@ type ReactorFigures struct {
 	CPUPercent  float64 `json:"cpu_percent"`  // its thread, user and kernel
 	Sleeps      uint64  `json:"sleeps"`
 	Enters      uint64  `json:"ring_enters"`
+	Operations  uint64  `json:"ring_operations"` // of the ring, that ended: receptions, sends, reads and writes
 }
 
 // TurnFigures counts turns that took long, the time included in which the reactor's thread did not run: as long as one goes on, all else on that
@@ -158,6 +161,7 @@ func (u *usage) figures(end *usage, core int) ReactorFigures {
 	wall := float64(end.at - u.at)
 	busy := float64(end.stats.Busy - u.stats.Busy)
 	f := ReactorFigures{Core: core, Sleeps: end.stats.Sleeps - u.stats.Sleeps, Enters: end.stats.Enters - u.stats.Enters}
+	f.Operations = end.stats.Completions - u.stats.Completions
 	if all := busy + float64(end.stats.Idle-u.stats.Idle); all > 0 {
 		f.BusyPercent = 100 * busy / all
 	}

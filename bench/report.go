@@ -32,6 +32,9 @@ type Report struct {
 	Recovery      []RecoveryRow `json:"recovery,omitempty"`
 	RecoveryFit   *RecoveryFit  `json:"recovery_fit,omitempty"`
 	Memory        []MemoryRow   `json:"memory,omitempty"`
+
+	Verdicts []Verdict    `json:"verdicts,omitempty"`
+	State    *EngineState `json:"state,omitempty"`
 }
 
 // Row is one workload on one target, measured several times.
@@ -213,6 +216,10 @@ func (r *Report) Encode() ([]byte, error) {
 		errs = append(errs, put(",\n\"recovery_fit\": ", r.RecoveryFit))
 	}
 	list("memory", len(r.Memory), func(i int) any { return &r.Memory[i] })
+	list("verdicts", len(r.Verdicts), func(i int) any { return &r.Verdicts[i] })
+	if r.State != nil {
+		errs = append(errs, put(",\n\"state\": ", r.State))
+	}
 	b.WriteString("\n}\n")
 	return b.Bytes(), errors.Join(errs...)
 }

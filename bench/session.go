@@ -41,6 +41,7 @@ type Options struct {
 	NoReadBack bool         // the workload verifies: leave the reading back at the end to a later run, by the state
 	PIDs       []int        // other processes whose processor time is part of the figures
 	Machine    *MachineTime // how busy the whole machine is, is part of them too; nil if not
+	Warm       uint64       // requests, of each job, before those that are measured; of a Rig
 }
 
 // Progress is how far a run is.

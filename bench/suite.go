@@ -289,7 +289,7 @@ func (s *suite) onDisk(ctx context.Context, loads []Workload, others []Target, o
 // for what a pool has free beside it.
 func (s *suite) volume(ctx context.Context, kind string) (*Rig, error) {
 	path := filepath.Join(s.work, kind)
-	if err := s.fillTo(ctx, path, s.cfg.Size+wal.DefaultBytes+(s.cfg.Size+wal.DefaultBytes)/8+min(s.cfg.Size+wal.DefaultBytes, poolHeadroom)); err != nil {
+	if err := s.fillTo(ctx, path, s.volumeRoom()); err != nil {
 		return nil, err
 	}
 	v, err := s.local(TargetSpec{Kind: kind, Path: path, Bytes: s.cfg.Size})
@@ -301,6 +301,12 @@ func (s *suite) volume(ctx context.Context, kind string) (*Rig, error) {
 		return nil, errors.Join(err, v.Close())
 	}
 	return v, nil
+}
+
+// volumeRoom is how large the file of such a volume is.
+func (s *suite) volumeRoom() uint64 {
+	n := s.cfg.Size + wal.DefaultBytes
+	return n + n/8 + min(n, poolHeadroom)
 }
 
 // filled is a target that was written before.
@@ -390,8 +396,7 @@ func (s *suite) memory(kind string) func(context.Context) error {
 	}
 }
 
-// allocations counts what both ends allocate for a request: the difference of a long run and a short one, so that what asking and
-// beginning a run take falls out.
+// allocations counts what both ends allocate for a request.
 func (s *suite) allocations(ctx context.Context) error {
 	spec := TargetSpec{Kind: "mem", Bytes: s.cfg.Size, BlockSize: 4096}
 	return s.engine(ctx, reactor.Adaptive, func(e *Engine) error {
@@ -406,22 +411,31 @@ func (s *suite) allocations(ctx context.Context) error {
 			{RW: "randwrite", BlockBytes: 4096, Depth: 32, Jobs: 1, Seed: 1, Number: n},
 			{RW: "write", BlockBytes: 128 << 10, Depth: 8, Jobs: 1, Seed: 1, Number: n / 8},
 		} {
-			short := w
-			short.Number /= 10
-			var of [3]allocated // the first makes what later ones use again
-			for i, w := range []Workload{short, short, w} {
-				if of[i], err = allocatedBy(ctx, remote, e, w); err != nil {
-					return err
-				}
+			row, err := allocRow(ctx, remote, e, w)
+			if err != nil {
+				return err
 			}
-			ios := of[2].ios - of[1].ios
-			s.report.Allocs = append(s.report.Allocs, AllocRow{
-				What: remote.Name() + " " + w.Name(), IOs: ios,
-				Client: max(0, of[2].client-of[1].client) / float64(ios), Engine: max(0, of[2].engine-of[1].engine) / float64(ios),
-			})
+			s.report.Allocs = append(s.report.Allocs, row)
 		}
 		return nil
 	})
+}
+
+// allocRow is the difference of a long run and a short one, so that what asking and beginning a run take falls out.
+func allocRow(ctx context.Context, t Target, e *Engine, w Workload) (row AllocRow, err error) {
+	short := w
+	short.Number /= 10
+	var of [3]allocated // the first makes what later ones use again
+	for i, w := range []Workload{short, short, w} {
+		if of[i], err = allocatedBy(ctx, t, e, w); err != nil {
+			return row, err
+		}
+	}
+	ios := of[2].ios - of[1].ios
+	return AllocRow{
+		What: t.Name() + " " + w.Name(), IOs: ios,
+		Client: max(0, of[2].client-of[1].client) / float64(ios), Engine: max(0, of[2].engine-of[1].engine) / float64(ios),
+	}, nil
 }
 
 // allocated is the objects that both ends have allocated in a run.

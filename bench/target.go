@@ -48,6 +48,8 @@ type TargetSpec struct {
 
 	Remote initiator.Options // tcp
 	NSID   uint64            // tcp
+
+	Delay reactor.Ticks // uring, volume, volatile: each read and write ends so much later; to see what notices
 }
 
 // ParseTarget reads a target.
@@ -109,6 +111,7 @@ type Rig struct {
 	pool  *volume.Pool         // volume, volatile
 	vol   *volume.Volume       // in it
 	below string               // the device that it stands on
+	late  string               // and that below it, where that is made to be late
 
 	// As names the target in reports; the kind without it.
 	As string
@@ -167,6 +170,13 @@ func (r *Rig) create() (name string, err error) {
 			return "", fmt.Errorf("target %s:%s: there is no such file: make one, for example truncate -s 1G %s", t.Kind, t.Path, t.Path)
 		}
 		_, err = bdev.NewUring(r.reg, name, t.Path, bdev.UringOptions{BlockSize: t.BlockSize, UUID: uuid.New()})
+		if err == nil && t.Delay > 0 {
+			late := bdev.Latencies{ReadAverage: t.Delay, ReadP99: t.Delay, WriteAverage: t.Delay, WriteP99: t.Delay}
+			if _, err = bdev.NewDelay(r.reg, "Late0", name, uuid.Nil, late); err != nil {
+				return "", errors.Join(err, r.remove(name))
+			}
+			r.late, name = name, "Late0"
+		}
 		if err == nil && t.Kind != "uring" {
 			return r.createVolume(name)
 		}
@@ -220,6 +230,13 @@ func (r *Rig) Name() string {
 func (r *Rig) Run(ctx context.Context, w Workload, o Options) (*Run, error) {
 	r.group.SetIdle(r.idle)
 	defer r.group.SetIdle(reactor.Interrupt)
+	if o.Warm > 0 {
+		warm := w
+		warm.Number, warm.RuntimeSeconds, warm.RampSeconds = o.Warm, 0, 0
+		if _, err := r.Session.Run(ctx, warm, Options{}); err != nil {
+			return nil, err
+		}
+	}
 	run, err := r.Session.Run(ctx, w, o)
 	if err == nil {
 		err = r.rest(ctx)
@@ -314,5 +331,8 @@ func (r *Rig) remove(name string) error {
 	if r.below != "" {
 		name = r.below
 	}
-	return r.reg.Unregister(ctx, name)
+	if err := r.reg.Unregister(ctx, name); err != nil || r.late == "" {
+		return err
+	}
+	return r.reg.Unregister(ctx, r.late)
 }

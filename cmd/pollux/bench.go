@@ -18,11 +18,12 @@ import (
 )
 
 type benchCmd struct {
-	Run   benchRunCmd   `cmd:"" default:"withargs" help:"Put a load on one device and measure it, or compare two reports. The word run may be left out; bench run --help explains the load."`
-	Check benchCheckCmd `cmd:"" help:"Write to a device, read everything back, and say briefly how fast it is. What was on it is lost."`
-	Peers benchPeersCmd `cmd:"" help:"Compare targets, whoever wrote them, in pairs under the same load of the same client: an engine of this program, others at host:port, block devices of the kernel's initiator. What is on them is lost."`
-	Child benchChildCmd `cmd:"" hidden:"" help:"What bench suite lets processes of their own do."`
-	Suite benchSuiteCmd `cmd:"" help:"Measure this machine: the raw disk, local devices, and an engine over NVMe/TCP; keep tables, plots and conditions."`
+	Run    benchRunCmd    `cmd:"" default:"withargs" help:"Put a load on one device and measure it, or compare two reports. The word run may be left out; bench run --help explains the load."`
+	Check  benchCheckCmd  `cmd:"" help:"Write to a device, read everything back, and say briefly how fast it is. What was on it is lost."`
+	Peers  benchPeersCmd  `cmd:"" help:"Compare targets, whoever wrote them, in pairs under the same load of the same client: an engine of this program, others at host:port, block devices of the kernel's initiator. What is on them is lost."`
+	Floors benchFloorsCmd `cmd:"" help:"Measure in little more than a minute what no change may lose, and end with status 1 where something is lost."`
+	Child  benchChildCmd  `cmd:"" hidden:"" help:"What bench suite lets processes of their own do."`
+	Suite  benchSuiteCmd  `cmd:"" help:"Measure this machine: the raw disk, local devices, and an engine over NVMe/TCP; keep tables, plots and conditions."`
 }
 
 // byteSize is a size on the command line.
