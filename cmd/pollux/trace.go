@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/pollux-storage/pollux/ctl/api"
+	"github.com/pollux-storage/pollux/internal/ktrace"
 )
 
 // This file is the command; trace_print.go draws what the engine answers.
@@ -27,6 +28,7 @@ type traceCmd struct {
 	Host      string   `placeholder:"NQN" help:"Only those of this host."`
 	Slowest   uint32   `default:"5" placeholder:"K" help:"Show the K slowest of the commands that were looked at, stage by stage (${default})."`
 	Histogram bool     `help:"Draw how the times are distributed."`
+	Kernel    bool     `negatable:"" default:"true" help:"Watch the kernel too, where it lets who asks: io_uring, block devices, what keeps reactors from running."`
 }
 
 // Run looks, and prints what was seen. An interrupt ends the looking early.
@@ -58,6 +60,8 @@ func (c *traceCmd) Run() error {
 // traceReport is all that is seen in a trace.
 type traceReport struct {
 	api.Trace
+	Kernel   *ktrace.Report `json:"kernel,omitempty"`
+	NoKernel string         `json:"no_kernel,omitempty" doc:"why there is no kernel"`
 }
 
 // traceGrace is how much longer than asked a trace may last, should this process end without its word: the engine's limit.
@@ -65,6 +69,14 @@ const traceGrace = 5
 
 // look traces for the time that was asked for, or until ctx ends.
 func (c *traceCmd) look(ctx context.Context, engine api.Caller) (*traceReport, error) {
+	report := &traceReport{}
+	kernel, err := c.watch(ctx, engine)
+	if err != nil {
+		report.NoKernel = err.Error()
+	}
+	if kernel != nil {
+		defer kernel.Close()
+	}
 	began, err := api.TraceStart.Call(ctx, engine, api.TraceStartParams{Sample: c.Sample, Seconds: c.Seconds + traceGrace, Slowest: min(max(c.Slowest, 1), 64)})
 	if err != nil {
 		return nil, err
@@ -77,11 +89,26 @@ func (c *traceCmd) look(ctx context.Context, engine api.Caller) (*traceReport, e
 	if _, err := api.TraceStop.Call(ctx, engine, api.TraceParams{Trace: began.Trace}); err != nil {
 		return nil, err
 	}
-	report := &traceReport{}
+	if kernel != nil {
+		if report.Kernel, err = kernel.Read(); err != nil {
+			report.NoKernel = err.Error()
+		}
+	}
 	report.Trace, err = api.TraceRead.Call(ctx, engine, api.TraceReadParams{
 		Trace: began.Trace, By: c.By, Kind: c.Kind, Device: c.Device, Host: c.Host, Slowest: &c.Slowest, Histogram: c.Histogram || c.Output == "json",
 	})
 	return report, err
+}
+
+// watch begins to watch the kernel, if that was asked for and the engine runs here.
+func (c *traceCmd) watch(ctx context.Context, engine api.Caller) (*ktrace.Trace, error) {
+	switch {
+	case !c.Kernel:
+		return nil, nil
+	case c.Server != "":
+		return nil, errors.New("watch the kernel: the engine is on another machine; run pollux trace there")
+	}
+	return watchKernel(ctx, engine)
 }
 
 // text is the report for people.
@@ -101,6 +128,13 @@ func (r *traceReport) text(histogram bool) string {
 	if len(r.Slowest) > 0 {
 		b.WriteByte('\n')
 		slowestText(&b, r.Slowest)
+	}
+	if r.Kernel != nil {
+		b.WriteByte('\n')
+		kernelText(&b, r.Kernel, histogram)
+	}
+	if r.NoKernel != "" {
+		fmt.Fprintf(&b, "\nwithout the kernel's part: %s\n", r.NoKernel)
 	}
 	return b.String()
 }

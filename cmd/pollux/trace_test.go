@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/pollux-storage/pollux/ctl/api"
+	"github.com/pollux-storage/pollux/internal/ktrace"
 )
 
 // fixedReport is a trace with a little of everything.
@@ -44,9 +45,29 @@ func fixedReport() *traceReport {
 	}}
 }
 
+// fixedKernel is what a kernel saw.
+func fixedKernel() *ktrace.Report {
+	times := func(n, mean uint64) ktrace.Times {
+		return ktrace.Times{Count: n, SumNS: n * mean, MeanNS: mean, P50NS: mean, P99NS: 2 * mean, MaxNS: 3 * mean}
+	}
+	punted, ready := times(7, 200_000), times(1000, 9000)
+	again := uint64(3)
+	return &ktrace.Report{
+		Missing: []ktrace.Missing{{What: "issue of block requests", Why: "this kernel has no tracepoint block_rq_issue"}}, Lost: 4, Retransmits: &again,
+		Ring: []ktrace.Operation{{Name: "write_fixed", Submitted: 9000, Times: times(8999, 80_000), Punted: &punted}, {Name: "recv", Submitted: 1000, Times: times(1000, 30_000), Ready: &ready}},
+		Block: []ktrace.Operation{{Name: "write", Submitted: 3, Times: ktrace.Times{Count: 3, SumNS: 210_000, MeanNS: 70_000, P50NS: 69_631, P99NS: 73_727, MaxNS: 73_727, Buckets: []ktrace.Bucket{
+			{UpToNS: 65_535, Count: 1}, {UpToNS: 69_631, Count: 1}, {UpToNS: 73_727, Count: 1},
+		}}}},
+		Threads: []ktrace.ThreadReport{{Index: 0, Taken: times(12, 4_000_000), Soft: []ktrace.Operation{{Name: "net_rx", Submitted: 99, Times: times(99, 5000)}}}, {Index: 1, Woken: times(5, 50_000)}},
+	}
+}
+
 func TestTraceText(t *testing.T) {
 	r := fixedReport()
-	golden(t, "testdata/trace.txt", r.text(false)+"\n--- with --histogram\n"+r.text(true)+"\n--- an idle engine\n"+(&traceReport{Trace: api.Trace{Seconds: 1, Sample: 1}}).text(true))
+	r.Kernel = fixedKernel()
+	plain, bars := r.text(false), r.text(true)
+	r.Kernel, r.NoKernel = nil, "watch the kernel: it tells nothing of its types"
+	golden(t, "testdata/trace.txt", plain+"\n--- with --histogram\n"+bars+"\n--- without the kernel\n"+r.text(false)+"\n--- an idle engine\n"+(&traceReport{Trace: api.Trace{Seconds: 1, Sample: 1}}).text(true))
 }
 
 func TestTimesToThreeDigits(t *testing.T) {
@@ -76,6 +97,11 @@ func TestTraceCommand(t *testing.T) {
 	}
 	sh.must("rpc trace_start {}")
 	sh.fails("trace", "trace3 runs until")
+	sh.must("rpc trace_stop")
+	r = traceReport{}
+	if err := json.Unmarshal([]byte(sh.must("trace --seconds 1 --no-kernel -o json")), &r); err != nil || r.Kernel != nil || r.NoKernel != "" {
+		t.Errorf("%+v, %v", r, err)
+	}
 	sh.fails("trace --seconds 0", "0 seconds are no time")
 	sh.fails("trace --sample 0", "one of 0 is none")
 	sh.fails("trace --by colour", "colour")
