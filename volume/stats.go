@@ -152,6 +152,9 @@ type VolumeStats struct {
 // Stats gives all that a volume counts.
 func (v *Volume) Stats() (VolumeStats, error) {
 	s := VolumeStats{VolumeInfo: v.identity(), ClusterBytes: v.shape.ClusterBytes()}
+	for i := range s.Stages { // the kernel gives its pages here: the reactor would wait for them
+		s.Stages[i].Count = 0
+	}
 	err := v.r.Call(func() {
 		v.tell(&s.VolumeInfo)
 		s.Counters, s.Scrub = v.counters, v.scrub.info()
