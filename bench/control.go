@@ -51,7 +51,8 @@ func (t *ControlTask) run(ctx context.Context, look Looker, out io.Writer) error
 	defer tick.Stop()
 	for {
 		began := reactor.Clock()
-		if done.ScrapeBytes, err = t.scrape(ctx); err == nil {
+		var scraped int
+		if scraped, err = t.scrape(ctx); err == nil {
 			err = look(ctx, engine)
 		}
 		if err == nil {
@@ -65,6 +66,7 @@ func (t *ControlTask) run(ctx context.Context, look Looker, out io.Writer) error
 		}
 		if err == nil {
 			done.Rounds++
+			done.ScrapeBytes = scraped
 			spent += reactor.Clock() - began
 			done.Micros = float64(spent/reactor.Microsecond) / float64(done.Rounds)
 			if done.Rounds == 1 {

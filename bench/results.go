@@ -159,8 +159,10 @@ func (r *Report) groupMarkdown(b *bytes.Buffer, rows []Row) {
 		}
 		fmt.Fprintf(b, "\n### %s\n\n", part.title)
 		_ = rowsTable(part.rows).markdown(b)
-		b.WriteString("\n")
-		_ = ratiosTable(ratios(part.rows)).markdown(b)
+		if list := ratios(part.rows); len(list) > 0 {
+			b.WriteString("\n")
+			_ = ratiosTable(list).markdown(b)
+		}
 		b.WriteString("\n")
 		_ = reactorsTable(part.rows).markdown(b)
 		if t := turnsTable(part.rows); len(t.rows) > 0 {
