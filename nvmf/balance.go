@@ -128,7 +128,7 @@ type BalanceOptions struct {
 }
 
 // DefaultBalance is what an engine begins with. Moving is on: a reactor that is saturated beside one that is idle costs hosts as much as
-// half of what the engine can give, and a move costs one of them a pause of about a millisecond.
+// half of what the engine can give, and a move costs one of them a pause (BenchmarkMove).
 func DefaultBalance() BalanceOptions {
 	return BalanceOptions{Move: true, Period: time.Second, Hot: busyHot / 10}
 }

@@ -23,7 +23,7 @@ const (
 
 // verifiedLoad writes and reads back what it wrote until stop is called, on both reactors of the host: small writes, which travel with their
 // commands, and large ones, for which the target asks; many at once on each queue. No request may fail, no byte be another.
-func verifiedLoad(t *testing.T, d *disk) (stop func()) {
+func verifiedLoad(t testing.TB, d *disk) (stop func()) {
 	over := make(chan struct{})
 	var wait sync.WaitGroup
 	for w := range loadWriters {
@@ -90,8 +90,7 @@ func (h *hammer) RequestDone(*bdev.Request) {
 }
 
 // keepBusy reads on both reactors of the host as much as it can until stop is called.
-func keepBusy(t *testing.T, d *disk) (stop func()) {
-	const depth = 32
+func keepBusy(t testing.TB, d *disk, depth, blocks int) (stop func()) {
 	var wait sync.WaitGroup
 	var over [2]bool
 	for i := range over {
@@ -99,8 +98,8 @@ func keepBusy(t *testing.T, d *disk) (stop func()) {
 		if err := d.h.group.Reactor(i).Call(func() {
 			for range depth {
 				q := &hammer{ch: d.channels[i], over: &over[i], wait: &wait}
-				q.Kind, q.LBA, q.Blocks, q.Done = bdev.Read, 2048, 16, q
-				q.SetData(make([]byte, 16*loadBlock))
+				q.Kind, q.LBA, q.Blocks, q.Done = bdev.Read, 2048, uint64(blocks), q
+				q.SetData(make([]byte, blocks*loadBlock))
 				q.ch.Submit(&q.Request)
 			}
 		}); err != nil {
@@ -179,7 +178,24 @@ func TestUnevenReactorsAreRelieved(t *testing.T) {
 	}
 	stop := verifiedLoad(t, d)
 	defer stop()
-	defer keepBusy(t, d)()
+	defer keepBusy(t, d, 32, 16)()
 	e.Target.Balance(nvmf.BalanceOptions{Move: true, Period: 20 * time.Millisecond, Hot: 20})
 	h.await("one queue goes to the other reactor", spread)
+}
+
+// How long a queue takes to move that has reads of 4 KiB under way, 32 deep: this is the pause that its host sees.
+func BenchmarkMove(b *testing.B) {
+	e := nvmftest.Start(b, nvmftest.Options{Reactors: 2, MemoryBytes: 64 << 20})
+	h := newHost(b, 2)
+	d := h.open(h.attach(options(e.Addr))[0])
+	defer d.close()
+	id := h.in.Controllers()[0].CNTLID
+	defer keepBusy(b, d, 32, 1)()
+	at := 0
+	for b.Loop() {
+		at = 1 - at
+		if err := e.Target.MoveQueue(context.Background(), nvmftest.NQN, id, 1, at, patience); err != nil {
+			b.Fatal(err)
+		}
+	}
 }
