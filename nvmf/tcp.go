@@ -81,7 +81,8 @@ type tcpOrigin struct {
 	opened bool // ICReq was answered; icreq has the digests in use
 	icreq  ICReq
 
-	remains []byte // was received, and is the first to be read
+	remains []byte        // was received, and is the first to be read
+	found   reactor.Ticks // when the last of it was
 }
 
 // open makes a queue of entries commands on the connection. It runs on the queue's reactor.
@@ -102,6 +103,7 @@ func (o tcpOrigin) open(pg *pollGroup, id QID, entries uint32) *queue {
 		t.conn.opened(o.icreq.Digests)
 		t.align = DataAlign(o.icreq.HPDA)
 		t.conn.Resume(o.remains)
+		q.found = o.found
 	}
 	t.out = make([]outPiece, 0, 4*len(t.commands)+8)
 	t.vec = make([][]byte, 0, reactor.SendVecMax)

@@ -70,5 +70,5 @@ func (t *tcpQueue) origin() tcpOrigin {
 	ic := t.conn.ICReq
 	ic.Digests = t.conn.Digests()
 	t.r.StopTimer(&t.timer)
-	return tcpOrigin{fd: t.sock.Detach(), port: t.port, opened: true, icreq: ic}
+	return tcpOrigin{fd: t.sock.Detach(), port: t.port, opened: true, icreq: ic, found: t.found}
 }

@@ -294,3 +294,35 @@ func TestTraceEndsInTheMiddle(t *testing.T) {
 		t.Errorf("the second: %+v, %v", b, err)
 	}
 }
+
+// TestTraceOfAQueueThatMoves: a command that came before its queue had moved, and is begun after, waited from when it came.
+func TestTraceOfAQueueThatMoves(t *testing.T) {
+	e, held := heldBeside(t, nvmftest.Options{})
+	p := nvmftest.Queue(t, e.Addr, nvmftest.Admin(t, e.Addr), 1, 32)
+	at := reactorOf(e, p, 1)
+	began, x := reactor.Clock(), newTracing(t, e, 1)
+	first := on(2, p.RW(nvmf.IOWrite, 0, 1))
+	p.Send(p.Capsule(first, make([]byte, 4096)))
+	held.Want("a write in flight", 1)
+	ended := moving(e, p, 1, 1-at, time.Minute)
+	s := p.RW(nvmf.IORead, 0, 1)
+	b := p.Capsule(nvmftest.Wants(s, 4096), nil)
+	p.Send(b)
+	awaitUnbegun(e, p, 1, len(b))
+	late := reactor.Clock()
+	held.End(bdev.StatusOK)
+	if err := nvmftest.Take(t, "the move", ended); err != nil {
+		t.Fatal(err)
+	}
+	p.Completion(first)
+	p.Completion(s)
+	for _, r := range x.want("both", 2) {
+		checkSums(t, "a queue that moves", &r)
+		if r.Opcode != nvmf.IORead {
+			continue
+		}
+		if r.Began > late || r.Began < began || r.Reactor != 1-at {
+			t.Errorf("a command that came between %d and %d, when its queue was on reactor %d: %+v", began, late, at, r)
+		}
+	}
+}
