@@ -166,9 +166,7 @@ func (t *traceRun) take() error {
 }
 
 func (t *traceRun) takeLocked() (err error) {
-	if err = t.tracing.Take(t.sum.add); err == nil {
-		t.counts, err = t.tracing.Counts()
-	}
+	t.counts, err = t.tracing.Take(t.sum.add)
 	return err
 }
 

@@ -2,7 +2,6 @@ package nvmf_test
 
 import (
 	"errors"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -36,20 +35,26 @@ func newTracing(t *testing.T, e *nvmftest.Engine, every uint32) *tracing {
 	return &tracing{t: t, Tracing: x}
 }
 
+// take adds what has come to the list.
+func (x *tracing) take() nvmf.TraceCounts {
+	x.t.Helper()
+	c, err := x.Take(func(r *nvmf.TraceRecord) { x.list = append(x.list, *r) })
+	if err != nil {
+		x.t.Error(err)
+	}
+	return c
+}
+
 // want waits until n records more have come, and gives them. A host may hear of the end of a command before its record is closed.
 func (x *tracing) want(why string, n int) []nvmf.TraceRecord {
 	x.t.Helper()
-	x.list = x.list[:0]
-	nvmftest.Await(x.t, why, func() bool {
-		if err := x.Take(func(r *nvmf.TraceRecord) { x.list = append(x.list, *r) }); err != nil {
-			x.t.Error(err)
-		}
-		return len(x.list) >= n
-	})
+	nvmftest.Await(x.t, why, func() bool { x.take(); return len(x.list) >= n })
 	if len(x.list) > n {
 		x.t.Fatalf("%s: %d commands were looked at, want %d", why, len(x.list), n)
 	}
-	return slices.Clone(x.list)
+	list := x.list
+	x.list = nil
+	return list
 }
 
 // checkSums fails unless the stages of a command add up to the whole, and the layers and their stages to the device's time, to the nanosecond.
@@ -162,8 +167,8 @@ func TestTraceOfEachKind(t *testing.T) {
 			write(t, early, 100, make([]byte, 4096), true)
 			x.want("zeros again", 1)
 		}
-		if c, err := x.Counts(); err != nil || c.Seen != c.Finished || c.Seen != 22 || c.Lost+c.Unfinished != 0 {
-			t.Errorf("counts %+v, %v", c, err)
+		if c := x.take(); c.Seen != c.Finished || c.Seen != 22 || c.Lost+c.Unfinished != 0 {
+			t.Errorf("counts %+v", c)
 		}
 	}
 }
@@ -210,7 +215,7 @@ func TestEachTraceStageHasItsTime(t *testing.T) {
 	s = p.RW(nvmf.IOWrite, 0, 2)
 	b := p.Capsule(s, make([]byte, 8192))
 	p.Send(b[:5000])
-	nvmftest.Await(t, "the command has come", func() bool { c, err := x.Counts(); return err == nil && c.Seen == 3 })
+	nvmftest.Await(t, "the command has come", func() bool { return x.take().Seen == 3 })
 	waited = wait()
 	p.Send(b[5000:])
 	held.Want("a write in its capsule", 1)
@@ -231,13 +236,12 @@ func TestTraceLooksAtOneOfMany(t *testing.T) {
 		}
 		var counts nvmf.TraceCounts
 		nvmftest.Await(t, "the last command has been counted", func() bool {
-			if err := x.Take(func(r *nvmf.TraceRecord) { checkSums(t, "one of many", r) }); err != nil {
-				t.Error(err)
-			}
-			var err error
-			counts, err = x.Counts()
-			return err == nil && counts.Finished >= uint64(n/(2*every-1))
+			counts = x.take()
+			return counts.Finished >= uint64(n/(2*every-1))
 		})
+		for i := range x.list {
+			checkSums(t, "one of many", &x.list[i])
+		}
 		if counts.Seen != n || counts.Finished > n || every == 1 && counts.Finished != n {
 			t.Errorf("one of %d: %+v", every, counts)
 		}
@@ -248,8 +252,8 @@ func TestTraceLooksAtOneOfMany(t *testing.T) {
 			t.Error(err)
 		}
 		p.Do(p.IO(nvmf.IOFlush), nil)
-		if c, err := x.Counts(); err != nil || c.Seen != n {
-			t.Errorf("after its end: %+v, %v", c, err)
+		if c := x.take(); c.Seen != n {
+			t.Errorf("after its end: %+v", c)
 		}
 	}
 	for _, every := range []uint32{0, nvmf.TraceEveryMax + 1} {
@@ -287,11 +291,11 @@ func TestTraceEndsInTheMiddle(t *testing.T) {
 	e.AwaitQueues("the queue has closed", 0)
 	x.want("nothing", 0)
 	y.want("nothing", 0)
-	if a, err := x.Counts(); err != nil || a.Seen != 1 || a.Finished+a.Unfinished != 0 {
-		t.Errorf("the first: %+v, %v", a, err)
+	if a := x.take(); a.Seen != 1 || a.Finished+a.Unfinished != 0 {
+		t.Errorf("the first: %+v", a)
 	}
-	if b, err := y.Counts(); err != nil || b.Seen != 1 || b.Finished != 0 || b.Unfinished != 1 {
-		t.Errorf("the second: %+v, %v", b, err)
+	if b := y.take(); b.Seen != 1 || b.Finished != 0 || b.Unfinished != 1 {
+		t.Errorf("the second: %+v", b)
 	}
 }
 

@@ -14,11 +14,11 @@ const TraceEveryMax = 1 << 24
 
 // Tracing is a trace of all reactors. Its methods are called one at a time.
 type Tracing struct {
-	target  *Target
-	tracers []*tracer
-	spare   []TraceRecord // what Take leaves in exchange
-	counts  TraceCounts
-	stopped bool
+	target   *Target
+	tracers  []*tracer
+	spare    []TraceRecord // what Take leaves in exchange
+	finished uint64
+	stopped  bool
 }
 
 // TraceCounts count a trace's commands.
@@ -66,37 +66,31 @@ func (q *queue) setTrace() {
 	}
 }
 
-// Take gives each the records of commands that have ended since the last time, reactor by reactor. They are lent until it returns.
-func (x *Tracing) Take(each func(r *TraceRecord)) error {
+// Take gives each the records of commands that have ended since the last time, reactor by reactor, which are lent until it returns, and counts
+// the trace's commands up to now.
+func (x *Tracing) Take(each func(r *TraceRecord)) (TraceCounts, error) {
+	var c TraceCounts
 	for i, t := range x.tracers {
 		r := x.target.group.Reactor(i)
-		if err := r.Call(func() { x.swap(t) }); err != nil {
-			return err
+		if err := r.Call(func() { x.swap(t, &c) }); err != nil {
+			return c, err
 		}
 		for k := range x.spare {
 			each(&x.spare[k])
 		}
+		x.finished += uint64(len(x.spare))
 		clear(x.spare) // they hold names
 	}
-	return nil
+	c.Finished = x.finished
+	return c, nil
 }
 
 // swap takes what a reactor has, on it.
-func (x *Tracing) swap(t *tracer) {
+func (x *Tracing) swap(t *tracer, c *TraceCounts) {
 	x.spare, t.done = t.done, x.spare[:0]
-	x.counts.Finished += uint64(len(x.spare))
-}
-
-// Counts counts the trace's commands up to now.
-func (x *Tracing) Counts() (TraceCounts, error) {
-	c := x.counts
-	err := x.target.group.Each(func(r *reactor.Reactor) {
-		t := x.tracers[r.Index()]
-		c.Seen += t.seen()
-		c.Lost += t.lost
-		c.Unfinished += t.unfinished
-	})
-	return c, err
+	c.Seen += t.seen()
+	c.Lost += t.lost
+	c.Unfinished += t.unfinished
 }
 
 // Stop ends the trace. What has finished can still be taken; what is under way is not looked at to its end. Stopping twice is harmless.

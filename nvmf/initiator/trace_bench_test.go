@@ -29,7 +29,7 @@ func BenchmarkTrace(b *testing.B) {
 					b.Fatal(err)
 				}
 				defer func() {
-					counts, err := x.Counts()
+					counts, err := x.Take(func(*nvmf.TraceRecord) {})
 					if err = errors.Join(err, x.Stop()); err != nil {
 						b.Error(err)
 					}
@@ -42,7 +42,7 @@ func BenchmarkTrace(b *testing.B) {
 					for tick := time.NewTicker(25 * time.Millisecond); ; {
 						select {
 						case <-tick.C:
-							if err := x.Take(func(*nvmf.TraceRecord) {}); err != nil {
+							if _, err := x.Take(func(*nvmf.TraceRecord) {}); err != nil {
 								b.Error(err)
 							}
 						case <-stop:
