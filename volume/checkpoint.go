@@ -63,8 +63,8 @@ const (
 	checkpointCommit
 )
 
-// pagesAtOnce is the number of map pages that are written at the same time.
-const pagesAtOnce = 32
+// pagesAtOnce is the most map pages that are written at the same time.
+const pagesAtOnce = 16
 
 // checkpoint makes what is home the volume's state on the device.
 func (f *flusher) checkpoint() {
@@ -107,7 +107,7 @@ func (c *checkpoint) seal() {
 // writePages writes the next of them, and goes on when all are written.
 func (c *checkpoint) writePages() {
 	v := c.v
-	for c.more && c.status == bdev.StatusOK && c.parts < pagesAtOnce {
+	for most := v.flusher.pace(pagesAtOnce); c.more && c.status == bdev.StatusOK && c.parts < most; {
 		f, place, data := v.tree.nextSealed(c.frame)
 		if f == noFrame {
 			c.more = false

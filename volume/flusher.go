@@ -157,6 +157,28 @@ func (f *flusher) ripe() bool {
 		v.r.Now()-reactor.Ticks(v.pool.lacked.Load()) < fullTimeout
 }
 
+// paceLeast is how many of its writes the flusher has on the device at once while it is not behind.
+const paceLeast = 2
+
+// pace says how many writes the flusher may have on the device at once, of most. A host's request stands in line behind them there, so they are few
+// as long as little waits to go home, and all of them when that alone makes a pass due, when the door is slowed down, or when somebody waits.
+func (f *flusher) pace(most int) int {
+	log := f.v.log
+	if p, _ := wal.Admission(log.Used(), log.Size()); p != wal.PressureNone || f.force || f.asked {
+		return most
+	}
+	return paceAt(uint64(log.DurableEnd()-f.home.Offset), log.Size()/passParts, most)
+}
+
+// paceAt is the pace for what is not home yet, where part makes a pass due: the least up to half of it, then in proportion.
+func paceAt(behind, part uint64, most int) int {
+	over := min(2*behind, 2*part)
+	if over <= part {
+		return min(paceLeast, most)
+	}
+	return paceLeast + int(uint64(most-paceLeast)*(over-part)/part)
+}
+
 // slows says that the door waits for the tail, and that enough is home to let it move.
 func (f *flusher) slows() bool {
 	log := f.v.log
@@ -355,7 +377,7 @@ func (f *flusher) take(r *wal.Record) bool {
 // goOn starts homings, as many as may be under way, and ends the round with the last.
 func (f *flusher) goOn() {
 	v := f.v
-	for f.failed == bdev.StatusOK && f.next < len(f.items) && f.active < f.width {
+	for f.failed == bdev.StatusOK && f.next < len(f.items) && f.active < min(f.width, f.pace(homingsMax)) {
 		first := f.next
 		for f.next < len(f.items) && f.items[f.next].cluster == f.items[first].cluster {
 			f.next++

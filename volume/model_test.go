@@ -242,7 +242,7 @@ func BenchmarkModel(b *testing.B) {
 }
 
 // run puts the load on.
-func (c loadCase) run(b *testing.B, m model) {
+func (c loadCase) run(b modelTest, m model) *modelLoad {
 	bytes := uint64(4 << 30)
 	if c.tight {
 		bytes = 1 << 30
@@ -342,6 +342,39 @@ func (c loadCase) run(b *testing.B, m model) {
 	}
 	b.ReportMetric(0, "ns/op")
 	end()
+	return l
+}
+
+// modelTest is what runs a load: a benchmark, or a test of what the time of a simulated world says.
+type modelTest interface {
+	testing.TB
+	ReportMetric(n float64, unit string)
+}
+
+type modelCheck struct{ *testing.T }
+
+func (modelCheck) ReportMetric(float64, string) {}
+
+// A host that writes alone stands behind few of the flusher's writes, as long as the flusher is not behind.
+func TestTheFlusherLeavesTheDeviceToHosts(t *testing.T) {
+	l := loadCase{target: "none", kind: bdev.Write, blocks: 1, depth: 1, sync: true}.run(modelCheck{t}, models[0])
+	if p50, p99 := l.latency.Quantile(0.5), l.latency.Quantile(0.99); p99 > 2*p50 {
+		t.Errorf("p99 is %.0f us where p50 is %.0f us", p99/1e3, p50/1e3)
+	}
+}
+
+func TestPace(t *testing.T) {
+	for _, c := range []struct {
+		behind, part uint64
+		most, want   int
+	}{
+		{0, 100, 16, 2}, {50, 100, 16, 2}, {51, 100, 16, 2}, {75, 100, 16, 9}, {99, 100, 16, 15}, {100, 100, 16, 16}, {1 << 40, 100, 16, 16}, {80, 100, 2, 2},
+		{0, 100, 1, 1},
+	} {
+		if got := paceAt(c.behind, c.part, c.most); got != c.want {
+			t.Errorf("%d of %d behind, at most %d: %d, want %d", c.behind, c.part, c.most, got, c.want)
+		}
+	}
 }
 
 // BenchmarkClusters is what the choice of a cluster's size is made by, and of the size from which on writes go to new places first: IOPS, and

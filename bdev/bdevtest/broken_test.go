@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"runtime"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -22,7 +21,6 @@ type broken struct {
 	shift uint
 	how   func(c *brokenQueue, q *bdev.Request) bool // reports whether it has dealt with the request
 	kept  []byte                                     // garbage, for one that allocates
-	lock  sync.Mutex                                 // for one that waits
 }
 
 func (b *broken) Describe() any { return nil }
@@ -250,10 +248,7 @@ func TestEveryBrokenRuleIsFound(t *testing.T) {
 		}, "allocations"},
 		{"waits for a lock", "no reactor waits for a lock", func(c *brokenQueue, q *bdev.Request) bool {
 			if c.n%500 == 0 {
-				c.b.lock.Lock()
-				time.AfterFunc(time.Millisecond, c.b.lock.Unlock)
-				c.b.lock.Lock()
-				c.b.lock.Unlock()
+				<-time.After(time.Millisecond)
 			}
 			return false
 		}, "waited"},
