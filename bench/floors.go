@@ -210,14 +210,14 @@ func (f *floors) groups(ctx context.Context, e *Engine) error {
 	return nil
 }
 
-// again measures until nothing fails, or it was tried often enough.
+// again measures until nothing fails, or is only excused by noise, or it was tried often enough.
 func (f *floors) again(measure func() ([]Verdict, error)) error {
 	for n := 1; ; n++ {
 		v, err := measure()
 		if err != nil {
 			return err
 		}
-		if n < f.cfg.Attempts && slices.ContainsFunc(v, func(v Verdict) bool { return v.Result == Failed }) {
+		if n < f.cfg.Attempts && slices.ContainsFunc(v, func(v Verdict) bool { return v.Result == Failed || v.excused }) {
 			continue
 		}
 		for i := range v {
@@ -290,7 +290,8 @@ func judgeGate(floor, noiseMax float64, rows []Row, row *Row) []Verdict {
 	}
 	for k := range out {
 		if most := row.othersMost(); out[k].Result == Failed && most > noiseMax {
-			out[k].Result, out[k].Why = NotJudged, fmt.Sprintf("it is past the limit, and others had up to %.0f %% of a core of its", most)
+			out[k].excused = true
+			out[k].Result, out[k].Why = NotJudged, fmt.Sprintf("it is past the limit, and others had up to %.0f %% of a core", most)
 		}
 	}
 	return out

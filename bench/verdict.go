@@ -31,6 +31,8 @@ type Verdict struct {
 	Result   Result  `json:"result"`
 	Attempts int     `json:"attempts,omitempty"` // how often it was measured, if more than once
 	Why      string  `json:"why,omitempty"`
+
+	excused bool // past its limit, and not judged for the noise
 }
 
 // Names of the figures.

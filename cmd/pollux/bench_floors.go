@@ -19,7 +19,7 @@ type benchFloorsCmd struct {
 	Size       byteSize `placeholder:"SIZE" default:"128M" help:"Of each device (${default})."`
 	Rounds     int      `default:"3" help:"Runs of each load (${default}), and as many again each time that something fails."`
 	Attempts   int      `default:"3" help:"How often a load is measured that fails, before it has failed (${default})."`
-	Runtime    span     `placeholder:"TIME" default:"0.4" help:"Of each run that is timed, in seconds (${default})."`
+	Runtime    span     `placeholder:"TIME" default:"0.3" help:"Of each run that is timed, in seconds (${default})."`
 	Noise      float64  `placeholder:"PERCENT" default:"20" help:"Of a core that others may have of the cores of a run, for it to say something (${default})."`
 	Only       []string `placeholder:"GROUP" enum:"gates,ratios,costs,state" help:"These groups only: gates, ratios, costs, state."`
 	Baselines  string   `placeholder:"FILE" default:"bench/baselines.jsonl" help:"Ratios that may not fall (${default})."`
