@@ -40,6 +40,8 @@ type FloorsConfig struct {
 	Delay      time.Duration // added to each read and write of the local file
 	Reporter   Reporter
 	Log        io.Writer
+
+	before func(group string, e *Engine) // of tests
 }
 
 // FloorGroups are the groups, in order.
@@ -86,7 +88,11 @@ func Floors(ctx context.Context, cfg FloorsConfig) (*Report, error) {
 		if err == nil {
 			err = f.groups(ctx, e)
 		}
-		return errors.Join(err, closeAll())
+		closed := closeAll()
+		if e.alive() != "" { // which says more, and is told as its end
+			closed = nil
+		}
+		return errors.Join(err, closed)
 	})
 	f.report.Verdicts = append([]Verdict{judgeSynced(f.report.Rows)}, f.verdict...)
 	return f.report, err
@@ -203,6 +209,9 @@ func (f *floors) groups(ctx context.Context, e *Engine) error {
 			continue
 		}
 		fmt.Fprintf(f.cfg.Log, "bench floors: %s\n", name)
+		if f.cfg.before != nil {
+			f.cfg.before(name, e)
+		}
 		if err := run(); err != nil {
 			return fmt.Errorf("bench floors, %s: %w", name, err)
 		}

@@ -183,3 +183,20 @@ func TestAnEngineThatDiedIsAVerdict(t *testing.T) {
 	}
 	_ = e.Stop()
 }
+
+func TestFloorsFailWhenTheEngineDies(t *testing.T) {
+	cfg := FloorsConfig{
+		Exe: pollux(t), Dir: t.TempDir(), Size: 64 << 20, Rounds: 3, Attempts: 1, EngineCore: runtime.NumCPU() - 1, Only: []string{"state"},
+		Baselines: new(Baselines), Log: new(bytes.Buffer),
+		before: func(group string, e *Engine) {
+			if err := e.cmd.Process.Kill(); err != nil {
+				t.Error(err)
+			}
+			<-e.ended
+		},
+	}
+	r, err := Floors(t.Context(), cfg)
+	if got := failures(r.Verdicts); got != "the engine lives" || err == nil || !strings.Contains(err.Error(), "killed") {
+		t.Errorf("%q failed, and %v", got, err)
+	}
+}
