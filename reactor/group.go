@@ -70,7 +70,6 @@ type Group struct {
 	reactors  []*Reactor
 	ended     []chan struct{}
 	simulated *simulation // nil: they run
-	free      unix.CPUSet // cores of this process without a reactor
 
 	sockets atomic.Pointer[SocketOptions] // nil: all is the kernel's choice
 }
@@ -90,14 +89,12 @@ func Start(cfg Config) (*Group, error) {
 			return nil, fmt.Errorf("starting two reactors on core %d: name each core once", c)
 		}
 	}
-	var free unix.CPUSet
+	// The kernel's workers get the cores without a reactor, or all where every core has one.
 	for _, c := range allowed {
 		if !slices.Contains(cfg.Cores, c) {
-			free.Set(c)
+			cfg.workerCores.Set(c)
 		}
 	}
-	// The kernel's workers get the cores without a reactor, or all where every core has one.
-	cfg.workerCores = free
 	if cfg.workerCores.Count() == 0 {
 		for _, c := range allowed {
 			cfg.workerCores.Set(c)
@@ -105,7 +102,6 @@ func Start(cfg Config) (*Group, error) {
 	}
 
 	g := newGroup(&cfg)
-	g.free = free
 	n := g.Len()
 	started := make(chan error, n)
 	for _, r := range g.reactors {

@@ -7,10 +7,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"strings"
-	"sync"
 	"testing"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/pollux-storage/pollux/reactor"
 )
@@ -110,49 +107,4 @@ func TestMisuseStopsTheProcess(t *testing.T) {
 			}
 		})
 	}
-}
-
-// Cores are a process's, so this runs in one of its own.
-func TestKeepOffTheReactorsCores(t *testing.T) {
-	if os.Getenv("POLLUX_TEST_KEEP_OFF") == "" {
-		cmd := exec.Command(os.Args[0], "-test.run=^TestKeepOffTheReactorsCores$", "-test.timeout=60s")
-		cmd.Env = append(os.Environ(), "POLLUX_TEST_KEEP_OFF=1")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Errorf("%v: %s", err, out)
-		}
-		return
-	}
-	cores := reactor.DefaultCores()
-	g := start(t, reactor.Config{Cores: cores})
-	if err := g.KeepOff(); err != nil {
-		t.Fatal(err)
-	}
-	allowed := func() (set unix.CPUSet) {
-		if err := unix.SchedGetaffinity(0, &set); err != nil {
-			t.Error(err)
-		}
-		return set
-	}
-	var wait sync.WaitGroup
-	together := make(chan struct{})
-	const threads = 20 // more than there were
-	for i := range threads {
-		wait.Go(func() {
-			runtime.LockOSThread()
-			defer runtime.UnlockOSThread()
-			if i == threads-1 {
-				close(together)
-			}
-			<-together
-			if set := allowed(); runtime.NumCPU() > 1 && set.IsSet(cores[0]) || set.Count() == 0 {
-				t.Errorf("a thread may run on %d cores, that of the reactor, %d, is one of them", set.Count(), cores[0])
-			}
-		})
-	}
-	wait.Wait()
-	on(t, g.Reactor(0), func() {
-		if set := allowed(); set.Count() != 1 || !set.IsSet(cores[0]) {
-			t.Errorf("the reactor may run on %d cores", set.Count())
-		}
-	})
 }

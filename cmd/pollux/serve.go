@@ -82,9 +82,6 @@ func (c *serveCmd) Run() error {
 	if err != nil {
 		return err
 	}
-	if err := e.Reactors.KeepOff(); err != nil { // the engine is slower then, and serves all the same
-		log.For("reactor").Warn("control work may take the reactors' cores", "error", err)
-	}
 	server, err := ctl.Listen(c.RPCSocket, e.Methods, log.For("rpc"))
 	if err != nil {
 		return errors.Join(err, c.end(e, nil, nil, nil))
