@@ -66,8 +66,12 @@ func NewSock(r *Registry, g *reactor.Group, log *slog.Logger) *Sock {
 	return s
 }
 
-// tune gives the reactors what was chosen: the sizes of the buffers, and quick acknowledgements. The rest has no effect here. The lock
-// is held.
+// placementCPU is the placement id that means the CPU which receives a connection's packets; SPDK's others (1, by the interrupt's id; 3, by a
+// mark) have no effect here.
+const placementCPU = 2
+
+// tune gives the reactors what was chosen: the sizes of the buffers, quick acknowledgements, and where connections are placed. The rest has
+// no effect here. The lock is held.
 func (s *Sock) tune() error {
 	var want reactor.SocketOptions
 	if c := &s.chosen; c.RecvBufSize != nil {
@@ -77,6 +81,7 @@ func (s *Sock) tune() error {
 		want.SendBytes = int(min(*c.SendBufSize, math.MaxInt32))
 	}
 	want.QuickAck = s.chosen.EnableQuickack != nil && *s.chosen.EnableQuickack
+	want.ByCPU = s.chosen.EnablePlacementID != nil && *s.chosen.EnablePlacementID == placementCPU
 	got, err := s.group.SetSockets(want)
 	if err != nil {
 		return fmt.Errorf("set the options of sockets: %w", err)

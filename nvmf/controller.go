@@ -158,7 +158,7 @@ func (s *subsystemShare) after(id CNTLID) CNTLID {
 func (s *subsystemShare) newIOQueue(h *handoff) *queueLink {
 	k := s.controllers[h.data.CNTLID]
 	qid := h.sqe.ConnectQID()
-	home := k.home(qid)
+	home := k.home(qid, h.origin.cpu())
 	s.pg.target.placed[home.Index()].Add(1)
 	// The timeout may be set anew later, but never below the minimum.
 	every := min(2*reactor.Second, reactor.Ticks(s.pg.target.limits.Load().MinKATO)*reactor.Millisecond/4)

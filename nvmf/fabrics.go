@@ -34,6 +34,7 @@ func (q *queue) fabrics(c *command) {
 // origin is a connection on its way to a reactor.
 type origin interface {
 	open(pg *pollGroup, id QID, entries uint32) *queue
+	cpu() int // on which its packets come in, -1 if that is not known
 	close()
 }
 

@@ -13,8 +13,9 @@ import (
 //
 //	1  a reactor that is hot, by what it did lately and what the queues bring that came since, gets none while another is not
 //	2  the queues of one controller spread: a host means them to be served side by side
-//	3  a reactor that is markedly less busy goes first, then one with fewer queues
-//	4  the queue's id decides, so that equals take turns, and the same hosts find the same places
+//	3  where that was chosen (SocketOptions.ByCPU), the reactor goes first on whose core the connection's packets come in
+//	4  a reactor that is markedly less busy goes first, then one with fewer queues
+//	5  the queue's id decides, so that equals take turns, and the same hosts find the same places
 
 // Busy shares, in thousandths of the time.
 const (
@@ -35,13 +36,14 @@ type reactorLoad struct {
 	sample int // queues that it had then
 	queues int // that it has now
 	own    int // of these, queues of the same controller
+	far    int // 1: the connection's packets come in on another's core
 }
 
 // place chooses the reactor of a queue. turn decides between equals: those of a controller have one each.
 func place(loads []reactorLoad, turn int) int {
 	perQueue := demand(loads)
 	best := -1
-	var least [4]int
+	var least [5]int
 	for i := range loads {
 		i = (turn + i) % len(loads)
 		l := &loads[i]
@@ -50,7 +52,7 @@ func place(loads []reactorLoad, turn int) int {
 		if busy >= busyHot {
 			hot = 1
 		}
-		if rank := [4]int{hot, l.own, busy / busyStep, l.queues}; best < 0 || slices.Compare(rank[:], least[:]) < 0 {
+		if rank := [...]int{hot, l.own, l.far, busy / busyStep, l.queues}; best < 0 || slices.Compare(rank[:], least[:]) < 0 {
 			best, least = i, rank
 		}
 	}
@@ -67,8 +69,8 @@ func demand(loads []reactorLoad) int {
 	return busy / max(1, queues)
 }
 
-// home chooses the reactor of the controller's I/O queue. It runs on the owner.
-func (k *controller) home(qid QID) *reactor.Reactor {
+// home chooses the reactor of the controller's I/O queue, for a connection whose packets come in on a CPU. It runs on the owner.
+func (k *controller) home(qid QID, cpu int) *reactor.Reactor {
 	t := k.share.pg.target
 	loads := make([]reactorLoad, t.group.Len())
 	if s := t.loads.Load(); s != nil {
@@ -78,6 +80,9 @@ func (k *controller) home(qid QID) *reactor.Reactor {
 	}
 	for i := range loads {
 		loads[i].queues = int(t.placed[i].Load())
+		if core := t.group.Reactor(i).Core(); t.group.Sockets().ByCPU && (core < 0 || core != cpu) {
+			loads[i].far = 1
+		}
 	}
 	for _, l := range k.queues {
 		loads[l.home.Index()].own++

@@ -112,6 +112,8 @@ func (o tcpOrigin) open(pg *pollGroup, id QID, entries uint32) *queue {
 	return q
 }
 
+func (o tcpOrigin) cpu() int { return reactor.IncomingCPU(o.fd) }
+
 // close ends a connection that finds no reactor.
 func (o tcpOrigin) close() { _ = unix.Close(o.fd) }
 

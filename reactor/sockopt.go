@@ -11,6 +11,17 @@ import (
 type SocketOptions struct {
 	RecvBytes, SendBytes int  // of the kernel's buffers; 0 is its own choice
 	QuickAck             bool // what is received is acknowledged at once, at first: tcp(7), TCP_QUICKACK
+	ByCPU                bool // who places connections on reactors is to look at IncomingCPU
+}
+
+// IncomingCPU is the CPU on which the kernel handled what a connection received last, -1 if it does not say: socket(7), SO_INCOMING_CPU.
+// With a network card that gives each CPU a queue of its own, that is where the connection's packets always come in.
+func IncomingCPU(fd int) int {
+	cpu, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_INCOMING_CPU)
+	if err != nil {
+		return -1
+	}
+	return cpu
 }
 
 // SetSockets chooses for the sockets that are opened from now on, and gives what is in force: a size to which the kernel would not

@@ -2,6 +2,7 @@ package reactor
 
 import (
 	"math"
+	"net"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -30,7 +31,7 @@ func TestSocketOptions(t *testing.T) {
 		t.Error("a choice was made where none was given")
 	}
 	o, err := g.SetSockets(SocketOptions{RecvBytes: 8192, SendBytes: 16384, QuickAck: true})
-	if err != nil || o != (SocketOptions{8192, 16384, true}) || g.Sockets() != o {
+	if err != nil || o != (SocketOptions{RecvBytes: 8192, SendBytes: 16384, QuickAck: true}) || g.Sockets() != o {
 		t.Errorf("%+v, %v", o, err)
 	}
 	o.Tune(fd)
@@ -49,5 +50,33 @@ func TestSocketOptions(t *testing.T) {
 	}
 	if o, err = g.SetSockets(SocketOptions{}); err != nil || o != (SocketOptions{}) {
 		t.Errorf("%+v, %v", o, err)
+	}
+}
+
+// The CPU that received is told for a connection, and for what is none it is not.
+func TestIncomingCPU(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	c, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	raw, err := c.(*net.TCPConn).SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cpu := -1
+	if err := raw.Control(func(fd uintptr) { cpu = IncomingCPU(int(fd)) }); err != nil {
+		t.Fatal(err)
+	}
+	if cpu < 0 {
+		t.Error("the kernel does not say on which CPU the answer to a connect was handled")
+	}
+	if got := IncomingCPU(-1); got != -1 {
+		t.Errorf("CPU %d of no socket", got)
 	}
 }

@@ -43,7 +43,7 @@ type SockOptions struct {
 	SendBufSize              *uint32 `json:"send_buf_size,omitempty" doc:"bytes of the kernel's buffer; its own tuning where it was never set"`
 	EnableRecvPipe           *bool   `json:"enable_recv_pipe,omitempty" doc:"no effect"`
 	EnableQuickack           *bool   `json:"enable_quickack,omitempty" doc:"acknowledge what comes first on a connection at once"`
-	EnablePlacementID        *uint32 `json:"enable_placement_id,omitempty" max:"3" doc:"no effect: connections are placed by load"`
+	EnablePlacementID        *uint32 `json:"enable_placement_id,omitempty" max:"3" doc:"2 serves a connection, other things being equal, on the reactor whose CPU receives its packets; 0, 1, 3 do not look at that"`
 	EnableZerocopySendServer *bool   `json:"enable_zerocopy_send_server,omitempty" doc:"no effect"`
 	EnableZerocopySendClient *bool   `json:"enable_zerocopy_send_client,omitempty" doc:"no effect"`
 	ZerocopyThreshold        *uint32 `json:"zerocopy_threshold,omitempty" doc:"no effect"`

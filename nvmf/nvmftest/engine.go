@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -30,6 +31,7 @@ const Host = "nqn.2026-01.io.pollux:host"
 // device of memory, "Malloc0", 16 MiB in blocks of 4096 bytes, as namespace 1.
 type Options struct {
 	Reactors    int
+	Cores       []int // of the reactors, in their place; -1 is not pinned
 	BlockSize   uint32
 	MemoryBytes int
 	Transport   func(o *nvmf.TransportOptions)
@@ -49,9 +51,9 @@ type Engine struct {
 // Start starts an engine that ends with the test.
 func Start(t testing.TB, o Options) *Engine {
 	t.Helper()
-	cores := make([]int, max(1, o.Reactors))
-	for i := range cores {
-		cores[i] = -1
+	cores := o.Cores
+	if cores == nil {
+		cores = slices.Repeat([]int{-1}, max(1, o.Reactors))
 	}
 	if o.MemoryBytes == 0 {
 		o.MemoryBytes = 32 << 20
