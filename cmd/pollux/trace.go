@@ -36,6 +36,8 @@ func (c *traceCmd) Run() error {
 	switch {
 	case c.Seconds == 0:
 		return errors.New("trace commands: 0 seconds are no time; write for example --seconds 5")
+	case c.Seconds > traceSecondsMax:
+		return fmt.Errorf("trace commands: %d seconds are too long; an hour (%d) is the most", c.Seconds, traceSecondsMax)
 	case c.Sample == 0:
 		return errors.New("trace commands: one of 0 is none; write --sample 1 for all of them")
 	}
@@ -64,8 +66,11 @@ type traceReport struct {
 	NoKernel string         `json:"no_kernel,omitempty" doc:"why there is no kernel"`
 }
 
-// traceGrace is how much longer than asked a trace may last, should this process end without its word: the engine's limit.
-const traceGrace = 5
+// A trace lasts at most as long as the engine allows one to, and should this process end without its word no longer than a few seconds more.
+const (
+	traceSecondsMax = 3600
+	traceGrace      = 5
+)
 
 // look traces for the time that was asked for, or until ctx ends.
 func (c *traceCmd) look(ctx context.Context, engine api.Caller) (*traceReport, error) {
@@ -77,7 +82,7 @@ func (c *traceCmd) look(ctx context.Context, engine api.Caller) (*traceReport, e
 	if kernel != nil {
 		defer kernel.Close()
 	}
-	began, err := api.TraceStart.Call(ctx, engine, api.TraceStartParams{Sample: c.Sample, Seconds: c.Seconds + traceGrace, Slowest: min(max(c.Slowest, 1), 64)})
+	began, err := api.TraceStart.Call(ctx, engine, api.TraceStartParams{Sample: c.Sample, Seconds: min(c.Seconds+traceGrace, traceSecondsMax), Slowest: min(max(c.Slowest, 1), 64)})
 	if err != nil {
 		return nil, err
 	}

@@ -103,6 +103,7 @@ func TestTraceCommand(t *testing.T) {
 		t.Errorf("%+v, %v", r, err)
 	}
 	sh.fails("trace --seconds 0", "0 seconds are no time")
+	sh.fails("trace --seconds 3601", "3601 seconds are too long")
 	sh.fails("trace --sample 0", "one of 0 is none")
 	sh.fails("trace --by colour", "colour")
 }
