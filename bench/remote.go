@@ -19,7 +19,7 @@ const controllerName = "Nvme0"
 // attachMax is how long attaching may take.
 const attachMax = 30 * time.Second
 
-// parseRemote reads tcp://host:port/NQN?nsid=1&hostnqn=…&hdgst=1&ddgst=1.
+// parseRemote reads tcp://host:port/NQN?nsid=1&hostnqn=…&hdgst=1&ddgst=1&sqflow=1.
 func parseRemote(s string) (TargetSpec, error) {
 	t := TargetSpec{Kind: "tcp", NSID: 1, Remote: initiator.DefaultOptions()}
 	u, err := url.Parse(s)
@@ -45,12 +45,14 @@ func parseRemote(s string) (TargetSpec, error) {
 			o.HeaderDigest = value == "1"
 		case "ddgst":
 			o.DataDigest = value == "1"
+		case "sqflow":
+			o.SQFlow = value == "1"
 		case "queues":
 			if o.QueuesPerReactor, err = strconv.Atoi(value); err != nil || o.QueuesPerReactor < 1 {
 				return t, fmt.Errorf("queues %q: how many connections each reactor makes, from 1 on", value)
 			}
 		default:
-			return t, fmt.Errorf("nothing is called %q: nsid, hostnqn, hdgst, ddgst and queues are", k)
+			return t, fmt.Errorf("nothing is called %q: nsid, hostnqn, hdgst, ddgst, sqflow and queues are", k)
 		}
 	}
 	return t, nil

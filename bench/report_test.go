@@ -351,9 +351,9 @@ func TestTargets(t *testing.T) {
 		}
 	}
 	const remote = "tcp://[::1]:4420/nqn.2026-01.io.pollux:a"
-	got, err := ParseTarget(remote + "?nsid=3&hdgst=1&hostnqn=nqn.2026-01.io.pollux:h&queues=2")
+	got, err := ParseTarget(remote + "?nsid=3&hdgst=1&sqflow=1&hostnqn=nqn.2026-01.io.pollux:h&queues=2")
 	if o := got.Remote; err != nil || got.NSID != 3 || o.TrAddr != "::1" || o.TrSvcID != "4420" || o.SubNQN != "nqn.2026-01.io.pollux:a" ||
-		!o.HeaderDigest || o.DataDigest || o.HostNQN != "nqn.2026-01.io.pollux:h" || o.QueuesPerReactor != 2 || got.String() != remote {
+		!o.HeaderDigest || !o.SQFlow || o.DataDigest || o.HostNQN != "nqn.2026-01.io.pollux:h" || o.QueuesPerReactor != 2 || got.String() != remote {
 		t.Errorf("%+v, %v", got, err)
 	}
 	for _, s := range []string{

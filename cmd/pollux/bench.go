@@ -54,7 +54,7 @@ func (s span) seconds() float64 { return time.Duration(s).Seconds() }
 
 type benchRunCmd struct {
 	Bdev    string `group:"target" default:"mem:1G" placeholder:"TARGET" help:"Device to measure: mem:1G, null:1G, uring:PATH (a file or block device), volume:PATH or volatile:PATH (a volume on it without or with a write cache; all of PATH is lost), or raw:PATH for the same by fio; ?block=512 behind it sets the block size (${default})."`
-	Connect string `group:"target" placeholder:"URL" help:"In its place a namespace of an NVMe/TCP target: tcp://127.0.0.1:4420/NQN, with ?nsid=2, hostnqn=, hdgst=1, ddgst=1 or queues=2 (connections for each core)."`
+	Connect string `group:"target" placeholder:"URL" help:"In its place a namespace of an NVMe/TCP target: tcp://127.0.0.1:4420/NQN, with ?nsid=2, hostnqn=, hdgst=1, ddgst=1, sqflow=1 (flow control of queues, as Linux has it) or queues=2 (connections for each core)."`
 	Against string `group:"target" placeholder:"TARGET" help:"A second device, measured in turns with the first: gives ratios."`
 
 	RW            string   `group:"load" default:"randread" help:"read, write, trim or rw in sequence; randread, randwrite, randtrim or randrw at random places (${default})."`

@@ -155,7 +155,7 @@ func (a *association) connectQueue(ctx context.Context, q *queue) error {
 		d.CNTLID = nvmf.CNTLIDDynamic
 		kato = uint32(min(a.o.KeepAlive.Milliseconds(), math.MaxUint32))
 	}
-	sqe.SetConnect(q.id, q.entries, nvmf.CATTRNoFlow, kato)
+	sqe.SetConnect(q.id, q.entries, a.o.connectAttributes(), kato)
 	cqe, err := q.run(ctx, fmt.Sprintf("connecting host %s to %s, queue %d", a.o.HostNQN, a.o.SubNQN, q.id), &sqe, d.AppendTo(nil))
 	var refused *StatusError
 	if errors.As(err, &refused) {

@@ -28,6 +28,10 @@ type Options struct {
 
 	HeaderDigest, DataDigest bool
 
+	// SQFlow leaves submission queue flow control on, as Linux and SPDK do unless they are told otherwise: the target then owes a response capsule
+	// for each read, which without it goes with the data (TCP Transport Specification 1.0, "C2HData", SUCCESS).
+	SQFlow bool
+
 	// I/O queues: QueuesPerReactor on each reactor, but NumIOQueues at most, and what the target grants.
 	NumIOQueues      int
 	QueuesPerReactor int
@@ -151,6 +155,14 @@ func (o *Options) digests() (d nvmf.Digests) {
 		d |= nvmf.DataDigests
 	}
 	return d
+}
+
+// connectAttributes gives CATTR of Connect.
+func (o *Options) connectAttributes() uint8 {
+	if o.SQFlow {
+		return 0
+	}
+	return nvmf.CATTRNoFlow
 }
 
 func ticks(d time.Duration) reactor.Ticks { return reactor.Ticks(d) }

@@ -14,7 +14,8 @@ import (
 // the target to a device of memory and back, and lets no reactor allocate once, or wait for a lock: not the host's, not the target's. A part
 // of it is traced.
 func TestTheWholePathAllocatesAndWaitsForNothing(t *testing.T) {
-	for _, digests := range []bool{false, true} {
+	for _, mode := range []string{"plain", "digests", "queue flow control"} {
+		digests := mode == "digests"
 		e := nvmftest.Start(t, nvmftest.Options{Reactors: 2, MemoryBytes: 64 << 20})
 		e.AddHeld("volatile", 1024).Pass = true // one to which a Flush goes
 		e.AddNamespace(nvmf.NamespaceOptions{BdevName: "volatile"})
@@ -25,6 +26,7 @@ func TestTheWholePathAllocatesAndWaitsForNothing(t *testing.T) {
 		h := newHost(t, 2)
 		o := options(e.Addr)
 		o.HeaderDigest, o.DataDigest, o.NumIOQueues, o.QueueDepth = digests, digests, 2, 8
+		o.SQFlow = mode == "queue flow control"
 		h.attach(o)
 		mem, flushed := h.open("Nvme0n1"), h.open("Nvme0n2")
 		for _, c := range []struct {
@@ -39,7 +41,7 @@ func TestTheWholePathAllocatesAndWaitsForNothing(t *testing.T) {
 			{"writes by R2T", mem, bdev.Write, 64 << 10},
 			{"flushes", flushed, bdev.Flush, 0},
 		} {
-			t.Run(fmt.Sprintf("%s, digests %t", c.why, digests), func(t *testing.T) {
+			t.Run(fmt.Sprintf("%s, %s", c.why, mode), func(t *testing.T) {
 				for i := range 2 {
 					s := &spinner{ch: c.d.channels[i], ended: make(chan struct{}, 1)}
 					qs := make([]bdev.Request, 16) // more than the queue holds: the others wait
