@@ -37,7 +37,7 @@ guest-pgbench: ## PostgreSQL's TPS on volumes against a raw disk, in the guest
 	@scripts/deps test
 	GUEST_MEASURE=pgbench $(GO) test -count 1 -timeout 0 -v -run TestMeasure ./test/vm
 
-# GUEST_CPUS, GUEST_IDLE, GUEST_SECONDS and GUEST_RUNS change it: test/vm/testdata/measures/peers.sh.
+# Variables GUEST_* change it: docs/BENCH.md.
 guest-peers: ## Pollux against the kernel's own target in the guest, pair by pair, into bench/results/
 	@scripts/deps test
 	GUEST_HOST="$$(sed -n 's/^model name.*: //p' /proc/cpuinfo | head -n 1), $$(nproc) cores" GUEST_RESULTS=$(CURDIR)/bench/results \

@@ -38,6 +38,9 @@ func boot(t *testing.T, e *engine, limit time.Duration, s scenario) (*guest, err
 	if s.cpus != 0 {
 		args = append(args, "-c", strconv.Itoa(s.cpus))
 	}
+	if s.icount != "" && s.icount != "none" {
+		args = append(args, "-I", s.icount)
+	}
 	for _, v := range os.Environ() {
 		if strings.HasPrefix(v, "GUEST_") {
 			args = append(args, "-e", v)

@@ -21,6 +21,7 @@ import (
 //	# limit: SECONDS     more time than limitDefault, before it is ended
 //	# rounds: COUNT      it goes round so many times, or as many times as GUEST_ROUNDS says
 //	# disk: MIB          its guest has a disk of that size, a file beside the engine's
+//	# icount: SHIFT      an instruction takes 2^SHIFT ns in its guest, or as GUEST_ICOUNT says; none is as long as it takes
 //	# cpus: COUNT        its guest has so many processors, of which one is online, or as many as GUEST_CPUS says
 //
 // A measure is one in testdata/measures: it asserts nothing of what it measures, and prints it.
@@ -32,6 +33,7 @@ type scenario struct {
 	rounds int
 	disk   int64 // MiB
 	cpus   int   // 0: as many as a guest has
+	icount string
 }
 
 // limitDefault ends a scenario that hangs. It asserts nothing of speed: on an idle machine most scenarios take
@@ -101,6 +103,10 @@ func readScenario(path string) (scenario, error) {
 			s.cpus, err = strconv.Atoi(value)
 			if err != nil || s.cpus < 1 {
 				return s, fmt.Errorf("%s: cpus is %q, and should be a number from 1", path, value)
+			}
+		case "icount":
+			if s.icount = value; os.Getenv("GUEST_ICOUNT") != "" {
+				s.icount = os.Getenv("GUEST_ICOUNT")
 			}
 		case "rounds":
 			if rounds := os.Getenv("GUEST_ROUNDS"); rounds != "" {
