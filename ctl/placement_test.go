@@ -45,6 +45,20 @@ func TestMoveQpair(t *testing.T) {
 			t.Error(diff)
 		}
 	}
+	// It proves itself again, with another key, where it has come to.
+	addKeys(t, m, 2, "next")
+	addKeys(t, host.Methods, 2, "next")
+	must(t, m, api.NVMFSubsystemSetKeys, api.NVMFSetKeysParams{NQN: loopNQN, Host: keyedHost, DHCHAPKey: "next"})
+	next, err := host.authKey("next")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := host.Initiator.SetKeys(t.Context(), "Nvme0", next, nil); err != nil {
+		t.Fatal(err)
+	}
+	if now := queue(); now.Thread != "reactor_1" || now.Auth == nil || now.Auth.State != "completed" {
+		t.Errorf("after it has proved itself again: %+v", now)
+	}
 	stats := must(t, m, api.NVMFGetStats, api.NVMFTarget{})
 	in, out := uint64(0), uint64(0)
 	for _, g := range stats.PollGroups {

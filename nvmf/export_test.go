@@ -57,3 +57,11 @@ func (t *Target) Rest(id CNTLID, qid QID) (moves bool, bytes int) {
 	})
 	return moves, bytes
 }
+
+// Placed gives the number of I/O queues that are counted on each reactor.
+func (t *Target) Placed() (n []int) {
+	for i := range t.placed {
+		n = append(n, int(t.placed[i].Load()))
+	}
+	return n
+}

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -639,4 +641,89 @@ func TestQueuesMoveAndEndAtOnce(t *testing.T) {
 		p.Close()
 	}
 	e.WantNothingLeft("after queues that moved")
+	if n := e.Target.Placed(); slices.Max(n) != 0 || slices.Min(n) != 0 {
+		t.Errorf("queues are counted that are gone: %v", n)
+	}
+}
+
+// Whatever takes queues away finds them wherever they are, between two reactors too.
+func TestQueuesAreEndedAsTheyMove(t *testing.T) {
+	for _, c := range []struct {
+		why string
+		end func(e *nvmftest.Engine) error
+	}{
+		{"the subsystem goes", func(e *nvmftest.Engine) error { return e.Target.DeleteSubsystem(e.T.Context(), nvmftest.NQN) }},
+		{"the listener goes", func(e *nvmftest.Engine) error {
+			return e.Target.RemoveListener(e.T.Context(), nvmftest.NQN, nvmftest.Address(e.Addr))
+		}},
+		{"the target is drained", func(e *nvmftest.Engine) error { return e.Target.Drain(e.T.Context(), func(int, int) {}) }},
+		{"the target stops", func(e *nvmftest.Engine) error { return e.Target.Stop(e.T.Context()) }},
+	} {
+		t.Run(c.why, func(t *testing.T) {
+			for round := range 10 {
+				e := nvmftest.Start(t, nvmftest.Options{Reactors: 3})
+				var wait sync.WaitGroup
+				var moves atomic.Int64
+				for range 4 {
+					a := nvmftest.Admin(t, e.Addr)
+					p := nvmftest.Queue(t, e.Addr, a, 1, 32)
+					wait.Go(func() {
+						for to := 0; ; to++ {
+							if err := e.Target.MoveQueue(context.Background(), nvmftest.NQN, a.CNTLID, 1, to%3, time.Second); err != nil {
+								return // it is gone, or is about to
+							}
+							moves.Add(1)
+						}
+					})
+					write(t, p, 1, pattern(4096, 1), true)
+				}
+				nvmftest.Await(t, "queues move", func() bool { return moves.Load() > int64(8+round) })
+				nvmftest.Within(t, c.why, func() {
+					if err := c.end(e); err != nil {
+						t.Error(err)
+					}
+				})
+				nvmftest.Within(t, "moves end", wait.Wait)
+				e.WantNothingLeft(c.why)
+				for i, n := range e.Target.Placed() {
+					if n != 0 {
+						t.Errorf("%d queues are counted on reactor %d, and there is none", n, i)
+					}
+				}
+			}
+		})
+	}
+}
+
+// A host that is slow to take its data, from a pool that has no more for it: the queue moves when it has taken all that was begun.
+func TestAMoveWaitsForTheHost(t *testing.T) {
+	e := nvmftest.Start(t, nvmftest.Options{Reactors: 2, MemoryBytes: 16 << 20})
+	a := nvmftest.Admin(t, e.Addr)
+	p := nvmftest.Queue(t, e.Addr, a, 1, 128)
+	at := reactorOf(e, p, 1)
+	data := pattern(1<<20, 1)
+	write(t, p, 0, data, false)
+	for range 5 {
+		h := newTaker(t, p)
+		var reads []*nvmf.SQE
+		for range 40 {
+			r := p.RW(nvmf.IORead, 0, 256)
+			reads = append(reads, r)
+			p.Send(p.Capsule(nvmftest.Wants(r, 1<<20), nil))
+		}
+		ended := moving(e, p, 1, 1-at, 20*time.Second)
+		last := p.RW(nvmf.IORead, 0, 256)
+		reads = append(reads, last)
+		p.Send(p.Capsule(nvmftest.Wants(last, 1<<20), nil))
+		h.want("reads around a move", nvmf.StatusSuccess, reads...)
+		for _, r := range reads {
+			if !bytes.Equal(h.reads[r.CID()], data) {
+				t.Fatal("a read gives other bytes than were written")
+			}
+		}
+		if err := nvmftest.Take(t, "the move", ended); err != nil {
+			t.Fatal(err)
+		}
+		at = 1 - at
+	}
 }
