@@ -354,6 +354,9 @@ func (a *Allocator) rest(p Place, n uint64) {
 // rest goes on.
 func (a *Allocator) Begin() Generation { return a.bits.begin() }
 
+// Again takes Begin back: the root may change, and the commit begins once more.
+func (a *Allocator) Again() { a.bits.writing = false }
+
 // NextSide fills a page with the next bitmap side that the commit must write, and says where to; false when there are no more. The caller
 // writes all of them, flushes, and then writes the slot.
 func (a *Allocator) NextSide(page []byte) (Place, bool) { return a.bits.encode(page) }

@@ -14,7 +14,8 @@ import (
 //	4. the pool writes its directory and bitmap, flushes, writes its slot, flushes: that flush before the slot is also that of 1 and 3
 //	5. the tail of the log moves to the older slot's checkpoint; what was given up rests in the allocator
 //
-// Before 4 the slots show the last checkpoint, and the log has everything since; after it they show this one.
+// Before 4 the slots show the last checkpoint, and the log has everything since; after it they show this one. A page of 3 that cannot be written
+// goes to another place (mapretry.go).
 
 // mark is a checkpoint that a slot has.
 type mark struct {
@@ -25,21 +26,26 @@ type mark struct {
 
 // checkpoint is the one that is being made.
 type checkpoint struct {
-	v      *Volume
-	step   checkpointStep
-	at     wal.Follow
-	passed dirtyRoom
-	page   VolumePage // as it will be
-	buf    []byte
-	places []Place // of the map's pages, then those of the list of snapshots and of the reservations, and the last of the volume page
-	list   int     // pages of the list of snapshots
-	kept   int     // pages of the reservations
-	taken  int     // pages of a thick volume, as thick.taken will be
-	frame  int32   // the next sealed page to be written
-	more   bool    // there are more sealed pages
-	parts  int
-	status bdev.Status
-	heard  []*event // control work that waits for the end of the next one
+	v                *Volume
+	step             checkpointStep
+	at               wal.Follow
+	passed           dirtyRoom
+	page             VolumePage // as it will be
+	buf              []byte
+	places           []Place     // of the map's pages, then those of the list of snapshots and of the reservations, and the last of the volume page
+	list             int         // pages of the list of snapshots
+	kept             int         // pages of the reservations
+	taken            int         // pages of a thick volume, as thick.taken will be
+	frame            int32       // the next sealed page to be written
+	more             bool        // there are more sealed pages
+	bad              []Place     // of pages whose writes failed
+	tries            int         // rounds of pages that went elsewhere
+	cause            bdev.Status // why, in the last
+	top              bool        // the map is written, and only what leads to it goes elsewhere
+	parts            int
+	refers, unrefers int // of the commit, before the map's pages
+	status           bdev.Status
+	heard            []*event // control work that waits for the end of the next one
 
 	commit commitMessage
 }
@@ -72,6 +78,7 @@ func (f *flusher) checkpoint() {
 	c := &f.v.ckpt
 	invariant.Check(c.step == checkpointNone, "volume: a checkpoint inside another")
 	c.at, c.passed, c.status = f.home, f.passed, bdev.StatusOK
+	c.bad, c.tries, c.cause, c.top = c.bad[:0], 0, bdev.StatusOK, false
 	c.step = checkpointGrace
 	if !f.v.grace.wait(c) {
 		c.Run()
@@ -96,9 +103,14 @@ func (c *checkpoint) Run() {
 // seal gives the frozen pages their places, which the pool has granted.
 func (c *checkpoint) seal() {
 	v := c.v
+	if c.top {
+		c.writeLeading()
+		return
+	}
 	n := len(c.places) - c.list - c.kept - 1
 	invariant.Check(v.tree.seal(c.places[:n]) == n, "volume: more places granted than pages frozen")
 	c.step, c.frame, c.parts, c.more = checkpointPages, noFrame, 0, true
+	c.refers, c.unrefers = len(c.commit.refer), len(c.commit.unrefer)
 	if !v.stages.Hold(wal.StageMap, c) {
 		c.writePages()
 	}
@@ -107,7 +119,7 @@ func (c *checkpoint) seal() {
 // writePages writes the next of them, and goes on when all are written.
 func (c *checkpoint) writePages() {
 	v := c.v
-	for most := v.flusher.pace(pagesAtOnce); c.more && c.status == bdev.StatusOK && c.parts < most; {
+	for most := v.flusher.pace(pagesAtOnce); c.more && !v.given && c.parts < most; {
 		f, place, data := v.tree.nextSealed(c.frame)
 		if f == noFrame {
 			c.more = false
@@ -124,7 +136,7 @@ func (c *checkpoint) writePages() {
 		return
 	}
 	if c.status != bdev.StatusOK {
-		c.fail()
+		c.elsewhere()
 		return
 	}
 	c.writeTop()
@@ -141,17 +153,17 @@ func (c *checkpoint) write(place Place, data []byte) {
 
 // partEnd takes the end of a page's write.
 func (c *checkpoint) partEnd(p *part, s bdev.Status) {
+	if s != bdev.StatusOK {
+		c.erred(p, s)
+	}
 	c.v.givePart(p)
 	c.parts--
-	if c.status == bdev.StatusOK {
-		c.status = s
-	}
 	switch {
 	case c.step == checkpointPages:
 		c.writePages()
 	case c.parts > 0:
 	case c.status != bdev.StatusOK:
-		c.fail()
+		c.elsewhere()
 	default:
 		c.send()
 	}
@@ -168,15 +180,24 @@ func (c *checkpoint) writeTop() {
 	p := &c.page
 	p.Map, p.Levels = root.ref, uint32(root.levels)
 	p.Checkpoint, p.LogOffset, p.Life, p.Epoch, p.Durable = c.at.LSN, c.at.Offset, c.at.Life, c.at.Epoch, max(durable, c.at.LSN)
-	top := c.places[len(c.places)-c.list-c.kept-1:]
 	snapshot := v.snapshots.taking != nil
-	v.sealSnapshots(c, root, top[:c.list])
-	v.sealReservations(c, top[c.list:c.list+c.kept])
+	v.sealSnapshots(c, root)
+	v.sealReservations(c)
 	p.ClustersAlone = v.alone
 	v.sealThick(c, snapshot)
 	v.markClean(p)
+	c.writeLeading()
+}
+
+// writeLeading writes these pages to their places, which may be others than before.
+func (c *checkpoint) writeLeading() {
+	v := c.v
+	c.step = checkpointVolumePage
+	top := c.places[len(c.places)-c.list-c.kept-1:]
+	v.writeSnapshots(c, top[:c.list])
+	v.writeReservations(c, top[c.list:c.list+c.kept])
 	place := top[c.list+c.kept]
-	crc := p.EncodeTo(c.buf, v.pool.id)
+	crc := c.page.EncodeTo(c.buf, v.pool.id)
 	c.commit.ref = Ref{place, crc}
 	c.write(place, c.buf)
 }
@@ -185,7 +206,7 @@ func (c *checkpoint) writeTop() {
 func (c *checkpoint) send() {
 	v := c.v
 	c.step = checkpointCommit
-	c.commit.refer = append(c.commit.refer, c.commit.ref.Place)
+	c.commit.refer = append(c.commit.refer, c.places[len(c.places)-c.list-c.kept-1:]...)
 	if !v.ref.IsZero() {
 		c.commit.unrefer = append(c.commit.unrefer, v.ref.Place)
 	}

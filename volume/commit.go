@@ -15,7 +15,8 @@ import (
 //	4. the slot, in the place of the older one
 //	5. a flush: the new slot is durable; the volumes hear of it
 //
-// One commit is under way at a time. A failure ends the pool's commits: the slots show the last one, and the logs have the rest.
+// One commit is under way at a time. A page of the directory that cannot be written goes to another place, and 2 begins anew. Any other failure
+// ends the pool's commits: the slots show the last one, and the logs have the rest.
 
 // commitMessage is a volume's part in a commit. It is part of the volume's checkpoint, which leaves it alone meanwhile.
 type commitMessage struct {
@@ -79,6 +80,9 @@ type committer struct {
 	now    []*commitMessage
 	parts  int
 	status bdev.Status
+	bad    []Place // of pages of the directory whose writes failed
+	cause  bdev.Status
+	tries  int // times that 2 began anew
 	join   wal.Join
 	slot   Slot // as it will be
 	spare  *commitPart
@@ -93,6 +97,7 @@ type commitPart struct {
 	req  bdev.Request
 	next *commitPart
 	data []byte
+	at   Place // of a page of the directory, else 0
 }
 
 func (p *Pool) enlist(m *commitMessage) {
@@ -117,10 +122,18 @@ func (c *committer) Run() {
 	for _, m := range c.now {
 		p.apply(m)
 	}
+	c.tries = 0
+	c.pages()
+}
+
+// pages writes the directory and the bitmap.
+func (c *committer) pages() {
+	p := c.p
 	c.step, c.status, c.parts = commitPages, bdev.StatusOK, 1
 	g := p.alloc.Durable() + 1
 	c.slot = p.slot
 	c.slot.Directory = p.directory.write(c, g)
+	c.bad = c.bad[:0]
 	p.alloc.Begin()
 	for {
 		d := c.part()
@@ -196,7 +209,7 @@ func (c *committer) part() *commitPart {
 		d.req.Kind, d.req.Done = bdev.Write, d
 		return d
 	}
-	c.spare = d.next
+	c.spare, d.at = d.next, 0
 	return d
 }
 
@@ -212,9 +225,28 @@ func (c *committer) write(d *commitPart, place Place) {
 
 // RequestDone takes the end of a page's write.
 func (d *commitPart) RequestDone(q *bdev.Request) {
-	c := d.c
+	c, s := d.c, q.Status
+	if d.at != 0 && s != bdev.StatusOK {
+		c.bad, c.cause = append(c.bad, d.at), s
+		s = bdev.StatusOK
+	}
 	c.give(d)
-	c.partDone(q.Status)
+	c.partDone(s)
+}
+
+// elsewhere begins with other places for pages of the directory, and reports false if there are none.
+func (c *committer) elsewhere() bool {
+	p := c.p
+	n := Need{Pages: uint64(len(c.bad)) + 1} // the top names the others
+	if c.tries == checkpointTries || !p.alloc.Reserve(n, Freeing) {
+		return false
+	}
+	p.alloc.Unreserve(n)
+	c.tries++
+	p.alloc.Again()
+	p.directory.again(c.bad)
+	c.pages()
+	return true
 }
 
 func (c *committer) partDone(s bdev.Status) {
@@ -226,6 +258,12 @@ func (c *committer) partDone(s bdev.Status) {
 	}
 	if c.parts--; c.parts > 0 {
 		return
+	}
+	if len(c.bad) > 0 && c.status == bdev.StatusOK {
+		if c.elsewhere() {
+			return
+		}
+		c.status = c.cause
 	}
 	if c.status != bdev.StatusOK {
 		c.end(c.status)
@@ -263,7 +301,7 @@ func (c *committer) Flushed(_ *wal.Join, s bdev.Status) {
 // end tells the volumes, and begins the next commit if somebody waits for it.
 func (c *committer) end(s bdev.Status) {
 	p := c.p
-	c.step = commitIdle
+	c.step, c.bad = commitIdle, c.bad[:0]
 	if s == bdev.StatusOK {
 		p.slot = c.slot
 		p.alloc.Committed()

@@ -140,6 +140,9 @@ func (v *Volume) tell(i *VolumeInfo) {
 		i.Scrubbed = time.Unix(p.Scrubbed, 0)
 	}
 	i.Failed, i.Wounded = v.failed, p.Flags.Has(VolumeWounded)
+	if v.cause != bdev.StatusOK {
+		i.Failed = v.cause
+	}
 	if v.isStranded() {
 		i.Stranded = v.flusher.stranded.cause
 	}

@@ -49,6 +49,12 @@ func TestMapAgreesWithItsTwin(t *testing.T) {
 				}
 				w.seal(rapid.IntRange(0, 20).Draw(t, "n"))
 			},
+			"unseal": func(t *rapid.T) {
+				if !w.head.committing {
+					t.Skip()
+				}
+				w.unseal()
+			},
 			"commit done": func(t *rapid.T) {
 				if !w.head.committing {
 					t.Skip()

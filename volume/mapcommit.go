@@ -13,6 +13,7 @@ import (
 //	frozenRoot        goes to the volume's page; referenced and unreferenced pages to the pool
 //	                  flush, slot, flush
 //	commitDone        they are clean; copies made meanwhile replace them
+//	unseal            one cannot be written: they are to be sealed again, to other places
 //	commitFailed      they are dirty again, as if there had been no commit; their places were never referred to
 //
 // A ref to a frozen page is exchanged for its place in the frozen page above it, and in that one's copy if there is one: so
@@ -107,6 +108,24 @@ func (t *mapTree) exchange(root *mapRoot, f int32, before, after Ref) {
 	}
 	if i := int(fr.index % RefsMax); ok && RefAt(t.c.page(above), i) == before {
 		SetRef(t.c.page(above), i, after)
+	}
+}
+
+// unseal takes the places away again, of which some cannot be written: all pages of the commit are to be sealed once more. Nobody has a ref to
+// such a place but the pages above it and the roots.
+func (t *mapTree) unseal() {
+	invariant.Check(t.committing, "volume: unsealing pages of no commit")
+	for l := mapLevels; l >= 0; l-- { // from the root to the leaves: the page above one that is frozen is found by its frame
+		for f := t.sealed[l].first; f != noFrame; f = t.sealed[l].first {
+			fr := &t.c.frames[f]
+			t.sealed[l].remove(t.c.frames, f)
+			t.c.unhash(f)
+			t.exchange(&t.top, f, fr.ref, frameRef(f))
+			t.exchange(&t.root, f, fr.ref, frameRef(f))
+			fr.state = frameFrozen
+			t.frozen[l].push(t.c.frames, f)
+			t.frozenN++
+		}
 	}
 }
 

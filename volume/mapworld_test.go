@@ -286,6 +286,16 @@ func (w *mapWorld) done(freed []Place) {
 	w.check()
 }
 
+// unseal takes them away again.
+func (w *mapWorld) unseal() {
+	w.note("unsealed")
+	for f, place, _ := w.head.nextSealed(noFrame); f != noFrame; f, place, _ = w.head.nextSealed(f) {
+		delete(w.granted, place)
+		w.free = append(w.free, place)
+	}
+	w.head.unseal()
+}
+
 func (w *mapWorld) failed() {
 	for f, place, _ := w.head.nextSealed(noFrame); f != noFrame; f, place, _ = w.head.nextSealed(f) {
 		delete(w.granted, place)

@@ -257,8 +257,8 @@ func (v *Volume) answered() {
 	}
 	switch {
 	case lacking:
-		v.ckpt.status = bdev.StatusNoSpace
-		v.ckpt.fail()
+		v.ckptWaits, v.ckptExtra = 0, 0
+		v.ckpt.lacks()
 	case len(single) > 0:
 		v.ckpt.seal()
 	}

@@ -154,8 +154,8 @@ func (v *Volume) freezeReservations() int {
 	return 0
 }
 
-// sealReservations makes the page, whose place is there, and lets the commit know of it.
-func (v *Volume) sealReservations(c *checkpoint, places []Place) {
+// sealReservations lets the commit know of the page that a checkpoint gives up.
+func (v *Volume) sealReservations(c *checkpoint) {
 	x, p := &v.reserves, &c.page
 	if !x.changed {
 		return
@@ -165,6 +165,11 @@ func (v *Volume) sealReservations(c *checkpoint, places []Place) {
 		c.commit.unrefer = append(c.commit.unrefer, p.Reservations.Place)
 	}
 	p.Reservations = Ref{}
+}
+
+// writeReservations writes the page to its place, if there is one.
+func (v *Volume) writeReservations(c *checkpoint, places []Place) {
+	x, p := &v.reserves, &c.page
 	if len(places) == 0 {
 		return
 	}
@@ -174,7 +179,6 @@ func (v *Volume) sealReservations(c *checkpoint, places []Place) {
 	h := Header{Pool: v.pool.id, Volume: p.Number, Stamp: StampLSN(p.Checkpoint)}
 	p.Reservations = Ref{places[0], EncodeReservations(x.page, x.home, h)}
 	c.write(places[0], x.page)
-	c.commit.refer = append(c.commit.refer, places[0])
 }
 
 // readReservations reads the page that a volume page leads to. Without it the volume is served to who does not ask for them: whom they

@@ -1,6 +1,10 @@
 package volume
 
-import "github.com/pollux-storage/pollux/internal/invariant"
+import (
+	"slices"
+
+	"github.com/pollux-storage/pollux/internal/invariant"
+)
 
 // rootDirectory is the pool's directory in memory: where the page of each volume is.
 type rootDirectory struct {
@@ -73,15 +77,29 @@ func (d *rootDirectory) write(c *committer, g Generation) Ref {
 	return d.ref
 }
 
-// replace writes a page to a new place and gives up the old one. The allocator's cushion always has some pages for it.
+// again lets the pages be written again that could not be written to some places, and the top, which names the others.
+func (d *rootDirectory) again(bad []Place) {
+	for i, r := range d.top {
+		d.dirty[i] = d.dirty[i] || !r.IsZero() && slices.Contains(bad, r.Place)
+	}
+	d.changed = true
+}
+
+// replace writes a page to a new place and gives up the old one; nobody gets that if it cannot be written. The allocator's cushion always has some
+// pages for it.
 func (d *rootDirectory) replace(c *committer, part *commitPart, old Ref, crc uint32) Ref {
 	var place [1]Place
 	n := d.p.alloc.GrantPages(place[:], Freeing)
 	invariant.Check(n == 1, "volume: the allocator's cushion has no page for the directory")
 	d.p.alloc.Refer(place[0], 1)
-	if !old.IsZero() {
+	switch {
+	case old.IsZero():
+	case slices.Contains(c.bad, old.Place):
+		d.p.alloc.Forsake(old.Place, 1)
+	default:
 		d.p.alloc.Unrefer(old.Place, 1)
 	}
+	part.at = place[0]
 	c.write(part, place[0])
 	return Ref{place[0], crc}
 }

@@ -83,8 +83,8 @@ func (v *Volume) freezeSnapshots() int {
 	return (n+SnapshotsPerPage-1)/SnapshotsPerPage + 1
 }
 
-// sealSnapshots makes the pages of the list, whose places are there, and lets the commit know of them. root is the checkpoint's.
-func (v *Volume) sealSnapshots(c *checkpoint, root mapRoot, places []Place) {
+// sealSnapshots fixes the list that a checkpoint has, and lets the commit know of the pages that it gives up. root is the checkpoint's.
+func (v *Volume) sealSnapshots(c *checkpoint, root mapRoot) {
 	s, p := &v.snapshots, &c.page
 	if t := s.taking; t != nil {
 		t.Map, t.Levels, t.Clusters = root.ref, uint32(root.levels), v.alone
@@ -104,9 +104,15 @@ func (v *Volume) sealSnapshots(c *checkpoint, root mapRoot, places []Place) {
 		c.commit.unrefer = append(c.commit.unrefer, p.SnapshotTop.Place)
 	}
 	s.refs, p.SnapshotTop = s.refs[:0], Ref{}
+}
+
+// writeSnapshots writes the pages of the list to their places, if there are any.
+func (v *Volume) writeSnapshots(c *checkpoint, places []Place) {
+	s, p := &v.snapshots, &c.page
 	if len(places) == 0 {
 		return
 	}
+	s.refs = s.refs[:0]
 	if len(s.pages) < len(places)*PageBytes {
 		s.pages = pageMemory(len(places))
 	}
@@ -125,7 +131,6 @@ func (v *Volume) sealSnapshots(c *checkpoint, root mapRoot, places []Place) {
 	place := places[len(places)-1]
 	p.SnapshotTop = Ref{place, SealRefs(top, h)}
 	c.write(place, top)
-	c.commit.refer = append(c.commit.refer, places...)
 }
 
 // readSnapshots reads the list that a volume page leads to.

@@ -214,7 +214,7 @@ func (v *Volume) sealThick(c *checkpoint, snapshot bool) {
 	p := &c.page
 	c.taken = 0
 	if !snapshot {
-		c.taken = max(v.thick.taken+len(c.commit.refer)-len(c.commit.unrefer), 0) // a volume page comes and one goes
+		c.taken = max(v.thick.taken+len(c.commit.refer)+c.list+c.kept-len(c.commit.unrefer), 0) // a volume page comes and one goes
 	}
 	need := v.shape.thickNeed(p.Bytes)
 	p.ClustersReserved, p.PagesReserved = uint64(need.clusters)-p.ClustersAlone, uint64(max(need.pages-c.taken, 0))

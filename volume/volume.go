@@ -57,7 +57,8 @@ type Volume struct {
 	open    bool        // requests are taken
 	parting bool        // and will never be again: the last checkpoint says that it was closed in order
 	given   bool        // up: the device does not answer, and is sent nothing more (stuck.go)
-	failed  bdev.Status // for changes: why none is taken any more
+	failed  bdev.Status // for changes: what hosts hear, since none is taken any more
+	cause   bdev.Status // why that is so
 
 	log   *wal.Log
 	dirty *dirtyMap
@@ -150,8 +151,11 @@ func (v *Volume) gate(k bdev.Kind) bdev.Status {
 
 // unsafe is what remains when home or the map cannot be written: everything acknowledged is in the log, which is kept; nothing more is
 // taken.
-func (v *Volume) unsafe(bdev.Status) {
+func (v *Volume) unsafe(s bdev.Status) {
 	f := &v.flusher
+	if v.cause == bdev.StatusOK {
+		v.cause = s
+	}
 	if v.failed = bdev.StatusReadOnly; f.ending {
 		return
 	}
