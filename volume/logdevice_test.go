@@ -358,3 +358,32 @@ func TestSpaceOfLogDevices(t *testing.T) {
 		}
 	})
 }
+
+// TestLogsDoNotTakeWhatIsPromisedToThickVolumes when they come into the pool, since their device is lost.
+func TestLogsDoNotTakeWhatIsPromisedToThickVolumes(t *testing.T) {
+	h := newLogHouse(t, 1)
+	v := h.volumeOf(VolumeConfig{Name: "v0", Bytes: 58 << 20, LogBytes: 8 << 20, Thick: true})
+	h.write(v, 3, 0x33)
+	h.forced(v)
+	disk, _ := h.images()
+	h.boot(disk, nil)
+	cfg := h.config()
+	cfg.AcceptLogLoss = true
+	if err := h.load(cfg); !errors.Is(err, ErrNoSpace) {
+		t.Fatalf("the log came into the pool: %v", err)
+	}
+	h.boot(disk, nil)
+	h.log = h.w.Disk("Log1", 32<<20)
+	cfg.LogDevice = "Log1"
+	if err := h.load(cfg); err != nil {
+		t.Fatal(err)
+	}
+	v = h.find("v0")
+	h.want(v, 3, 0x33)
+	if n := v.floorLacks(); !n.isNone() {
+		t.Errorf("it lacks %+v", n)
+	}
+	if r, err := h.pool.Check(); err != nil || !r.OK() {
+		t.Errorf("%v: %+v", err, r)
+	}
+}

@@ -47,6 +47,10 @@ func (p *Pool) replaceLogs(r *root) error {
 			return err
 		}
 	}
+	promised, err := p.keepPromised(r)
+	if err != nil {
+		return err
+	}
 	at := logRoot{}
 	if p.logs != nil {
 		at = logRoot{p.logs.head.UUID, p.logs.head.Generation}
@@ -66,7 +70,8 @@ func (p *Pool) replaceLogs(r *root) error {
 		return err
 	}
 	if err := p.r.Call(func() {
-		for _, m := range messages { // in one tick, so in one commit
+		p.alloc.Unreserve(promised.need()) // until the volumes are opened
+		for _, m := range messages {       // in one tick, so in one commit
 			p.enlist(m)
 		}
 	}); err != nil {
@@ -88,6 +93,24 @@ func (p *Pool) replaceLogs(r *root) error {
 		}
 	}
 	return nil
+}
+
+// keepPromised reserves what is promised to thick volumes, so that logs which come into the pool do not take it.
+func (p *Pool) keepPromised(r *root) (n credits, err error) {
+	if p.logs != nil {
+		return n, nil
+	}
+	for _, f := range r.volumes {
+		if f.page.Flags.Has(VolumeThick) && !f.page.Flags.Has(VolumeDeleting) {
+			n = n.plus(credits{int(f.page.ClustersReserved), int(f.page.PagesReserved)})
+		}
+	}
+	ok, err := p.reserveFor(n, Ordinary)
+	if err == nil && !ok {
+		err = fmt.Errorf("%w: %d clusters and %d pages are promised to thick volumes, and the pool has not so much, without logs in it; name an empty device in the place of the log device",
+			ErrNoSpace, n.clusters, n.pages)
+	}
+	return n, err
 }
 
 // replaceLog writes the page of a volume whose log begins anew.
