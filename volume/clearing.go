@@ -173,11 +173,8 @@ func (v *Volume) deleteSnapshot(ctx context.Context, name string) error {
 	if err := v.mayChange(); err != nil {
 		return err
 	}
-	if users := d.device.Users(); len(users) > 0 {
-		return fmt.Errorf("%w is used by %v", ErrSnapshotInUse, users)
-	}
-	if clones := v.pool.clonesOf(v, d.number); len(clones) > 0 {
-		return fmt.Errorf("%w has the clones %v: flatten or delete them", ErrSnapshotInUse, clones)
+	if err := v.mayDrop(d); err != nil {
+		return err
 	}
 	if err := v.pool.registry.Unregister(ctx, d.device.Name()); err != nil {
 		return err
@@ -186,6 +183,17 @@ func (v *Volume) deleteSnapshot(ctx context.Context, name string) error {
 		return err
 	}
 	return v.settleNow()
+}
+
+// mayDrop says why a snapshot cannot be deleted.
+func (v *Volume) mayDrop(d *SnapshotDevice) error {
+	if users := d.device.Users(); len(users) > 0 {
+		return fmt.Errorf("%w is used by %v", ErrSnapshotInUse, users)
+	}
+	if clones := v.pool.clonesOf(v, d.number); len(clones) > 0 {
+		return fmt.Errorf("%w has the clones %v: flatten or delete them", ErrSnapshotInUse, clones)
+	}
+	return nil
 }
 
 // mayChange asks the volume's reactor for changeable.

@@ -207,21 +207,25 @@ func (v *Volume) restoreSnapshot(ctx context.Context, name string, o RestoreOpti
 	if len(newer) > 0 && !o.DropNewer {
 		return fmt.Errorf("%w, %v: they would have to be dropped", ErrNewerSnapshots, newer)
 	}
-	for i := len(newer) - 1; i >= 0; i-- {
-		if err := v.deleteSnapshot(ctx, newer[i]); err != nil {
-			return fmt.Errorf("dropping the newer snapshot %s: %w", newer[i], err)
-		}
-	}
 	v.pool.acts.Lock()
 	defer v.pool.acts.Unlock()
 	if v.pool.gone {
 		return ErrPoolGone
 	}
-	return v.exclusive(func() error { return v.restoreNow(ctx, d.number, o.Request) })
+	for _, name := range newer {
+		s, err := v.findSnapshot(name)
+		if err == nil {
+			err = v.mayDrop(s)
+		}
+		if err != nil {
+			return fmt.Errorf("dropping the newer snapshot %s: %w", name, err)
+		}
+	}
+	return v.exclusive(func() error { return v.restoreNow(ctx, d.number, newer, o.Request) })
 }
 
-// restoreNow logs and applies it, while no request is under way.
-func (v *Volume) restoreNow(ctx context.Context, n SnapshotNumber, request uuid.UUID) error {
+// restoreNow logs and applies it, while no request is under way. Newer snapshots are dropped when nothing refuses it any more.
+func (v *Volume) restoreNow(ctx context.Context, n SnapshotNumber, newer []string, request uuid.UUID) error {
 	if err := v.settleNow(); err != nil {
 		return err
 	}
@@ -234,10 +238,24 @@ func (v *Volume) restoreNow(ctx context.Context, n SnapshotNumber, request uuid.
 	}
 	var extra [24]byte
 	copy(extra[:], request[:])
-	if err := v.logWith(wal.KindRestore, uint64(n), extra, nil); err != nil {
+	err := v.dropNewer(ctx, newer)
+	if err == nil {
+		err = v.logWith(wal.KindRestore, uint64(n), extra, nil)
+	}
+	if err != nil {
 		return errors.Join(err, v.r.Call(func() { v.restoring.pages = 0 }))
 	}
 	return v.settleNow()
+}
+
+// dropNewer deletes snapshots, the newest first.
+func (v *Volume) dropNewer(ctx context.Context, newer []string) error {
+	for i := len(newer) - 1; i >= 0; i-- {
+		if err := v.deleteSnapshot(ctx, newer[i]); err != nil {
+			return fmt.Errorf("dropping the newer snapshot %s: %w", newer[i], err)
+		}
+	}
+	return nil
 }
 
 // keepPages reserves the pages of the map that restoring a snapshot will write: those in which its map and the head's differ.
