@@ -29,6 +29,9 @@ type Fio struct {
 // ErrNoFio is returned where fio is missing.
 var ErrNoFio = errors.New("fio is not installed: run scripts/deps test, or apt-get install fio")
 
+// errFioIdle is of a run in which fio had no time for anything.
+var errFioIdle = fmt.Errorf("%w: fio did nothing", ErrFailed)
+
 // OpenFio looks for fio, and for what it is to measure. Its jobs run on core, -1 for any.
 func OpenFio(t TargetSpec, core int) (*Fio, error) {
 	exe, err := exec.LookPath(fioName)
@@ -272,7 +275,7 @@ func parseFio(b []byte) (*Run, error) {
 		}
 	}
 	if r.Total.Ops == 0 {
-		return nil, fmt.Errorf("%w: fio did nothing", ErrFailed)
+		return nil, errFioIdle
 	}
 	cpu := (j.UserCPU + j.SystemCPU) / 100 * j.JobRuntime / 1000 // seconds
 	p := ProcessFigures{Name: fioName, MicrosPerIO: 1e6 * cpu / float64(r.Total.Ops)}

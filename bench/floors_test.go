@@ -2,7 +2,9 @@ package bench
 
 import (
 	"bytes"
+	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -198,5 +200,42 @@ func TestFloorsFailWhenTheEngineDies(t *testing.T) {
 	r, err := Floors(t.Context(), cfg)
 	if got := failures(r.Verdicts); got != "the engine lives" || err == nil || !strings.Contains(err.Error(), "killed") {
 		t.Errorf("%q failed, and %v", got, err)
+	}
+}
+
+func TestFloorsFailWithoutFio(t *testing.T) {
+	cfg := FloorsConfig{
+		Exe: pollux(t), Dir: t.TempDir(), Size: 64 << 20, Rounds: 3, Attempts: 1, EngineCore: runtime.NumCPU() - 1, Only: []string{"none"},
+		Baselines: new(Baselines), Log: new(bytes.Buffer),
+	}
+	t.Setenv("PATH", t.TempDir())
+	r, err := Floors(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if bad := r.FailedVerdicts(); len(bad) != 1 || bad[0].Row != "raw" || !strings.Contains(bad[0].Why, "apt-get install fio") {
+		t.Errorf("%+v", bad)
+	}
+}
+
+// idler comes to nothing some times.
+type idler struct {
+	Target
+	left int
+}
+
+func (i *idler) Run(context.Context, Workload, Options) (*Run, error) {
+	if i.left--; i.left >= 0 {
+		return nil, fmt.Errorf("raw: %w", errFioIdle)
+	}
+	return &Run{}, nil
+}
+
+func TestARunThatHadNoTimeIsMadeAgain(t *testing.T) {
+	for left, ok := range map[int]bool{0: true, idleRunsMax - 1: true, idleRunsMax: false} {
+		w := watched{Target: &idler{left: left}, cores: []int{0}}
+		if _, err := w.Run(t.Context(), Workload{}, Options{}); (err == nil) != ok {
+			t.Errorf("after %d runs that came to nothing: %v", left, err)
+		}
 	}
 }

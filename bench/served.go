@@ -130,6 +130,14 @@ type served struct {
 
 // Run carries w out.
 func (s served) Run(ctx context.Context, w Workload, o Options) (*Run, error) {
+	run, err := s.load(ctx, w, o)
+	if err == nil {
+		err = s.rest(ctx)
+	}
+	return run, err
+}
+
+func (s served) load(ctx context.Context, w Workload, o Options) (*Run, error) {
 	idle := func(p reactor.Idle) error {
 		_, err := api.EngineSetIdlePolicy.Call(ctx, s.e.client, api.EngineSetIdlePolicyParams{Policy: p.String()})
 		return err
@@ -138,16 +146,14 @@ func (s served) Run(ctx context.Context, w Workload, o Options) (*Run, error) {
 	if err := idle(s.idle); err != nil {
 		return nil, err
 	}
-	run, err := s.Rig.Run(ctx, w, o)
+	run, err := s.Rig.load(ctx, w, o)
 	if e := s.e.alive(); e != "" {
 		return run, errors.Join(err, fmt.Errorf("the engine died: %s", e))
 	}
-	err = errors.Join(err, idle(reactor.Interrupt))
-	if err == nil {
-		err = s.e.rest(ctx)
-	}
-	return run, err
+	return run, errors.Join(err, idle(reactor.Interrupt))
 }
+
+func (s served) rest(ctx context.Context) error { return s.e.rest(ctx) }
 
 // counted is a run with what it cost the engine.
 func (s served) counted(ctx context.Context, w Workload) (*Run, engineCounts, error) {

@@ -228,6 +228,15 @@ func (r *Rig) Name() string {
 // Run carries w out with the reactors in the policy that was asked for. What a volume does afterwards is waited for, so that it does not
 // disturb whoever is measured next.
 func (r *Rig) Run(ctx context.Context, w Workload, o Options) (*Run, error) {
+	run, err := r.load(ctx, w, o)
+	if err == nil {
+		err = r.rest(ctx)
+	}
+	return run, err
+}
+
+// load is Run without the wait.
+func (r *Rig) load(ctx context.Context, w Workload, o Options) (*Run, error) {
 	r.group.SetIdle(r.idle)
 	defer r.group.SetIdle(reactor.Interrupt)
 	if o.Warm > 0 {
@@ -237,11 +246,7 @@ func (r *Rig) Run(ctx context.Context, w Workload, o Options) (*Run, error) {
 			return nil, err
 		}
 	}
-	run, err := r.Session.Run(ctx, w, o)
-	if err == nil {
-		err = r.rest(ctx)
-	}
-	return run, err
+	return r.Session.Run(ctx, w, o)
 }
 
 // restMax is how long a volume may take to bring home what it has acknowledged.

@@ -5,6 +5,8 @@ import (
 	"math"
 	"strings"
 	"testing"
+
+	"github.com/pollux-storage/pollux/reactor"
 )
 
 // rowOf is a row of runs with these requests a second and 99th percentiles in milliseconds.
@@ -127,15 +129,39 @@ func TestOthersAreWhoeverElseUsedTheCores(t *testing.T) {
 		t.Errorf("%d, %v, %v", (b-a)/procTick, err, err2)
 	}
 	second := 100 * procTick
-	if p := othersPercent(used{0, a, 0}, used{second, b, 26 * procTick}); p != 20 {
-		t.Errorf("%g %%, want 20", p)
+	kernel := func(written, flushed, elsewhere int64) map[string]onCore {
+		return map[string]onCore{"w": {reactor.Ticks(written) * procTick, 0}, "f": {reactor.Ticks(flushed) * procTick, 0}, "e": {reactor.Ticks(elsewhere) * procTick, 1}}
 	}
-	if p := othersPercent(used{0, a, 0}, used{second, b, 90 * procTick}); p != 0 { // ours ran elsewhere too
-		t.Errorf("%g %%, want 0", p)
+	moved := map[string]onCore{"w": {500 * procTick, 1}} // it wrote elsewhere until now
+	for _, c := range []struct {
+		ours          int64
+		before, after map[string]onCore
+		want          float64
+	}{
+		{26, nil, nil, 20},
+		{90, nil, nil, 0}, // ours ran elsewhere too
+		{26, kernel(500, 3, 7), kernel(510, 5, 99), 8},
+		{26, moved, kernel(512, 0, 0), 8},
+	} {
+		if p := othersPercent(used{0, a, 0, c.before}, used{second, b, reactor.Ticks(c.ours) * procTick, c.after}, []int{0}); p != c.want {
+			t.Errorf("%+v: %g %%", c, p)
+		}
 	}
 	for _, bad := range []string{"", "cpu0 x 1 1 1 1 1 1 1\n", "cpu0 1 1\n"} {
 		if _, err := coresBusy(bad, []int{0}); err == nil {
 			t.Errorf("%q was taken", bad)
+		}
+	}
+}
+
+func TestThreadsOfTheKernelAreNoOthers(t *testing.T) {
+	const line = "77 (kworker/1:2H-k) b) I 2 0 0 0 -1 69238880 0 0 0 0 3 32 0 0 0 -20 1 0 12 0 0 18446744073709551615 0 0 0 0 0 0 0 2147483647 0 0 0 0 17 1 0 0 0 0 0 0 0 0 0 0 0 0 0\n"
+	if d, core, ok := kernelThread([]byte(line)); !ok || d != 35*procTick || core != 1 {
+		t.Errorf("%d, %d, %v", d/procTick, core, ok)
+	}
+	for name, bad := range map[string]string{"a process": strings.Replace(line, "69238880", "4194560", 1), "one that ended": "", "half a line": line[:40]} {
+		if _, _, ok := kernelThread([]byte(bad)); ok {
+			t.Errorf("%s passed", name)
 		}
 	}
 }
