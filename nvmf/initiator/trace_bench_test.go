@@ -1,6 +1,8 @@
 package initiator
 
 import (
+	"errors"
+	"runtime"
 	"slices"
 	"testing"
 	"time"
@@ -47,27 +49,20 @@ func BenchmarkTrace(b *testing.B) {
 	times := make([][]time.Duration, len(ways))
 	for range b.N {
 		for w, every := range ways {
-			var x *nvmf.Tracing
-			if every > 0 {
-				var err error
-				if x, err = e.Target.Trace(every); err != nil {
-					b.Fatal(err)
-				}
+			x, err := e.Target.Trace(max(every, 1))
+			if err == nil && every == 0 { // what a trace needs of memory disturbs all alike
+				err = x.Stop()
 			}
-			turn() // the records' memory is touched for the first time
-			if x != nil {
-				if _, err := x.Take(func(*nvmf.TraceRecord) {}); err != nil {
-					b.Fatal(err)
-				}
+			if err != nil {
+				b.Fatal(err)
 			}
+			turn() // memory is touched for the first time
+			runtime.GC()
+			_, before := x.Take(func(*nvmf.TraceRecord) {})
 			times[w] = append(times[w], turn())
-			if x != nil {
-				if c, err := x.Take(func(*nvmf.TraceRecord) {}); err != nil || c.Lost > 0 {
-					b.Fatal(c, err)
-				}
-				if err := x.Stop(); err != nil {
-					b.Fatal(err)
-				}
+			c, after := x.Take(func(*nvmf.TraceRecord) {})
+			if err := errors.Join(before, after, x.Stop()); err != nil || c.Lost > 0 {
+				b.Fatal(c, err)
 			}
 		}
 	}
