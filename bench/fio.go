@@ -61,7 +61,9 @@ func (f *Fio) Describe() DeviceConditions {
 	if f.core >= 0 {
 		d.Cores = []int{f.core}
 	}
-	d.addFile(f.path)
+	if d.addFile(f.path); d.FileSystem == "" && d.DiskCache == "write through" {
+		d.WriteCache = "none" // a block device's own word
+	}
 	return d
 }
 

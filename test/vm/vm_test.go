@@ -133,7 +133,7 @@ func (p *place) end() {
 func build(t *testing.T, race bool) string {
 	t.Helper()
 	binary := filepath.Join(t.TempDir(), "pollux")
-	args := []string{"build", "-o", binary, "../../cmd/pollux"}
+	args := []string{"build", "-buildvcs=auto", "-o", binary, "../../cmd/pollux"}
 	if race {
 		args = append([]string{"build", "-race"}, args[1:]...)
 	}
