@@ -57,3 +57,9 @@ func (r *Reactor) PolledFilesFree() int { return len(r.polled.files.free) }
 
 // DevicePolls says what is missing to the device under a folder of sysfs.
 var DevicePolls = devicePolls
+
+// RequestsPassed is how often the reactor was asked to make room, and let it pass.
+func (r *Reactor) RequestsPassed() uint64 { return r.ring.Requests.Passed }
+
+// ForgetTuning undoes what TuneRuntime told the reactors.
+func ForgetTuning() { procs.Store(0) }

@@ -2,11 +2,13 @@ package reactor
 
 import (
 	"fmt"
+	"runtime"
 	"syscall"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pollux-storage/pollux/internal/hold"
 	"github.com/pollux-storage/pollux/internal/invariant"
 	"github.com/pollux-storage/pollux/reactor/ring"
 )
@@ -93,6 +95,32 @@ func (r *Reactor) yield() {
 // OfferCore lets whoever else wants the core run on it for a moment. The thread does not sleep.
 func OfferCore() {
 	_, _, _ = unix.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0) // raw: the Go scheduler has nothing to do with it
+}
+
+// lingerSpan is how long a reactor that spins looks for work before it takes its next turn.
+const lingerSpan = 10 * Microsecond
+
+// linger waits for something that a turn would find. Meanwhile the reactor holds its processor of the Go scheduler: between two requests of a host is
+// where it spends its time, and where it would be made to park its thread and wait for another to give the processor back. Pollers have
+// to be asked, which takes turns.
+func (r *Reactor) linger() {
+	r.ring.Requests.Patient = spinning.Load() < procs.Load()
+	if len(r.pollers) > 0 || r.polled != nil || r.stop.asked {
+		return
+	}
+	until := r.now + lingerSpan
+	if due, ok := r.timers.next(); ok {
+		until = min(until, due)
+	}
+	makeRoom := false
+	hold.Begin() // nothing from here to the end may wait: package hold
+	for !makeRoom && !r.ring.Waiting() && !r.hasMail() && now() < until {
+		makeRoom = hold.Asked() && r.ring.Requests.Answer()
+	}
+	hold.End()
+	if makeRoom {
+		runtime.Gosched()
+	}
 }
 
 // sleep waits in the kernel until a completion, message, call or timer.

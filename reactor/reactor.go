@@ -15,8 +15,8 @@
 //   - What the kernel reads or writes is off the stack, and is referenced until the operation has completed.
 //   - A group's reactors end together, when nothing is in flight on or between them.
 //
-// The Go runtime is a neighbour. A reactor keeps its thread and a processor (P) of the scheduler for as long as it spins, and gives
-// the processor back while it sleeps, because the call that waits is announced to the scheduler; calls that return at once are not.
+// The Go runtime is a neighbour. A reactor keeps its thread and a processor (P) of the scheduler for as long as it spins (linger, and
+// internal/hold), and gives the processor back while it sleeps, because the call that waits is announced to the scheduler; calls that return at once are not.
 // Nothing here parks a goroutine on a reactor: that costs 40 to 90 us. The collector stops a spinning reactor by a signal, as any
 // loop. TuneRuntime gives it the room it needs beside them. Memory for I/O is outside the heap.
 //
@@ -157,6 +157,8 @@ func (r *Reactor) run(started chan<- error) {
 		started <- err
 		return
 	}
+	spinning.Add(1)
+	defer spinning.Add(-1)
 	started <- nil
 	alive := true
 	defer func() {
@@ -180,6 +182,7 @@ func (r *Reactor) run(started chan<- error) {
 			r.sleep()
 		} else {
 			r.yield()
+			r.linger()
 		}
 	}
 	alive = false

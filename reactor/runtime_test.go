@@ -18,6 +18,7 @@ func TestTuneRuntime(t *testing.T) {
 		runtime.GOMAXPROCS(procs)
 		debug.SetGCPercent(percent)
 		debug.SetMemoryLimit(limit)
+		reactor.ForgetTuning()
 	})
 	const bytes = 3 << 30
 	for name, c := range map[string]struct {

@@ -18,12 +18,15 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"runtime"
 	"sync/atomic"
 	"syscall"
 	"unsafe"
 
 	"github.com/godzie44/go-uring/uring"
 	"golang.org/x/sys/unix"
+
+	"github.com/pollux-storage/pollux/internal/hold"
 )
 
 // SQE is a submission queue entry as the kernel lays it out; its fields have go-uring's names.
@@ -49,6 +52,9 @@ type Ring struct {
 	flags    SetupSet
 	features uint32
 	iopoll   bool
+
+	// Requests to the owner's goroutine to make room, that calls into the ring have found, or the owner.
+	Requests hold.Requests
 
 	enterFD    uintptr // the descriptor, or its registered index
 	enterFlags uintptr // RegisteredRing when enterFD is an index
@@ -277,7 +283,13 @@ func (r *Ring) enter(submit uint32, wait uint32, flags uintptr, arg *getEventsAr
 	if blocks {
 		_, _, errno = syscall.Syscall6(unix.SYS_IO_URING_ENTER, r.enterFD, uintptr(submit), uintptr(wait), flags, uintptr(unsafe.Pointer(arg)), size)
 	} else {
+		hold.Begin()
 		_, _, errno = syscall.RawSyscall6(unix.SYS_IO_URING_ENTER, r.enterFD, uintptr(submit), uintptr(wait), flags, uintptr(unsafe.Pointer(arg)), size)
+		makeRoom := hold.Asked() && r.Requests.Answer()
+		hold.End()
+		if makeRoom {
+			runtime.Gosched()
+		}
 	}
 	r.enters++
 	switch errno {
@@ -293,6 +305,11 @@ func (r *Ring) enter(submit uint32, wait uint32, flags uintptr, arg *getEventsAr
 
 // Ready is the number of completions that can be taken.
 func (r *Ring) Ready() uint32 { return atomic.LoadUint32(r.cqTail) - *r.cqHead }
+
+// Waiting reports that Submit or Ready would find something.
+func (r *Ring) Waiting() bool {
+	return r.Ready() > 0 || atomic.LoadUint32(r.sqFlags)&(sqTaskRun|sqCQOverflow) != 0 || r.Pending() > 0
+}
 
 // At gives the i-th completion of those that are ready. It is lent until Advance passes it.
 func (r *Ring) At(i uint32) *CQE { return &r.cqes[(*r.cqHead+i)&r.cqMask] }

@@ -1,0 +1,71 @@
+// Package hold lets a goroutine that is locked to its thread keep that thread's processor of the Go scheduler for a moment.
+//
+// The runtime's monitor asks every goroutine that has run for 10 ms to make room, whether anybody waits or not: a signal, and a mark that the next
+// function call finds. For an ordinary goroutine that is a microsecond. One that is locked to its thread parks the thread, another thread
+// takes its processor and gives it back: two switches between threads, each with a wake-up, up to 50 times a second. For one request at a time that is
+// the tail of its latency.
+//
+// Between Begin and End requests to make room are found out (Asked) and answered (Answer): the monitor's come at most each 10 ms, and are let pass;
+// those of the collector, and of whoever stops the world, are repeated after 100 us at the most, and whoever is asked twice in a millisecond makes
+// room at once, with Gosched after End. Where there are not more processors than those who hold one, others have none but what is made room for, and
+// every request is served.
+//
+// Invariants
+//   - Between Begin and End nothing waits, allocates, locks, or calls what it does not know: the scheduler stops a program that parks there.
+//   - It is a few microseconds from Begin to End, or Asked is looked at as often.
+//   - Where Asked finds nothing (another architecture, another Go), the request is served at the first function call after End, as without
+//     this package.
+package hold
+
+import (
+	"time"
+	_ "unsafe" // for linkname
+)
+
+//go:linkname begin runtime.procPin
+func begin() int
+
+//go:linkname end runtime.procUnpin
+func end()
+
+// Begin keeps the processor for the calling goroutine, until End.
+func Begin() { begin() }
+
+// End gives it free again.
+func End() { end() }
+
+// preempt is what the runtime puts in the place of a stack's limit to ask for room: stackPreempt in runtime/stack.go.
+const preempt = ^uintptr(0) - 1313
+
+// Asked reports that the calling goroutine is to make room.
+func Asked() bool { return stackLimit() == preempt }
+
+// Requests remembers what a goroutine was asked for. The zero value is ready.
+type Requests struct {
+	Patient bool // there are processors for others: a request that is not repeated is let pass
+
+	last   time.Duration // when it was asked last; the zero time is long ago
+	Passed uint64        // requests that were let pass
+	Served uint64
+}
+
+// repeated is how soon a request is repeated by who needs it.
+const repeated = time.Millisecond
+
+// Answer takes a request that Asked has found, and reports whether room is to be made. It is called between Begin and End: its own call is what
+// takes the mark away.
+//
+//go:noinline
+func (r *Requests) Answer() (makeRoom bool) {
+	now := time.Since(began)
+	makeRoom = !r.Patient || r.last != 0 && now-r.last < repeated
+	r.last = now
+	if makeRoom {
+		r.Served++
+	} else {
+		r.Passed++
+	}
+	return makeRoom
+}
+
+var began = time.Now()
