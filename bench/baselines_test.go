@@ -124,7 +124,11 @@ func TestAWorseBaselineSaysWhy(t *testing.T) {
 	if add, err := r.Baselines(old, "2026-11-24", "a check more"); err != nil || add[0].Why != "a check more" || add[1].Why != "" {
 		t.Errorf("worse, with a reason: %v, %v", add, err)
 	}
-	r.Ratios[0].IOPS.Pairs = 2
+	r.Conditions.Commit = "abd+"
+	if _, err := r.Baselines(old, "2026-11-24", "x"); err == nil || !strings.Contains(err.Error(), "clone") {
+		t.Errorf("of a program with changes: %v", err)
+	}
+	r.Conditions.Commit, r.Ratios[0].IOPS.Pairs = "abd", 2
 	if _, err := r.Baselines(old, "2026-11-24", "x"); err == nil || !strings.Contains(err.Error(), "quiet") {
 		t.Errorf("too few pairs: %v", err)
 	}

@@ -397,6 +397,9 @@ func quietRatio(a, b *Row, noiseMax float64) Ratio {
 
 // Baselines are the ratios of a report as lines to add to the file. date is today's, why says what made a ratio worse, if one is.
 func (r *Report) Baselines(old *Baselines, date, why string) ([]Baseline, error) {
+	if c := r.Conditions.Commit; c == "" || strings.HasSuffix(c, "+") {
+		return nil, fmt.Errorf("baselines name the commit that they were made of, and this program is of %q: build it by make from a clone without changes (Go names no commit in a linked worktree)", c)
+	}
 	machine := ""
 	for i := range r.Rows {
 		if r.Rows[i].Device.Target == "uring" {
