@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
+	"log/slog"
 	"net"
 	"strings"
 	"testing"
@@ -210,6 +212,80 @@ func TestTraceOfAVolume(t *testing.T) {
 	submit(t, r, ch, bdev.Write, 1)
 	if read(`{}`); tr.State != "ended" || tr.Seen != 2*n {
 		t.Errorf("after its end: %+v", tr)
+	}
+}
+
+// TestTraceOfAVolumeOnAnotherReactor: the way to a volume's reactor and back has its time, and all adds up when the host's queue lives elsewhere.
+func TestTraceOfAVolumeOnAnotherReactor(t *testing.T) {
+	e, err := NewEngine(EngineConfig{Reactors: reactor.Config{Cores: []int{-1, -1}, MemoryBytes: 64 << 20}, Server: testServer}, NewLog(io.Discard, slog.LevelError))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := e.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := e.Frame.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	call := func(method, params string, result any) {
+		t.Helper()
+		if err := e.Methods.Call(t.Context(), method, json.RawMessage(params), result); err != nil {
+			t.Fatal(err)
+		}
+	}
+	call("bdev_uring_create", fmt.Sprintf(`{"name": "disk", "filename": %q}`, newDisk(t, 512<<20)), nil)
+	call("pool_create", `{"name": "pool", "device": "disk"}`, nil)
+	call("volume_create", `{"pool": "pool", "name": "v", "bytes": 67108864, "log_bytes": 33554432, "write_cache": "none"}`, nil)
+	ch := attachSelf(t, testEngine{Engine: e}, "pool/v")
+	const n, nqn = 10, "nqn.2026-01.io.pollux:self"
+	controllers, err := e.Target.Controllers(nqn)
+	if err != nil || len(controllers) != 1 {
+		t.Fatal(controllers, err)
+	}
+	var reach [2]uint64
+	for at := range reach {
+		if err := e.Target.MoveQueue(t.Context(), nqn, controllers[0].CNTLID, 1, at, time.Minute); err != nil {
+			t.Fatal(err)
+		}
+		call("trace_start", `{"sample": 1, "seconds": 3600, "slowest": 64}`, nil)
+		for i := range uint64(n) {
+			submit(t, e.Reactors.Reactor(0), ch, bdev.Write, i)
+			submit(t, e.Reactors.Reactor(0), ch, bdev.Read, i)
+		}
+		var tr api.Trace
+		for deadline := time.Now().Add(time.Minute); tr.Finished < 2*n && time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+			tr = api.Trace{}
+			call("trace_read", `{"slowest": 64}`, &tr)
+		}
+		if len(tr.Slowest) != 2*n {
+			t.Fatalf("%d commands of %d", len(tr.Slowest), 2*n)
+		}
+		for _, c := range tr.Slowest {
+			var sum uint64
+			for _, s := range c.Stages {
+				sum += s.NS
+				for _, l := range s.Layers {
+					var inside uint64
+					for _, in := range l.Stages {
+						if inside += in.NS; in.Stage == "reach" {
+							reach[at] += in.NS
+						}
+					}
+					if l.NS != s.NS || inside != s.NS {
+						t.Errorf("%+v", c)
+					}
+				}
+			}
+			if sum != c.TotalNS || c.Reactor != reactorName(at) {
+				t.Errorf("on reactor %d: %+v", at, c)
+			}
+		}
+		call("trace_stop", `{}`, nil)
+	}
+	if max(reach[0], reach[1]) == 0 {
+		t.Error("no command had a way to its volume")
 	}
 }
 
