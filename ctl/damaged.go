@@ -52,9 +52,9 @@ func describeDamaged(d *volume.DamagedVolume) api.Volume {
 	return a
 }
 
-func (e *Engine) deleteDamaged(d *volume.DamagedVolume) (api.JobStarted, error) {
+func (e *Engine) deleteDamaged(d *volume.DamagedVolume, force bool) (api.JobStarted, error) {
 	about := api.Job{Method: api.VolumeDelete.Name, Object: damagedName(d), Unit: "clusters"}
 	return e.Jobs.Start(about, func(ctx context.Context, progress Progress) error {
-		return d.Pool().DeleteDamaged(ctx, d, progress.Set)
+		return d.Pool().DeleteDamaged(ctx, d, force, progress.Set)
 	})
 }

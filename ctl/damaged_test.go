@@ -22,19 +22,10 @@ func TestAVolumeWhoseLogCannotBeRead(t *testing.T) {
 		{"volume_create", `{"pool": "p", "name": "b", "bytes": 16777216, "log_bytes": 33554432}`, `.*`},
 		{"pool_export", `{"name": "p"}`, `job done`},
 	})
-	image, err := os.ReadFile(file)
+	first := logPage(t, file, id.String())
+	d, err := e.Bdevs.Lookup("EE_disk")
 	if err != nil {
 		t.Fatal(err)
-	}
-	first := 0 // page of the log
-	for at := 0; at < len(image) && first == 0; at += 4096 {
-		if page := image[at:][:4096]; bytes.HasPrefix(page, []byte("PXLOG01\x00")) && bytes.Equal(page[24:40], id[:]) {
-			first = at / 4096
-		}
-	}
-	d, err := e.Bdevs.Lookup("EE_disk")
-	if err != nil || first == 0 {
-		t.Fatal(err, first)
 	}
 	blocks := 4096 / uint64(d.Geometry().BlockSize)
 	if err := d.Driver().(*bdev.Fault).Inject(bdev.Rule{Kinds: bdev.SetOf(bdev.Read), First: uint64(first+1000) * blocks, Blocks: blocks}); err != nil {
@@ -55,4 +46,70 @@ func TestAVolumeWhoseLogCannotBeRead(t *testing.T) {
 		{"pool_list", `{"name": "p"}`, `.*"state":"healthy".*`},
 		{"volume_create", `{"pool": "p", "name": "a", "bytes": 16777216, "log_bytes": 33554432}`, `.*"state":"healthy".*`},
 	})
+}
+
+// logPage is the first page of a volume's log in a file, of which a page was written.
+func logPage(t *testing.T, file, volume string) int {
+	t.Helper()
+	image, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := uuid.MustParse(volume)
+	for at := 0; at < len(image); at += 4096 {
+		if page := image[at:][:4096]; bytes.HasPrefix(page, []byte("PXLOG01\x00")) && bytes.Equal(page[24:40], id[:]) {
+			return at / 4096
+		}
+	}
+	t.Fatalf("there is no log of volume %s", volume)
+	return 0
+}
+
+// spoiled lets the pages of a volume that lead to it read as zeros, in all copies of a file that an engine has left.
+func spoiled(t *testing.T, file string, name string) {
+	t.Helper()
+	image, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for at := 0; at < len(image); at += 4096 {
+		if page := image[at:][:4096]; bytes.HasPrefix(page, []byte("PXmV")) && bytes.Contains(page, append([]byte(name), 0)) {
+			clear(page)
+			n++
+		}
+	}
+	if n == 0 {
+		t.Fatalf("%d pages of volume %s", n, name)
+	}
+	if err := os.WriteFile(file, image, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestAVolumeWhosePageIsDamagedIsDeletedByTheImport, where the others have too few pages beside it.
+func TestAVolumeWhosePageIsDamagedIsDeletedByTheImport(t *testing.T) {
+	file := newDisk(t, 256<<20)
+	e := startServer(t, testServer, file)
+	e.steps(t, []step{
+		{"pool_create", `{"name": "p", "device": "disk"}`, `.*`},
+		{"volume_create", `{"pool": "p", "name": "broken", "bytes": 16777216, "log_bytes": 33554432}`, `.*`},
+		{"volume_create", `{"pool": "p", "name": "b", "bytes": 16777216, "log_bytes": 33554432}`, `.*`},
+	})
+	e.fill(t, "p/b", 64*5, 1, 5)
+	e.steps(t, []step{{"volume_delete", `{"name": "p/broken", "force": true}`, `job done`}}) // force is nothing for one that is whole
+	e.steps(t, []step{{"volume_create", `{"pool": "p", "name": "broken", "bytes": 16777216, "log_bytes": 33554432}`, `.*`}})
+	e.stop()
+	spoiled(t, file, "broken")
+
+	e = startServer(t, testServer, file) // the pool has few single pages beside the clusters that nobody may have: it is not opened
+	e.steps(t, []step{
+		{"pool_list", `{}`, `\[\]`},
+		{"pool_import", `{"device": "disk"}`, `job failed .*delete_damaged.*`},
+		{"pool_import", `{"device": "disk", "delete_damaged": true}`, `job done`},
+		{"volume_list", `{"pool": "p"}`, `\[\{"name":"b"[^{]*\}\]`},
+		{"pool_list", `{"name": "p"}`, `.*"state":"healthy".*`},
+		{"volume_create", `{"pool": "p", "name": "broken", "bytes": 16777216, "log_bytes": 33554432}`, `.*`},
+	})
+	e.has(t, "p/b", 64*5, 1, 5)
 }

@@ -33,6 +33,7 @@ func optionMethods(name string) bool {
 type optionRig struct {
 	*testing.T
 	testEngine
+	file string // of disk
 }
 
 func (x *optionRig) volume(name string) *volume.Volume {
@@ -103,7 +104,7 @@ var optionEffects = []struct {
 			{"pool_create", `{"name": "q", "device": "m"}`, `.*`},
 		})
 	}},
-	{"pool_import: take_over accept_log_loss", func(x *optionRig) {
+	{"pool_import: take_over accept_log_loss delete_damaged", func(x *optionRig) {
 		file := newDisk(x.T, 128<<20)
 		other := startServer(x.T, uuid.MustParse(optionUUID), "")
 		other.steps(x.T, []step{
@@ -120,7 +121,40 @@ var optionEffects = []struct {
 			{"pool_import", `{"device": "u"}`, `job failed .*another server.*`},
 			{"pool_import", `{"device": "u", "take_over": true}`, `job failed .*log device is missing.*`},
 			{"pool_import", `{"device": "u", "take_over": true, "accept_log_loss": true}`, `job done`},
+			{"volume_create", `{"pool": "foreign", "name": "broken", "bytes": 4194304}`, `.*`},
+			{"pool_export", `{"name": "foreign"}`, `job done`}, {"bdev_uring_delete", `{"name": "u"}`, `true`},
 		})
+		spoiled(x.T, file, "broken")
+		x.steps(x.T, []step{
+			{"bdev_uring_create", `{"name": "u", "filename": "` + file + `"}`, `.*`},
+			{"pool_import", `{"device": "u"}`, `job failed .*delete_damaged.*`},
+			{"pool_import", `{"device": "u", "delete_damaged": true}`, `job done`},
+			{"volume_list", `{"pool": "foreign"}`, `\[\]`},
+		})
+	}},
+	{"volume_delete: force", func(x *optionRig) {
+		x.fill(x.T, "p/v", 0, 16, 'a')
+		x.steps(x.T, []step{
+			{"volume_create", `{"pool": "p", "name": "broken", "bytes": 4194304, "uuid": "` + optionUUID + `"}`, `.*`},
+			{"snapshot_create", `{"volume": "p/broken", "name": "s"}`, `.*`},
+		})
+		d, err := x.Bdevs.Lookup("EE_disk")
+		if err != nil {
+			x.Fatal(err)
+		}
+		unit := volume.PageBytes / uint64(d.Geometry().BlockSize)
+		log := logPage(x.T, x.file, optionUUID)
+		x.steps(x.T, []step{{"pool_export", `{"name": "p"}`, `job done`}})
+		if err := d.Driver().(*bdev.Fault).Inject(bdev.Rule{Kinds: bdev.SetOf(bdev.Read), First: uint64(log+1000) * unit, Blocks: unit}); err != nil {
+			x.Fatal(err)
+		}
+		x.steps(x.T, []step{
+			{"pool_import", `{"device": "EE_disk"}`, `job done`},
+			{"volume_delete", `{"name": "p/broken"}`, `job failed .*snapshots.*`},
+			{"volume_delete", `{"name": "p/broken", "force": true}`, `job done`},
+			{"volume_list", `{"pool": "p"}`, `\[{"name":"v"[^{]*}\]`},
+		})
+		x.has(x.T, "p/v", 0, 16, 'a')
 	}},
 	{"pool_grow: name", func(x *optionRig) {
 		file := newDisk(x.T, 64<<20)
@@ -412,7 +446,8 @@ func TestEveryOptionHasItsEffect(t *testing.T) {
 			}
 		}
 		t.Run(c.of, func(t *testing.T) {
-			x := &optionRig{t, startServer(t, testServer, newDisk(t, 512<<20))}
+			file := newDisk(t, 512<<20)
+			x := &optionRig{t, startServer(t, testServer, file), file}
 			x.steps(t, []step{
 				{"bdev_error_create", `{"base_name": "disk"}`, `.*`}, {"pool_create", `{"name": "p", "device": "EE_disk"}`, `.*`},
 				{"volume_create", `{"pool": "p", "name": "v", "bytes": 16777216}`, `.*`},

@@ -114,7 +114,7 @@ func (e *Engine) registerPools(log *slog.Logger, cfg EngineConfig) {
 			return api.JobStarted{}, codeOf(err)
 		}
 		return e.Jobs.Start(api.Job{Method: api.PoolImport.Name, Object: d.Name()}, func(context.Context, Progress) error {
-			_, err := ps.load(d.Name(), volume.PoolConfig{TakeOver: p.TakeOver, LogDevice: p.LogDevice, AcceptLogLoss: p.AcceptLogLoss})
+			_, err := ps.load(d.Name(), volume.PoolConfig{TakeOver: p.TakeOver, LogDevice: p.LogDevice, AcceptLogLoss: p.AcceptLogLoss, DeleteDamaged: p.DeleteDamaged})
 			return err
 		})
 	})
@@ -307,7 +307,7 @@ func (ps *pools) load(device string, with volume.PoolConfig) (*openPool, error) 
 	if err != nil {
 		return nil, err
 	}
-	cfg.TakeOver, cfg.LogDevice, cfg.AcceptLogLoss = with.TakeOver, with.LogDevice, with.AcceptLogLoss
+	cfg.TakeOver, cfg.LogDevice, cfg.AcceptLogLoss, cfg.DeleteDamaged = with.TakeOver, with.LogDevice, with.AcceptLogLoss, with.DeleteDamaged
 	pool, err := volume.ImportPool(ps.e.Bdevs, device, cfg)
 	if err != nil {
 		return nil, err

@@ -27,9 +27,9 @@ func (e *Engine) registerVolumes() {
 		return a, err
 	})
 	Register(r, api.VolumeList, e.listVolumes)
-	Register(r, api.VolumeDelete, func(_ context.Context, p *api.VolumeParams) (api.JobStarted, error) {
+	Register(r, api.VolumeDelete, func(_ context.Context, p *api.VolumeDeleteParams) (api.JobStarted, error) {
 		if d := e.damagedVolume(p.Name); d != nil {
-			return e.deleteDamaged(d)
+			return e.deleteDamaged(d, p.Force)
 		}
 		v, err := e.volume(p.Name)
 		if err != nil {

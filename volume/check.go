@@ -123,7 +123,8 @@ type poolCheck struct {
 	report CheckReport
 	buf    [mapLevels + 4][]byte // a page for each level of what is walked
 
-	promised uint64 // clusters, to thick volumes
+	promised uint64   // clusters, to thick volumes
+	other    []string // problems that were met on the walk
 }
 
 func (k *poolCheck) run() error {
@@ -145,6 +146,7 @@ func (k *poolCheck) run() error {
 		r.problem("slot %d, which has the newest generation, cannot be read: %v", k.slot.Number, err)
 	}
 	k.directory()
+	k.other = slices.Clone(r.Problems)
 	var differ []Discrepancy
 	var whole uint64
 	if err := p.r.Call(func() {

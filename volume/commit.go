@@ -30,6 +30,7 @@ type commitMessage struct {
 	forsaken   []Place  // clusters that the root has no more, and nobody may have
 	extents    []Extent // of a log
 	unextents  []Extent
+	lost       []Extent // pages of the root to which nothing leads
 	returns    bool     // what it gives up comes back to it
 	logs       *logRoot // of the pool's log device
 	rename     *Name    // of the pool
@@ -180,6 +181,9 @@ func (p *Pool) apply(m *commitMessage) {
 	}
 	for _, x := range m.released {
 		p.alloc.Release(x, per)
+	}
+	for _, e := range m.lost {
+		p.alloc.Unrefer(e.Place, e.Pages)
 	}
 	if m.logs != nil {
 		p.slot.LogDevice, p.slot.LogOpened = m.logs.device, m.logs.opened

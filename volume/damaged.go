@@ -52,8 +52,11 @@ type DamagedVolume struct {
 
 // Problem says what is to be known of it, and done.
 func (d *DamagedVolume) Problem() string {
-	what, do := fmt.Sprintf("the volume at position %d of the directory", d.Position), "; it cannot be deleted, since what it has is not known"
-	if d.Number != 0 {
+	what, do := fmt.Sprintf("the volume at position %d of the directory", d.Position), ", or delete the volume by force, since what it has is not known"
+	switch {
+	case d.Number != 0 && d.page.Snapshots > 0:
+		what, do = "volume "+d.Name, ", or delete the volume with its snapshots by force"
+	case d.Number != 0:
 		what, do = "volume "+d.Name, ", or delete the volume"
 	}
 	text := fmt.Sprintf("%s is damaged and not served: %v; nothing of it was changed: make the device readable and import the pool again%s", what, d.Why, do)
@@ -145,6 +148,12 @@ func (p *Pool) readLogs(all *[]*Volume, imported bool) error {
 		p.setAside(d)
 	}
 	*all = read
+	if p.cfg.DeleteDamaged {
+		var err error
+		if p.deletes, err = p.deleteQuarantining(*all); err != nil {
+			return err
+		}
+	}
 	if err := p.r.Call(func() { p.unclean = p.unclean || len(p.damaged) > 0 }); err != nil {
 		return err
 	}
@@ -287,31 +296,33 @@ func (p *Pool) quarantine() error {
 		return err
 	}
 	if free < quarantinePages {
-		return fmt.Errorf("%s; the others need %d pages, and only %d are free that are of no free cluster", d.Problem(), quarantinePages, free)
+		return fmt.Errorf("%s; the others need %d pages, and only %d are free that are of no free cluster: an import with delete_damaged deletes the volume for good", d.Problem(), quarantinePages, free)
 	}
 	return nil
 }
 
-// DeleteDamaged deletes a damaged volume for good.
-func (p *Pool) DeleteDamaged(ctx context.Context, d *DamagedVolume, progress func(done, total uint64)) error {
+// DeleteDamaged deletes a damaged volume for good; by force also one of which it is not known what it has (deleteforced.go).
+func (p *Pool) DeleteDamaged(ctx context.Context, d *DamagedVolume, force bool, progress func(done, total uint64)) error {
 	p.acts.Lock()
 	defer p.acts.Unlock()
-	if err := p.deleteDamaged(ctx, d, progress); err != nil {
+	if err := p.deleteDamaged(ctx, d, force, progress); err != nil {
 		return fmt.Errorf("deleting the damaged volume at position %d (%s) of pool %s: %w", d.Position, d.Name, p.Name(), err)
 	}
 	return nil
 }
 
-func (p *Pool) deleteDamaged(ctx context.Context, d *DamagedVolume, progress func(done, total uint64)) error {
+func (p *Pool) deleteDamaged(ctx context.Context, d *DamagedVolume, force bool, progress func(done, total uint64)) error {
 	switch {
 	case p.gone:
 		return ErrPoolGone
 	case !slices.Contains(p.Damaged(), d):
 		return bdev.ErrNotFound
+	case force && (d.Number == 0 || d.page.Snapshots > 0):
+		return p.deleteForced(d)
 	case d.Number == 0:
-		return fmt.Errorf("%w: its page is damaged, so what it has is not known", ErrInvalid)
+		return fmt.Errorf("%w: its page is damaged, so what it has is not known; what nothing else in the pool leads to is freed if it is forced", ErrInvalid)
 	case d.page.Snapshots > 0:
-		return fmt.Errorf("%w: it has %d snapshots, and they cannot be deleted as long as it is not served", ErrBusy, d.page.Snapshots)
+		return fmt.Errorf("%w: it has %d snapshots, and they cannot be deleted one by one as long as it is not served; if it is forced they go with it", ErrBusy, d.page.Snapshots)
 	}
 	v := &Volume{pool: p, page: d.page, ref: d.ref, name: d.page.Name}
 	x := &eraser{p: p, v: v, page: d.page, progress: progress, step: eraseStep, ctx: ctx, released: d.places}

@@ -204,7 +204,7 @@ func TestAVolumeWhosePageIsDamaged(t *testing.T) {
 				t.Fatal(err)
 			}
 			d := x.damaged()
-			if err := x.pool.DeleteDamaged(t.Context(), d, nil); !errors.Is(err, ErrInvalid) {
+			if err := x.pool.DeleteDamaged(t.Context(), d, false, nil); !errors.Is(err, ErrInvalid) {
 				t.Errorf("it was deleted, and nobody knows what it had: %v", err)
 			}
 			v1 := x.find("v1")
@@ -244,7 +244,7 @@ func TestAListOfSnapshotsIsDamaged(t *testing.T) {
 		t.Fatal(err)
 	}
 	d := x.damaged()
-	if err := x.pool.DeleteDamaged(t.Context(), d, nil); !errors.Is(err, ErrBusy) || d.all != nil {
+	if err := x.pool.DeleteDamaged(t.Context(), d, false, nil); !errors.Is(err, ErrBusy) || d.all != nil {
 		t.Errorf("it was deleted, with its snapshot: %v; there may be other places: %v", err, d.all)
 	}
 	v1 := x.find("v1")
@@ -274,7 +274,7 @@ func TestADamagedVolumeIsDeleted(t *testing.T) {
 			if err := x.open(x.lists[5] - back); err != nil {
 				t.Fatal(err)
 			}
-			if err := x.pool.DeleteDamaged(t.Context(), x.damaged(), nil); err != nil {
+			if err := x.pool.DeleteDamaged(t.Context(), x.damaged(), false, nil); err != nil {
 				t.Fatal(err)
 			}
 			if i, err := x.pool.Info(); err != nil || len(i.Damaged)+len(i.Problems) > 0 {

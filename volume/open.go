@@ -215,6 +215,11 @@ func (p *Pool) openVolumes(r *root) error {
 	if err := p.openAll(all, r); err != nil {
 		return err
 	}
+	if p.deletes {
+		if err := p.freeLost(); err != nil {
+			p.problem("of a volume that was deleted by force: %v: %v", errLeftTaken, err)
+		}
+	}
 	for _, v := range deleting {
 		if err := p.erase(v); err != nil {
 			p.problem("volume %s is being deleted, and cannot be: %v", v.name, err)

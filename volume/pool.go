@@ -41,6 +41,7 @@ type PoolConfig struct {
 	LogDevice    string    // where the logs are to be, of a new pool; or are; or, with AcceptLogLoss, are to be instead
 	// AcceptLogLoss opens a pool whose log device is missing. What it held above the checkpoints is lost, and stands in the volumes' state.
 	AcceptLogLoss bool
+	DeleteDamaged bool            // delete volumes by force that keep others from having free clusters (deleteforced.go), before the others are opened
 	TakeOver      bool            // open another server's pool and make it one's own
 	Boot          uuid.UUID       // of this machine since it started
 	Cache         *MapCache       // of map pages, shared with other pools; nil: one of its own
@@ -97,6 +98,7 @@ type Pool struct {
 	problems []string // that whoever operates it should know of
 	damaged  []*DamagedVolume
 	kept     []Extent           // free clusters that nobody gets because of them; under acts
+	deletes  bool               // some were deleted by the import, and what they had is to be freed
 	watched  [2][]*bdev.Channel // of the pool's device and of that of its logs, nil without one
 	arrival  arrival
 	checking checking

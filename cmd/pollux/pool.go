@@ -82,16 +82,17 @@ func (f *jobFlags) run(begin func(ctx context.Context, engine api.Caller) (api.J
 
 type poolImportCmd struct {
 	jobFlags
-	Device   string `arg:"" help:"Block device with the pool."`
-	Log      string `name:"log-device" placeholder:"DEVICE" help:"Block device with its logs; every device is looked at without it. With --accept-log-loss: an empty one that takes its place."`
-	LogLoss  bool   `name:"accept-log-loss" help:"Open it though its log device is missing. What that held and no checkpoint has is lost; pollux volume status names it."`
-	TakeOver bool   `name:"take-over" help:"Make another server's pool this one's own. Only if that server is gone for good: two that write destroy it."`
+	Device        string `arg:"" help:"Block device with the pool."`
+	Log           string `name:"log-device" placeholder:"DEVICE" help:"Block device with its logs; every device is looked at without it. With --accept-log-loss: an empty one that takes its place."`
+	LogLoss       bool   `name:"accept-log-loss" help:"Open it though its log device is missing. What that held and no checkpoint has is lost; pollux volume status names it."`
+	DeleteDamaged bool   `name:"delete-damaged" help:"Delete volumes for good that are damaged so that others could be given no free cluster beside them."`
+	TakeOver      bool   `name:"take-over" help:"Make another server's pool this one's own. Only if that server is gone for good: two that write destroy it."`
 }
 
 // Run imports.
 func (c *poolImportCmd) Run() error {
 	return c.run(func(ctx context.Context, engine api.Caller) (api.JobStarted, error) {
-		return api.PoolImport.Call(ctx, engine, api.PoolImportParams{Device: c.Device, TakeOver: c.TakeOver, LogDevice: c.Log, AcceptLogLoss: c.LogLoss})
+		return api.PoolImport.Call(ctx, engine, api.PoolImportParams{Device: c.Device, TakeOver: c.TakeOver, LogDevice: c.Log, AcceptLogLoss: c.LogLoss, DeleteDamaged: c.DeleteDamaged})
 	})
 }
 

@@ -186,12 +186,13 @@ func (c *volumeReleaseCmd) Run() error {
 type volumeDeleteCmd struct {
 	jobFlags
 	volumeArg
+	Force bool `help:"Delete a damaged volume though it is not known what it has, or it has snapshots. What may be read of it another day is given up."`
 }
 
 // Run deletes.
 func (c *volumeDeleteCmd) Run() error {
 	return c.run(func(ctx context.Context, engine api.Caller) (api.JobStarted, error) {
-		return api.VolumeDelete.Call(ctx, engine, api.VolumeParams{Name: c.Volume})
+		return api.VolumeDelete.Call(ctx, engine, api.VolumeDeleteParams{Name: c.Volume, Force: c.Force})
 	})
 }
 

@@ -28,6 +28,7 @@ type PoolImportParams struct {
 
 	LogDevice     string `json:"log_device,omitempty" doc:"block device with its logs; without it every device is looked at. With accept_log_loss: an empty one that takes its place"`
 	AcceptLogLoss bool   `json:"accept_log_loss,omitempty" default:"false" doc:"open it though its log device is missing: what that held and no checkpoint has is lost, and volume_status names it"`
+	DeleteDamaged bool   `json:"delete_damaged,omitempty" default:"false" doc:"delete volumes for good that are damaged so that others could be given no free cluster beside them"`
 }
 
 // PoolRenameParams give a pool another name.
@@ -74,6 +75,12 @@ type VolumeCreateParams struct {
 	Use        string `json:"use,omitempty" default:"general" doc:"what it is for, which decides how large its log is at least: general (32 MiB), database or throughput (128 MiB); another word counts as general, with a warning"`
 	LogBytes   uint64 `json:"log_bytes,omitempty" default:"0" doc:"size of its log; 0 is the engine's choice: 64 MiB, or what the use needs"`
 	UUID       string `json:"uuid,omitempty" format:"uuid" doc:"a new one without it"`
+}
+
+// VolumeDeleteParams name a volume that is to be deleted.
+type VolumeDeleteParams struct {
+	Name  string `json:"name" rpc:"required" doc:"UUID of the volume, or POOL/VOLUME"`
+	Force bool   `json:"force,omitempty" doc:"of a damaged one: though it is not known what it has, or it has snapshots; all other volumes of the pool are read to find out"`
 }
 
 // VolumeParams name a volume.
@@ -283,7 +290,7 @@ var (
 		"Make a volume; asking again for one that is there gives that one.")
 	VolumeResize = changes[VolumeResizeParams, bool]("volume_resize", Runtime,
 		"Make a volume larger while it is in use. Its hosts are told; its snapshots keep their size.")
-	VolumeDelete  = changes[VolumeParams, JobStarted]("volume_delete", Runtime, "Delete a volume and what is on it.")
+	VolumeDelete  = changes[VolumeDeleteParams, JobStarted]("volume_delete", Runtime, "Delete a volume and what is on it.")
 	VolumeFlatten = changes[VolumeParams, JobStarted]("volume_flatten", Runtime,
 		"Give a clone, and its snapshots, space of their own for all that they share with its parent, and end that tie. They share one copy. It is refused where clones of its snapshots share with the parent too.")
 	VolumeList = reads[VolumeListParams, []Volume]("volume_list", Runtime, "List volumes.")
