@@ -26,6 +26,11 @@ func optionMethods(name string) bool {
 	case "bdev_malloc_create", "bdev_null_create", "bdev_uring_create", "bdev_aio_create", "replica_assign":
 		return true
 	}
+	for _, prefix := range []string{"bdev_raid_", "bdev_crypto_", "accel_crypto_"} {
+		if strings.HasPrefix(name, prefix) {
+			return true
+		}
+	}
 	return strings.HasPrefix(name, "pool_") || strings.HasPrefix(name, "volume_") || strings.HasPrefix(name, "snapshot_")
 }
 
@@ -76,11 +81,14 @@ const (
 	mib64      = "67108864"
 )
 
-// optionEffects are the tests, by the parameters whose effects they observe.
-var optionEffects = []struct {
+// optionEffect is a test, and the parameters whose effects it observes.
+type optionEffect struct {
 	of   string
 	test func(x *optionRig)
-}{
+}
+
+// optionEffects are those of pools, volumes, snapshots, files and memory.
+var optionEffects = []optionEffect{
 	{"pool_create: name device cluster_bytes log_device force; pool_list: name; pool_export: name; pool_delete: name; pool_rename: name new_name; pool_import: device log_device", func(x *optionRig) {
 		x.steps(x.T, []step{
 			{"bdev_malloc_create", `{"name": "m", "num_blocks": 32768, "block_size": 4096}`, `.*`},
@@ -435,7 +443,7 @@ func TestEveryOptionHasItsEffect(t *testing.T) {
 			missing[m.Name+"."+p.Name] = true
 		}
 	}
-	for _, c := range optionEffects {
+	for _, c := range slices.Concat(optionEffects, layerEffects) {
 		for _, one := range strings.Split(c.of, "; ") {
 			method, params, _ := strings.Cut(one, ": ")
 			for _, p := range strings.Fields(params) {
