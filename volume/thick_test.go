@@ -19,6 +19,9 @@ type thickHarness struct {
 	*crashHarness
 	all4 []*crashClient // of the volumes in turn
 	held Need           // that somebody else has
+
+	events  int // imports that had one to come, as reserved saw them
+	counted int // and those in which clusters were counted one by one
 }
 
 func newThickHarness(t *testing.T, seed, bytes uint64) *thickHarness {
