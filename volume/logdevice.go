@@ -114,9 +114,15 @@ func (l *logDevice) opened(generation uint64) error {
 
 // read takes the head of a log device and holds it against the slot.
 func (l *logDevice) read(s *Slot) error {
-	pages, _ := l.disk.readSlots() // the head that counts may be the other one
+	pages, unread := l.disk.readSlots() // the head that counts may be the other one
+	if errors.Is(unread, ErrStuck) {    // what is there is not known
+		return unread
+	}
 	h, err := newestHead(pages)
 	if err != nil {
+		if unread != nil {
+			err = unread
+		}
 		return fmt.Errorf("%w: device %s is not it: %w", ErrLogMissing, l.handle.Device().Name(), err)
 	}
 	l.head, l.space.pages = h, h.Pages
@@ -145,10 +151,14 @@ func (p *Pool) openLogs(s *Slot) error {
 		return nil
 	}
 	name := p.cfg.LogDevice
+	var stuck error
 	if name == "" {
-		name = findLogDevice(p.registry, &p.cfg, s)
+		name, stuck = findLogDevice(p.registry, &p.cfg, s)
 	}
-	if name == "" {
+	switch {
+	case stuck != nil: // that is no loss that could be accepted: the logs are there when it answers
+		return fmt.Errorf("its log device is %v, and one that does not answer may be it: %w", s.LogDevice, stuck)
+	case name == "":
 		return fmt.Errorf("%w: it is %v, and no device is it; bring it back, or accept that what it held is lost", ErrLogMissing, s.LogDevice)
 	}
 	l, err := p.openLogDevice(name)

@@ -84,25 +84,32 @@ func (d *disk) examine() (x Examined, err error) {
 	return x, nil
 }
 
-// findLogDevice finds the device with the logs of a pool among those that nobody has, "" if none is it.
-func findLogDevice(g *bdev.Registry, cfg *PoolConfig, s *Slot) string {
+// findLogDevice finds the device with the logs of a pool among those that nobody has, "" if none is it. The error is ErrStuck if none that answers
+// is it, and another may be.
+func findLogDevice(g *bdev.Registry, cfg *PoolConfig, s *Slot) (string, error) {
 	return findUnclaimed(g, cfg, func(x Examined) bool { return x.Logs && x.PoolID == s.Pool && x.LogID == s.LogDevice })
 }
 
 // PoolOfLogs finds the device of the pool whose logs are on a device, among those that nobody has: "" if there is none.
 func PoolOfLogs(g *bdev.Registry, logs Examined, cfg PoolConfig) string {
-	return findUnclaimed(g, &cfg, func(x Examined) bool { return x.Pool && x.PoolID == logs.PoolID && x.LogID == logs.LogID })
+	device, _ := findUnclaimed(g, &cfg, func(x Examined) bool { return x.Pool && x.PoolID == logs.PoolID && x.LogID == logs.LogID })
+	return device
 }
 
-// findUnclaimed finds the first device that nobody has, is no volume, and is what is looked for.
-func findUnclaimed(g *bdev.Registry, cfg *PoolConfig, is func(Examined) bool) string {
+// findUnclaimed finds the first device that nobody has, is no volume, and is what is looked for. If none is, the error names the first that does not
+// answer: that one may be.
+func findUnclaimed(g *bdev.Registry, cfg *PoolConfig, is func(Examined) bool) (device string, stuck error) {
 	for _, d := range g.Devices() {
 		if _, volume := d.Driver().(*Volume); volume || d.Claim() != "" {
 			continue
 		}
-		if x, err := Examine(g, d.Name(), *cfg); err == nil && is(x) {
-			return d.Name()
+		x, err := Examine(g, d.Name(), *cfg)
+		switch {
+		case err == nil && is(x):
+			return d.Name(), nil
+		case stuck == nil && errors.Is(err, ErrStuck):
+			stuck = err
 		}
 	}
-	return ""
+	return "", stuck
 }

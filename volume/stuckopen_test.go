@@ -276,3 +276,43 @@ func TestALogDeviceIsLeftAloneOnceItsPoolIsGivenUp(t *testing.T) {
 	x.must(x.pool.Export(x.ctx()))
 	x.must(x.reg.Unregister(x.ctx(), "logs"))
 }
+
+// TestALogDeviceThatDoesNotAnswerIsNotMissing: what is in the logs is not lost, so its loss cannot be accepted, found or named.
+func TestALogDeviceThatDoesNotAnswerIsNotMissing(t *testing.T) {
+	x := newStuckRig(t, CacheNone)
+	x.must(x.pool.Destroy(x.ctx()))
+	_, err := bdev.NewMem(x.reg, "memory", [16]byte{}, PageBytes, 16<<10, bdev.Hints{})
+	x.must(err)
+	d, err := bdev.NewFault(x.reg, "logs", "memory", [16]byte{})
+	x.must(err)
+	logs := d.Driver().(*bdev.Fault)
+	cfg := x.config()
+	cfg.LogDevice = "logs"
+	x.pool, err = CreatePool(x.reg, "fault", cfg)
+	x.must(err)
+	x.v = x.volumeAs("v0", CacheNone)
+	x.write(0, 16)
+	x.must(x.pool.Export(x.ctx()))
+	for _, name := range []string{"", "logs"} {
+		x.must(logs.Inject(bdev.Rule{Kinds: bdev.SetOf(bdev.Read), Effect: bdev.EffectPending}))
+		cfg := x.hasty()
+		cfg.LogDevice, cfg.AcceptLogLoss = name, true
+		p, err := ImportPool(x.reg, "fault", cfg)
+		logs.Clear(^bdev.KindSet(0))
+		x.must(logs.Resume())
+		if err == nil {
+			x.must(p.Export(x.ctx()))
+		}
+		if !errors.Is(err, ErrStuck) || errors.Is(err, ErrLogMissing) || !strings.Contains(err.Error(), "logs has had") {
+			t.Errorf("log device %q: %v", name, err)
+		}
+		x.letGo()
+		for len(d.Users()) > 0 {
+			time.Sleep(time.Millisecond)
+		}
+	}
+	x.same()
+	x.must(x.pool.Export(x.ctx()))
+	x.must(x.reg.Unregister(x.ctx(), "logs"))
+	x.must(x.reg.Unregister(x.ctx(), "memory"))
+}
