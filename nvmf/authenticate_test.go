@@ -403,6 +403,62 @@ func TestAuthenticateRekey(t *testing.T) {
 	authMust(t, free.writeRead(7, 7))
 }
 
+// A queue does not move in the middle of an exchange, nor keep what a host sends after one that failed: the data of an Authentication Send may be on its
+// way when the move begins.
+func TestAuthenticateAsTheQueueMoves(t *testing.T) {
+	for _, c := range []struct {
+		what string
+		bad  bool
+	}{{"an exchange begins", false}, {"a bad message ends it", true}} {
+		t.Run(c.what, func(t *testing.T) {
+			rig := newAuthRig(t)
+			key := newKey(t)
+			authMust(t, rig.target.AddHost(authSub, authHost1, HostKeys{Host: key}))
+			_, k := rig.ready(authHost1, rig.host(authHost1, key, nil))
+			w, _, _ := rig.connect(authHost1, 1, k, 0)
+			authMust(t, w.authenticate(rig.host(authHost1, key, nil), 0))
+			at := -1
+			rig.onQueues(func(q *queue) {
+				if q.id == 1 {
+					at = q.r.Index()
+				}
+			})
+
+			h := rig.host(authHost1, key, nil)
+			message := h.Start(77).Data
+			if c.bad {
+				message = make([]byte, len(message))
+			}
+			w.keep, w.byR2T = true, true
+			send, err := w.submit(authCommand(FabricsAuthSend, len(message)), message, 0)
+			authMust(t, err)
+			for len(w.r2ts) == 0 {
+				authMust(t, w.arrive())
+			}
+			w.keep, w.byR2T = false, false
+			ended := make(chan error, 1)
+			go func() { ended <- rig.target.MoveQueue(t.Context(), authSub, k, 1, 1-at, authPatience) }()
+			until(t, "the queue comes to rest", func() bool { moves, _ := rig.target.Rest(k, 1); return moves })
+			authMust(t, w.answerR2T(w.r2ts[0]))
+			if err := <-ended; !errors.Is(err, errMoveAuth) {
+				t.Errorf("the move: %v, want %v", err, errMoveAuth)
+			}
+			a, _, err := w.await(send)
+			wantAnswer(t, "the message", a, err, StatusSuccess)
+			if c.bad {
+				a, _, err = w.command(authCommand(FabricsAuthReceive, AuthReceiveBytes), nil, AuthReceiveBytes)
+				wantAnswer(t, "what the failure is told by", a, err, StatusSuccess)
+				authMust(t, w.wantEnd())
+				return
+			}
+			authMust(t, w.goOn(h, h.Sent(), 0))
+			authMust(t, w.writeRead(3, 3))
+			authMust(t, rig.target.MoveQueue(t.Context(), authSub, k, 1, 1-at, authPatience))
+			authMust(t, w.writeRead(4, 4))
+		})
+	}
+}
+
 // Section 8.3.4.2: when a queue that worked fails to authenticate again, its commands end with Operation Denied.
 func TestAuthenticateDenied(t *testing.T) {
 	rig := newAuthRig(t)

@@ -3,6 +3,7 @@ package nvmf
 import (
 	"cmp"
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -12,12 +13,11 @@ import (
 // This file is what moves queues when reactors are uneven: a goroutine looks at them once in a period, and has one queue moved
 // when one reactor has been hot and another cold for some periods on end.
 //
-// A queue is moved only if the busiest reactor is the less busy for it by a margin, whatever becomes of the other; so each move makes
-// the highest share lower, moves come to an end, and no queue goes to and fro. One that is alone on its reactor stays: it would take the
-// heat along. After a move nothing is decided until it shows.
+// A queue is moved only if the busier of the two reactors is expected to be the less busy for it by a margin; so moves come to an end, and no
+// queue goes to and fro. One that is alone on its reactor stays: it would take the heat along. After a move nothing is decided until it shows.
 //
 // How much of its reactor a queue takes is estimated from the commands and bytes that it served. What a reactor does beside queues is
-// counted as theirs, so that a move is expected to bring the other reactor more than it does, and is left undone in doubt.
+// counted as theirs: where that is most of it, queues leave that take less along than expected, one after the other, and all but the last may.
 
 // Periods.
 const (
@@ -51,43 +51,59 @@ type queueWork struct {
 type balancer struct {
 	hot, cold int // thousandths
 
-	from   int // the reactor that was hot
-	streak int // for so many periods
+	streak []int // for how many periods each reactor has been hot, while another was cold
 	rest   int
 	shy    map[queueKey]int
 }
 
-// decide gives a queue that should move, and where to.
-func (b *balancer) decide(busy []int, queues []queueWork) (q queueKey, to int, ok bool) {
+// balanceMove is a queue that should move.
+type balanceMove struct {
+	queue    queueKey
+	from, to int
+}
+
+// decide gives a queue that should move. The busiest reactor comes first; one that no queue can relieve does not stand in the way of others.
+func (b *balancer) decide(busy []int, queues []queueWork) (m balanceMove, ok bool) {
 	for k := range b.shy {
 		if b.shy[k]--; b.shy[k] <= 0 {
 			delete(b.shy, k)
 		}
 	}
-	from := 0
+	if len(b.streak) != len(busy) {
+		b.streak = make([]int, len(busy))
+	}
+	to := 0
 	for i := range busy {
-		if busy[i] > busy[from] {
-			from = i
-		}
 		if busy[i] < busy[to] {
 			to = i
 		}
 	}
-	if b.rest > 0 {
-		b.rest--
-		b.streak = 0
-		return q, to, false
+	if b.rest > 0 || busy[to] >= b.cold {
+		b.rest = max(0, b.rest-1)
+		clear(b.streak)
+		return m, false
 	}
-	if busy[from] < b.hot || busy[to] >= b.cold {
-		b.streak = 0
-		return q, to, false
+	var hot []int
+	for i := range busy {
+		if busy[i] < b.hot {
+			b.streak[i] = 0
+		} else if b.streak[i]++; b.streak[i] >= balanceStreak {
+			hot = append(hot, i)
+		}
 	}
-	if from != b.from {
-		b.from, b.streak = from, 0
+	slices.SortStableFunc(hot, func(i, j int) int { return cmp.Compare(busy[j], busy[i]) })
+	for _, from := range hot {
+		if q, ok := b.relieve(from, to, busy, queues); ok {
+			clear(b.streak)
+			b.rest = balanceRest
+			return balanceMove{q, from, to}, true
+		}
 	}
-	if b.streak++; b.streak < balanceStreak {
-		return q, to, false
-	}
+	return m, false
+}
+
+// relieve chooses the queue that leaves the busier of two reactors least busy.
+func (b *balancer) relieve(from, to int, busy []int, queues []queueWork) (q queueKey, ok bool) {
 	total := uint64(0)
 	for i := range queues {
 		if queues[i].reactor == from {
@@ -106,10 +122,7 @@ func (b *balancer) decide(busy []int, queues []queueWork) (q queueKey, to int, o
 			best, least, q, ok = after, w.work, w.queue, true
 		}
 	}
-	if ok {
-		b.streak, b.rest = 0, balanceRest
-	}
-	return q, to, ok
+	return q, ok
 }
 
 // failed hears that a queue could not be moved.
@@ -183,14 +196,14 @@ func (t *Target) balance(ctx context.Context, o BalanceOptions, ended chan<- str
 			return // the reactors have stopped
 		}
 		if o.Move && busy != nil && !t.draining.Load() {
-			if q, to, ok := b.decide(busy, queues); ok {
-				err := t.MoveQueue(ctx, q.sub.o.NQN, q.id, q.qid, to, MoveTime)
-				if err != nil {
+			if m, ok := b.decide(busy, queues); ok {
+				q := m.queue
+				if err := t.MoveQueue(ctx, q.sub.o.NQN, q.id, q.qid, m.to, MoveTime); err != nil {
 					b.failed(q)
 					t.log.Info("a queue of a busy reactor stays where it is", "error", err)
 				} else {
 					t.log.Info("a queue moved from a busy reactor to one that is not", "subsystem", q.sub.o.NQN, "controller", q.id, "queue", q.qid,
-						"from", b.from, "to", to, "busy", busy[b.from]/10, "busy_there", busy[to]/10)
+						"from", m.from, "to", m.to, "busy", busy[m.from]/10, "busy_there", busy[m.to]/10)
 				}
 			}
 		}

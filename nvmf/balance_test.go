@@ -36,15 +36,15 @@ func (r *rig) period(t *testing.T) bool {
 	for i, at := range r.at { // a saturated reactor does what it can of each
 		queues = append(queues, queueWork{r.key(i), at, uint64(r.demand[i] * 1000 / max(1000, sum[at]))})
 	}
-	q, to, ok := r.b.decide(r.busy(), queues)
+	m, ok := r.b.decide(r.busy(), queues)
 	if !ok {
 		return false
 	}
-	i := int(q.qid) - 1
-	if r.at[i] == to {
-		t.Fatalf("queue %d is to move to where it is", i)
+	i := int(m.queue.qid) - 1
+	if r.at[i] != m.from || m.from == m.to {
+		t.Fatalf("queue %d is on reactor %d and is to move from %d to %d", i, r.at[i], m.from, m.to)
 	}
-	r.at[i] = to
+	r.at[i] = m.to
 	return true
 }
 
@@ -95,6 +95,14 @@ func TestWhatIsMoved(t *testing.T) {
 	}
 }
 
+// A reactor that its only queue saturates does not stand in the way of another that can be relieved.
+func TestOneThatCannotBeRelievedHidesNoOther(t *testing.T) {
+	r := newRig(3, []int{2000, 600, 600, 600}, []int{0, 1, 1, 1})
+	if n := r.moves(t, 100); n != 1 || r.at[0] != 0 {
+		t.Errorf("%d moves, queues on reactors %v; want one from reactor 1 to 2", n, r.at)
+	}
+}
+
 // A reactor that is hot for a moment, or by turns with another, gives nothing away.
 func TestUnevennessHasToLast(t *testing.T) {
 	r := newRig(2, []int{500, 500}, []int{0, 0})
@@ -139,9 +147,9 @@ func TestAQueueThatCannotMoveIsLeftAlone(t *testing.T) {
 	tried := map[QID]int{}
 	for range 60 {
 		queues := []queueWork{{r.key(0), 0, 600}, {r.key(1), 0, 500}}
-		if q, _, ok := r.b.decide([]int{1000, 0}, queues); ok {
-			tried[q.qid]++
-			r.b.failed(q)
+		if m, ok := r.b.decide([]int{1000, 0}, queues); ok {
+			tried[m.queue.qid]++
+			r.b.failed(m.queue)
 		}
 	}
 	if tried[1] == 0 || tried[2] == 0 || tried[1]+tried[2] > 5 {

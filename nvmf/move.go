@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/pollux-storage/pollux/internal/invariant"
 	"github.com/pollux-storage/pollux/reactor"
 )
 
@@ -146,7 +147,7 @@ func (m *queueMove) Run() {
 	m.l.q.t.rest()
 }
 
-// atRest reports whether no command of the queue is open, and tells the owner, once.
+// atRest reports whether no command of the queue is open.
 func (q *queue) atRest() bool { return q.slots == uint32(len(q.commands)) }
 
 // tellRest tells the owner that nothing is in flight.
@@ -192,6 +193,7 @@ func (m *queueMove) depart(q *queue) {
 	m.entries, m.sqhd, m.noFlow, m.port = q.entries, q.sqhd, q.noFlow, q.port
 	if q.auth != nil {
 		m.auth = q.auth.machine
+		invariant.Check(m.auth.idle() && !q.auth.timer.Set(), "nvmf: a queue moves in the middle of an authentication")
 		q.auth = nil
 	}
 	q.move, q.rested = nil, false
@@ -273,8 +275,12 @@ func (l *queueLink) sendAbort(pg *pollGroup, a *abortMessage) {
 	pg.send(l.home, a)
 }
 
+// moveGrace is how much longer than its limit a move is waited for.
+const moveGrace = 2 * time.Second
+
 // MoveQueue moves an I/O queue to another reactor, and returns when it is there or stays where it was. limit bounds how long its commands
-// in flight may take to end; the move is given up after that.
+// in flight may take to end; the move is given up after that. A host that stops in the middle of a PDU holds its queue where it is beyond that: then
+// the move ends by itself when the host goes on or goes, and the caller does not wait for it.
 func (t *Target) MoveQueue(ctx context.Context, nqn string, id CNTLID, qid QID, to int, limit time.Duration) error {
 	fail := func(err error) error {
 		return fmt.Errorf("moving queue %d of controller %d of subsystem %s to reactor %d: %w", qid, id, nqn, to, err)
@@ -291,6 +297,8 @@ func (t *Target) MoveQueue(ctx context.Context, nqn string, id CNTLID, qid QID, 
 	if qid == 0 {
 		return fail(fmt.Errorf("the Admin queue stays with its controller: %w", ErrInvalid))
 	}
+	ctx, cancel := context.WithTimeout(ctx, limit+moveGrace)
+	defer cancel()
 	ended := make(chan error, 1)
 	err = t.group.Reactor(s.owner).Call(func() {
 		share := t.groups[s.owner].shares[s]

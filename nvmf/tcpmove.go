@@ -28,10 +28,15 @@ func (t *tcpQueue) keepEnd() {
 func (t *tcpQueue) rest() bool {
 	m := t.move
 	switch {
-	case m == nil || t.state != queueLive || t.last:
+	case m == nil || t.state >= queueClosing || t.last:
 		return false
 	case t.rested:
 		return true
+	}
+	if m.err == nil && (t.state != queueLive || t.auth != nil && !t.auth.machine.idle()) {
+		m.err = errMoveAuth // what was on its way when the move began has begun an exchange, or ended one badly
+	}
+	switch {
 	case !t.conn.Between() && !t.keeping:
 		return false // data arrives that goes on to a command, or nowhere
 	case m.err == nil && (!t.atRest() || len(t.out) > 0 || t.sock.Sending()):
