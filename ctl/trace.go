@@ -17,9 +17,10 @@ import (
 
 // traces are those of an engine.
 type traces struct {
-	mu   sync.Mutex
-	run  *traceRun // the present one, running or ended; nil: none
-	made int       // for names
+	mu      sync.Mutex
+	run     *traceRun   // the present one, running or ended; nil: none
+	forgets *time.Timer // the present one, once it has ended
+	made    int         // for names
 }
 
 // traceRun is one trace.
@@ -76,10 +77,18 @@ func (e *Engine) startTrace(p *api.TraceStartParams) (api.TraceStarted, error) {
 	}
 	var ctx context.Context
 	ctx, t.cancel = context.WithTimeout(e.life, t.limit)
+	if ts.forgets != nil {
+		ts.forgets.Stop() // the timer would keep the trace before this one
+		ts.forgets = nil
+	}
 	ts.run = t
 	go func() {
 		t.gather(ctx)
-		time.AfterFunc(traceKeep, func() { ts.forget(t) })
+		ts.mu.Lock()
+		defer ts.mu.Unlock()
+		if ts.run == t {
+			ts.forgets = time.AfterFunc(traceKeep, func() { ts.forget(t) })
+		}
 	}()
 	return api.TraceStarted{Trace: t.name, Ends: t.ends().Format(time.RFC3339)}, nil
 }
@@ -156,6 +165,7 @@ func (t *traceRun) gather(ctx context.Context) {
 		t.err = t.takeLocked()
 	}
 	t.took = time.Since(t.began)
+	t.tracing = nil // its records are megabytes for each reactor
 }
 
 // take adds up what has finished since the last time.

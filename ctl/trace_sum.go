@@ -85,7 +85,7 @@ func (s *traceSum) add(r *nvmf.TraceRecord) {
 			s.cells[key] = c
 		}
 	}
-	c.record(r, s.most)
+	c.record(r, s.most, key == traceKey{kind: key.kind})
 }
 
 // traceKinds are the kinds of commands by their opcode, with the names of the requests that they become where there are any.
@@ -105,7 +105,8 @@ func traceKind(r *nvmf.TraceRecord) string {
 	return traceKinds[r.Opcode]
 }
 
-func (c *traceCell) record(r *nvmf.TraceRecord, most int) {
+// record takes one command. The cell of the rest is for all devices, of which there may be any number, and so is not divided among them.
+func (c *traceCell) record(r *nvmf.TraceRecord, most int, rest bool) {
 	c.count++
 	c.bytes += uint64(r.Bytes)
 	if !r.Status.OK() {
@@ -122,7 +123,7 @@ func (c *traceCell) record(r *nvmf.TraceRecord, most int) {
 			c.stages[i] = st
 		}
 		st.record(uint64(r.Spent[i]))
-		if i == nvmf.TraceDevice {
+		if i == nvmf.TraceDevice && !rest {
 			st.divide(layerSpans(&r.Below))
 		}
 	}

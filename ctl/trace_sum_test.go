@@ -78,3 +78,21 @@ func TestTraceSumIsBounded(t *testing.T) {
 		t.Errorf("the others: %+v", c)
 	}
 }
+
+// TestTraceSumDoesNotDivideTheRest: when all cells are taken, what comes goes to one for all devices, and does not grow with their number.
+func TestTraceSumDoesNotDivideTheRest(t *testing.T) {
+	s := newTraceSum(1)
+	for i := range traceCellsMax {
+		s.add(record(100, "a", "x", nvmf.QID(i+1)))
+	}
+	for i := range 1000 {
+		s.add(record(100, fmt.Sprintf("disk%d", i), "y", 1))
+	}
+	c := s.cells[traceKey{kind: bdev.Read.String()}]
+	if len(s.cells) != traceCellsMax+1 || c == nil || c.count != 1000 {
+		t.Fatalf("%d cells, %+v", len(s.cells), c)
+	}
+	if n := len(c.stages[nvmf.TraceDevice].parts); n != 0 {
+		t.Errorf("the rest is divided among %d devices", n)
+	}
+}

@@ -347,6 +347,9 @@ func TestTraceEndsByItself(t *testing.T) {
 	case <-ctx.Done():
 		t.Fatal("a trace of one second runs on")
 	}
+	if e.traces.run.tracing != nil {
+		t.Error("a trace that has ended keeps the records of its reactors")
+	}
 	tracing, err := e.Target.Trace(1) // the reactors are free for another
 	if err != nil {
 		t.Fatal(err)

@@ -82,7 +82,7 @@ func (c *traceCmd) look(ctx context.Context, engine api.Caller) (*traceReport, e
 	if kernel != nil {
 		defer kernel.Close()
 	}
-	began, err := api.TraceStart.Call(ctx, engine, api.TraceStartParams{Sample: c.Sample, Seconds: min(c.Seconds+traceGrace, traceSecondsMax), Slowest: min(max(c.Slowest, 1), 64)})
+	began, err := api.TraceStart.Call(ctx, engine, api.TraceStartParams{Sample: c.Sample, Seconds: min(c.Seconds+traceGrace, traceSecondsMax), Slowest: max(c.Slowest, 1)})
 	if err != nil {
 		return nil, err
 	}
