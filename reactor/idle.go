@@ -105,6 +105,9 @@ const lingerSpan = 10 * Microsecond
 // to be asked, which takes turns.
 func (r *Reactor) linger() {
 	r.ring.Requests.Patient = spinning.Load() < procs.Load()
+	if r.polled != nil {
+		r.polled.ring.Requests.Patient = r.ring.Requests.Patient
+	}
 	if len(r.pollers) > 0 || r.polled != nil || r.stop.asked {
 		return
 	}

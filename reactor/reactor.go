@@ -10,7 +10,7 @@
 //   - Every source of work can wake a sleeping reactor: operations by their completion, timers by the sleep's limit, messages
 //     and calls by a wake-up; a Poller must name its own source or is refused.
 //   - A completion is delivered once, by the reactor that started the operation, never inside the call that started it.
-//   - Nothing in a tick allocates, locks or blocks. The sleep between two ticks blocks, calls from outside lock for a moment, and
+//   - Nothing in a tick allocates, locks or blocks. The sleep between two ticks blocks, and
 //     what is made once (operations bound, sockets, timers past the high-water mark) allocates.
 //   - What the kernel reads or writes is off the stack, and is referenced until the operation has completed.
 //   - A group's reactors end together, when nothing is in flight on or between them.

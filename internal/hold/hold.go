@@ -7,26 +7,18 @@
 //
 // Between Begin and End requests to make room are found out (Asked) and answered (Answer): the monitor's come at most each 10 ms, and are let pass;
 // those of the collector, and of whoever stops the world, are repeated after 100 us at the most, and whoever is asked twice in a millisecond makes
-// room at once, with Gosched after End. Where there are not more processors than those who hold one, others have none but what is made room for, and
+// room at once, with Gosched after End. So does who has made none for 100 ms: a goroutine may wait in this processor's own queue, where no other
+// looks as long as it has work. While the monitor is busy with threads that wait in the kernel, it too asks more often. Where there are not more processors than those who hold one, others have none but what is made room for, and
 // every request is served.
 //
 // Invariants
 //   - Between Begin and End nothing waits, allocates, locks, or calls what it does not know: the scheduler stops a program that parks there.
 //   - It is a few microseconds from Begin to End, or Asked is looked at as often.
-//   - Where Asked finds nothing (another architecture, another Go), the request is served at the first function call after End, as without
-//     this package.
+//   - Where it is not known how requests are marked (another architecture) Begin and End do nothing. Another Go that marks them otherwise fails
+//     this package's test.
 package hold
 
-import (
-	"time"
-	_ "unsafe" // for linkname
-)
-
-//go:linkname begin runtime.procPin
-func begin() int
-
-//go:linkname end runtime.procUnpin
-func end()
+import "time"
 
 // Begin keeps the processor for the calling goroutine, until End.
 func Begin() { begin() }
@@ -45,22 +37,30 @@ type Requests struct {
 	Patient bool // there are processors for others: a request that is not repeated is let pass
 
 	last   time.Duration // when it was asked last; the zero time is long ago
+	made   time.Duration // when room was made last
 	Passed uint64        // requests that were let pass
 	Served uint64
 }
 
-// repeated is how soon a request is repeated by who needs it.
-const repeated = time.Millisecond
+// repeated is how soon a request is repeated by who needs it; patience how long all others are let pass.
+const (
+	repeated = time.Millisecond
+	patience = 100 * time.Millisecond
+)
 
 // Answer takes a request that Asked has found, and reports whether room is to be made. It is called between Begin and End: its own call is what
 // takes the mark away.
 //
 //go:noinline
 func (r *Requests) Answer() (makeRoom bool) {
-	now := time.Since(began)
-	makeRoom = !r.Patient || r.last != 0 && now-r.last < repeated
+	return r.answer(time.Since(began))
+}
+
+func (r *Requests) answer(now time.Duration) (makeRoom bool) {
+	makeRoom = !r.Patient || r.last != 0 && now-r.last < repeated || now-r.made >= patience
 	r.last = now
 	if makeRoom {
+		r.made = now
 		r.Served++
 	} else {
 		r.Passed++

@@ -3,6 +3,7 @@ package hold
 import (
 	"runtime"
 	"testing"
+	"time"
 )
 
 // spin holds the processor, again and again, until over. It is what a reactor does that waits.
@@ -57,23 +58,27 @@ func TestTheWorldStops(t *testing.T) {
 	})
 }
 
-func TestARequestThatIsRepeatedIsServed(t *testing.T) {
-	r := Requests{Patient: true}
-	if r.Answer() {
-		t.Error("the first request was served")
-	}
-	for !r.Answer() { // a machine can be held up for longer than a millisecond
-	}
-	if r.Served != 1 || r.Passed == 0 {
-		t.Errorf("%+v", r)
-	}
-	r.last -= repeated
-	if r.Answer() {
-		t.Error("a request after a while was served at once")
-	}
-	r.last, r.Patient = r.last-repeated, false
-	if !r.Answer() {
-		t.Error("a request was let pass where there is no processor for others")
+func TestWhichRequestsAreServed(t *testing.T) {
+	for _, c := range []struct {
+		why   string
+		r     Requests
+		after time.Duration // the last request
+		serve bool
+	}{
+		{"one of the monitor's", Requests{Patient: true, last: time.Hour, made: time.Hour}, 10 * time.Millisecond, false},
+		{"one that is repeated", Requests{Patient: true, last: time.Hour, made: time.Hour}, repeated - 1, true},
+		{"the first for long", Requests{Patient: true, last: time.Hour, made: time.Hour}, patience, true},
+		{"the eleventh of the monitor's", Requests{Patient: true, last: time.Hour, made: time.Hour - 90*time.Millisecond}, 10 * time.Millisecond, true},
+		{"where there is no processor for others", Requests{last: time.Hour, made: time.Hour}, 10 * time.Millisecond, true},
+	} {
+		r := c.r
+		now := r.last + c.after
+		if got := r.answer(now); got != c.serve {
+			t.Errorf("%s: served %t", c.why, got)
+		}
+		if r.last != now || (r.Served == 1) != c.serve || (r.Passed == 1) == c.serve || (r.made == now) != c.serve {
+			t.Errorf("%s: afterwards %+v", c.why, r)
+		}
 	}
 }
 

@@ -2,5 +2,10 @@
 
 package hold
 
-// stackLimit is not known here: no request is found.
+// Where requests are not found, one that comes during a hold would be forgotten: so there is none.
+
+func begin() int { return 0 }
+
+func end() {}
+
 func stackLimit() uintptr { return 0 }
