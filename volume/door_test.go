@@ -236,7 +236,7 @@ func TestCloseFromEveryState(t *testing.T) {
 		s.importPool()
 		s.faulty = true
 		s.found(fmt.Sprint("closed under load, round ", round), simSight{at: tick, until: tick})
-		if len(missing()) == 0 && round >= 30 {
+		if len(missing()) == 0 && round >= sim.Rounds(30) {
 			return
 		}
 	}
@@ -246,7 +246,7 @@ func TestCloseFromEveryState(t *testing.T) {
 // TestClosingAHundredTimes: closed in order and opened again in one process, nothing that was acknowledged is missing, and nothing stays (G-18).
 func TestClosingAHundredTimes(t *testing.T) {
 	s := newSimulation(t, 7)
-	for range 100 {
+	for range sim.Rounds(100) {
 		for range 5 {
 			s.step()
 		}

@@ -102,3 +102,12 @@ func runPattern(name string) string {
 	}
 	return string(append(out, '$'))
 }
+
+// Rounds is how often a test does something that it should do n times: a tenth of it where the race detector looks on, which makes a simulation ten
+// times slower, and which sees in a few rounds what there is to be seen. All of them are gone through without it.
+func Rounds(n int) int {
+	if raced {
+		return (n + 9) / 10
+	}
+	return n
+}

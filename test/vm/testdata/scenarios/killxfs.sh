@@ -2,6 +2,6 @@
 # and the file system is whole. Rounds alternate between a volume without a write cache and one with a volatile one.
 # target: host
 # nvmet: no, its volumes are block devices
-# rounds: 25
+# rounds: 15
 . "$lib/killrounds.sh"
 file_system_rounds xfs 320 "mkfs.xfs -q" "xfs_repair -n"
