@@ -32,7 +32,7 @@ func Stream(seed uint64, name string) *rand.Rand {
 // CI runs is both.
 func Each(t *testing.T, fixed int, more []uint64, f func(t *testing.T, seed uint64)) {
 	t.Helper()
-	if raced && os.Getenv(SeedVariable) == "" {
+	if Raced && os.Getenv(SeedVariable) == "" {
 		t.Run("seed=1", func(t *testing.T) { f(t, 1) })
 		return
 	}
@@ -106,7 +106,7 @@ func runPattern(name string) string {
 // Rounds is how often a test does something that it should do n times: a tenth of it where the race detector looks on, which makes a simulation ten
 // times slower, and which sees in a few rounds what there is to be seen. All of them are gone through without it.
 func Rounds(n int) int {
-	if raced {
+	if Raced {
 		return (n + 9) / 10
 	}
 	return n

@@ -46,7 +46,7 @@ func TestEachRunsEverySeed(t *testing.T) {
 		got = append(got, seed)
 	})
 	want := []uint64{1, 2, 9}
-	if raced {
+	if Raced {
 		want = want[:1]
 	}
 	if os.Getenv(SeedVariable) == "" && !slices.Equal(got[:min(len(got), len(want))], want) {
