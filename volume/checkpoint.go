@@ -132,14 +132,16 @@ func (c *checkpoint) writePages() {
 			c.commit.unrefer = append(c.commit.unrefer, was)
 		}
 	}
-	if c.parts > 0 {
-		return
-	}
-	if c.status != bdev.StatusOK {
+	switch {
+	case c.parts > 0:
+	case c.status != bdev.StatusOK:
 		c.elsewhere()
-		return
+	case v.given: // with pages that were not written
+		c.status = bdev.StatusClosed
+		c.fail()
+	default:
+		c.writeTop()
 	}
-	c.writeTop()
 }
 
 func (c *checkpoint) write(place Place, data []byte) {

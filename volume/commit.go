@@ -113,9 +113,13 @@ func (p *Pool) enlist(m *commitMessage) {
 	}
 }
 
-// Run begins a commit with what gathered.
+// Run begins a commit with what gathered. It may have gathered before the pool was given up.
 func (c *committer) Run() {
 	if c.step != commitIdle || len(c.next) == 0 || c.held != nil {
+		return
+	}
+	if c.failed != bdev.StatusOK {
+		c.refuse()
 		return
 	}
 	p := c.p
@@ -320,17 +324,22 @@ func (c *committer) end(s bdev.Status) {
 	}
 	c.now = c.now[:0]
 	if c.failed != bdev.StatusOK {
-		for i, m := range c.next {
-			c.answer(m, c.failed)
-			c.next[i] = nil
-		}
-		c.next = c.next[:0]
+		c.refuse()
 	}
 	if c.held != nil {
 		c.held.say(c.failed)
 		return
 	}
 	c.Run()
+}
+
+// refuse answers those who wait for the next commit: there is none any more.
+func (c *committer) refuse() {
+	for i, m := range c.next {
+		c.answer(m, c.failed)
+		c.next[i] = nil
+	}
+	c.next = c.next[:0]
 }
 
 func (c *committer) answer(m *commitMessage, s bdev.Status) {

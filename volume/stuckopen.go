@@ -90,14 +90,14 @@ func (p *Pool) leave() (open bool) {
 		defer p.mu.Unlock()
 		return !p.arrival.given.Load() && !p.arrival.failed
 	}
-	p.arrival.given.Store(true)
-	volumes := p.arrival.volumes
-	p.mu.Unlock()
-	_ = p.r.Call(func() {
+	_ = p.r.Call(func() { // first: what hears that it is given up may let commits go on that waited for it
 		if c := &p.committer; c.failed == bdev.StatusOK {
 			c.failed = bdev.StatusClosed
 		}
 	})
+	p.arrival.given.Store(true)
+	volumes := p.arrival.volumes
+	p.mu.Unlock()
 	for _, v := range volumes {
 		_ = v.r.Call(v.leave)
 	}

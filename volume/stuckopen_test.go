@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/pollux-storage/pollux/bdev"
+	"github.com/pollux-storage/pollux/reactor"
 )
 
 // This file is making and opening on a device that does not answer.
@@ -315,4 +316,28 @@ func TestALogDeviceThatDoesNotAnswerIsNotMissing(t *testing.T) {
 	x.must(x.pool.Export(x.ctx()))
 	x.must(x.reg.Unregister(x.ctx(), "logs"))
 	x.must(x.reg.Unregister(x.ctx(), "memory"))
+}
+
+// TestWhatGatheredBeforeAPoolIsGivenUpIsNotCommitted, when a check lets commits go on.
+func TestWhatGatheredBeforeAPoolIsGivenUpIsNotCommitted(t *testing.T) {
+	h := newHouse(t, 1, 1, 64<<20)
+	h.volume("v0", 8<<20)
+	if err := h.pool.hold(); err != nil {
+		t.Fatal(err)
+	}
+	gathered := &commitMessage{refer: make([]Place, 1), tell: newEvent()}
+	writes := h.disk.Counted().Kinds[bdev.Write].Ops
+	h.w.On(0, func(*reactor.Reactor) {
+		h.pool.alloc.GrantPages(gathered.refer, Ordinary)
+		h.pool.enlist(gathered)
+		h.pool.committer.failed = bdev.StatusClosed
+	})
+	h.pool.letGo()
+	h.w.Run("it is answered", func() bool { return gathered.tell.set })
+	if s := gathered.tell.s; s != bdev.StatusClosed {
+		t.Errorf("it is answered with %v", s)
+	}
+	if n := h.disk.Counted().Kinds[bdev.Write].Ops - writes; n > 0 {
+		t.Errorf("%d pages were written", n)
+	}
 }
