@@ -17,7 +17,7 @@ import (
 //	checkpointTries rounds, or no place the volume takes no changes any more, and says why: its log has everything
 //
 // Nobody gets a bad place before the pool is opened again: it stays handed out, and is in no root. The other places come out of what is promised to
-// nothing, the pool's cushion included.
+// nothing, half of the pool's cushion included: each round keeps those that failed, and the directory needs the rest.
 
 // checkpointTries is how many times a checkpoint, or a commit, looks for other places.
 const checkpointTries = 8

@@ -180,6 +180,16 @@ func TestNoPlaceForAPageOfTheMap(t *testing.T) {
 				x.bad(p[0], 1, 0)
 			})
 		}, bdev.StatusIO},
+		{"the pool has half of its cushion", func(x *remapHouse) {
+			x.w.On(0, func(*reactor.Reactor) {
+				al, p := x.pool.alloc, make([]Place, 1)
+				for al.GrantPages(p, Overwriting) > 0 {
+				}
+				p[0] = al.takePage()
+				al.GiveBack(p[0], 1)
+				x.bad(p[0], 1, 0)
+			})
+		}, bdev.StatusIO},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			x := newRemapHouse(t)
@@ -198,6 +208,9 @@ func TestNoPlaceForAPageOfTheMap(t *testing.T) {
 			}
 			if n := x.v.counters.HomeErrors; n == 0 {
 				t.Error("no error was counted")
+			}
+			if n := len(x.v.ask.unused); n > 0 {
+				t.Errorf("%d places were not given back", n)
 			}
 			if s := x.k.do(bdev.Write, 0, 1, pageMemory(1)); s != bdev.StatusReadOnly {
 				t.Errorf("a write: %v", s)

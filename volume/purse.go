@@ -70,6 +70,7 @@ type askMessage struct {
 	again   int     // clusters that are not, of homings that failed in another
 	single  int     // pages that are reserved
 	extra   int     // pages that are not
+	extraAs Class   // whose these are
 	giveUp  credits // no longer needed
 	unused  []Place // pages that were not used
 	spare   []Place // clusters that were not used
@@ -150,6 +151,9 @@ func (v *Volume) sendAsk() {
 	v.asking, v.ask.back = true, false
 	v.ask.homes, v.ask.single, v.ask.extra = len(v.homeWaits), v.ckptWaits, v.ckptExtra
 	v.ask.again = len(v.againWaits)
+	if v.ask.extraAs = Freeing; v.ckpt.tries > 0 { // rounds of other places leave the directory some
+		v.ask.extraAs = Overwriting
+	}
 	v.r.Send(v.pool.r, &v.ask)
 }
 
@@ -212,7 +216,7 @@ func (p *Pool) answer(a *askMessage) {
 	al.TakePages(a.gotSingle)
 	if n := len(a.gotSingle); a.extra > 0 {
 		a.gotSingle = slices.Grow(a.gotSingle, a.extra)[:n+a.extra]
-		a.gotSingle = a.gotSingle[:n+al.GrantPages(a.gotSingle[n:], Freeing)]
+		a.gotSingle = a.gotSingle[:n+al.GrantPages(a.gotSingle[n:], a.extraAs)]
 	}
 }
 
@@ -408,7 +412,8 @@ const checkpointReserve = 48
 // givePages gives back places of pages that nothing refers to. While the pool has the message they cannot: since only a checkpoint that failed
 // has any, and with it the volume ends, they are free when the pool is opened again.
 func (v *Volume) givePages(p []Place) {
-	if !v.asking {
+	if !v.asking && len(p) > 0 {
 		v.ask.unused = append(v.ask.unused, p...)
+		v.sendAsk()
 	}
 }
