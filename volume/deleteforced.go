@@ -16,7 +16,8 @@ import (
 // Step 3 frees nothing as long as anything else is wrong with the pool: what cannot be read may lead to it. The deletion of the last damaged
 // volume frees it then. A crash before its commit leaves it taken: checks name it, and nothing else frees it.
 //
-// A clone shares pages of its parent's snapshots without a sign of it, so a volume that may have clones stays.
+// A clone shares pages of its parent's snapshots without a sign of it, so a volume that may have clones stays. One whose own page was damaged then
+// was not known as a clone: as long as it is one, nothing is freed, since no walk leads to what it shares.
 
 // ErrCloned refuses to delete a damaged volume by force.
 var ErrCloned = fmt.Errorf("%w: it may have clones", ErrBusy)
@@ -103,6 +104,24 @@ func (p *Pool) mayBeClonesOf(d *DamagedVolume, served []*Volume) []string {
 	return all
 }
 
+// orphans names the clones whose parent is neither served nor damaged.
+func (p *Pool) orphans() (all []string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for number, o := range p.origins {
+		if p.volumes[o.volume] != nil || slices.ContainsFunc(p.damaged, func(d *DamagedVolume) bool { return d.Number == o.volume }) {
+			continue
+		}
+		name := fmt.Sprintf("number %d", number)
+		if c := p.volumes[number]; c != nil {
+			name = c.name.String()
+		}
+		all = append(all, name)
+	}
+	slices.Sort(all)
+	return all
+}
+
 // freeLost frees what is in the root, and to which nothing leads.
 func (p *Pool) freeLost() error {
 	p.checking.mu.Lock()
@@ -128,6 +147,9 @@ func (k *poolCheck) lost() (lost []Extent, err error) {
 	if len(k.other) > 0 || r.Free > 0 {
 		why := append(k.other, "pages are free to which something leads")[0]
 		return nil, fmt.Errorf("%d pages in use to which nothing leads may be another's, since not all of the pool is as it should be: %s", r.Lost, why)
+	}
+	if of := k.p.orphans(); len(of) > 0 {
+		return nil, fmt.Errorf("%d pages in use to which nothing leads may be shared with clones whose parent is gone, %v: flatten or delete them", r.Lost, of)
 	}
 	var all []Discrepancy
 	err = k.p.r.Call(func() { all, _, _ = k.census.Compare(k.p.alloc, nil, int(r.Lost)) })

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/pollux-storage/pollux/bdev"
@@ -209,6 +210,64 @@ func TestADamagedVolumeWithClonesStays(t *testing.T) {
 			}
 			x.deleted(home)
 		})
+	}
+}
+
+// TestACloneWhosePageWasDamagedKeepsWhatItShares: it was not known as one when its parent was deleted, and another deletion frees nothing of it.
+func TestACloneWhosePageWasDamagedKeepsWhatItShares(t *testing.T) {
+	x := newDamagedHouse(t, true)
+	if err := x.open(); err != nil {
+		t.Fatal(err)
+	}
+	v0 := x.find("v0")
+	if _, err := v0.CreateSnapshot(SnapshotConfig{Name: "s"}); err != nil {
+		t.Fatal(err)
+	}
+	c, err := v0.CloneSnapshot("s", VolumeConfig{Name: "c", LogBytes: 8 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	clone, v2 := int(c.page.Position), x.volume("v2", 1<<20)
+	if _, err := v2.CreateSnapshot(SnapshotConfig{Name: "s"}); err != nil {
+		t.Fatal(err)
+	}
+	x.forced(v2)
+	save := func() {
+		for range 2 { // both slots lead to the same pages
+			if err := x.pool.twice(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		x.image = simDisk(x.house).Snapshot().Crash(sim.None)
+	}
+	save()
+	was := x.spoilPage(clone)
+	save()
+	x.spoilPage(0)
+	for _, d := range x.pool.Damaged() {
+		if d.Position == 0 {
+			if err := x.pool.DeleteDamaged(t.Context(), d, true, nil); !errors.Is(err, errLeftTaken) {
+				t.Fatalf("its parent: %v", err)
+			}
+		}
+	}
+	for at, b := range was { // it is readable again
+		simDisk(x.house).Spoil(at.Byte(), b)
+	}
+	save()
+	if err := x.open(v2.page.SnapshotTop.Place); err != nil { // whose number is known, since its page is readable
+		t.Fatal(err)
+	}
+	if err := x.pool.DeleteDamaged(t.Context(), x.pool.Damaged()[0], true, nil); !errors.Is(err, errLeftTaken) || !strings.Contains(err.Error(), "[c]: flatten") {
+		t.Errorf("another volume: %v", err)
+	}
+	got, k := pageMemory(damagedBlocks), x.client(x.find("c"), 0)
+	if k.must(bdev.Read, 0, damagedBlocks, got); !bytes.Equal(got, x.all) {
+		t.Error("the clone has not what it had")
+	}
+	k.close()
+	if r, err := x.pool.Check(); err != nil || r.Free+r.Twice > 0 {
+		t.Errorf("%v: %+v", err, r)
 	}
 }
 
