@@ -37,7 +37,7 @@ var (
 		{"randread", 4096, 1, engineCounts{2.2, 1.1}, engineCounts{}},
 		{"randread", 4096, 32, engineCounts{0.25, 1.1}, engineCounts{}},
 		{"randread", 4096, 128, engineCounts{0.15, 1.1}, engineCounts{}},
-		{"randwrite", 4096, 1, engineCounts{7, 3.5}, engineCounts{}},
+		{"randwrite", 4096, 1, engineCounts{9, 4.5}, engineCounts{}},
 		{"randwrite", 4096, 32, engineCounts{1, 1.5}, engineCounts{}},
 		{"randwrite", 4096, 128, engineCounts{0.5, 1.4}, engineCounts{}},
 	}
