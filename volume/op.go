@@ -46,6 +46,7 @@ type op struct {
 	ready reactor.Ticks // it may not pass the door before
 
 	short bool // the pool has refused it a place
+	blind bool // it found a page of the map that cannot be read
 	partialOp
 }
 
@@ -258,7 +259,7 @@ func (r *requestRing) pop() queuedRequest {
 func (v *Volume) begin(o *op, q *bdev.Request, x *crossing, t *mapTree) {
 	o.q, o.x, o.tree, o.status, o.next = q, x, t, bdev.StatusOK, nil
 	o.block, o.end = q.LBA, q.LBA+q.Blocks
-	o.at, o.out, o.last, o.ready, o.short = o.block, 1, 0, 0, false
+	o.at, o.out, o.last, o.ready, o.short, o.blind = o.block, 1, 0, 0, false, false
 	o.opTimes = opTimes{came: v.came()}
 	if v.opsOut++; v.sub > 0 {
 		o.partly()

@@ -145,16 +145,21 @@ func (v *Volume) fromFloor(o *op, blocks uint64, n *need) bool {
 
 // hasPlace says of a cluster that a change of it needs no place. ok is false if the op has to wait for the map. That a place is reserved for what
 // is dirty already does not count: with a trim that is on its way it may be given back before this change is there. What is reserved twice comes
-// back when the record is in the log.
+// back when the record is in the log. Where the map cannot be read once, the op looks no further: a page that cannot be read does not stay in the
+// cache, and of two such it would always wait for the other.
 func (v *Volume) hasPlace(o *op, cluster uint64) (has, ok bool) {
-	if v.thick.event == thickOut {
+	if v.thick.event == thickOut || o.blind {
 		return false, true
 	}
-	e, s := o.find(cluster)
-	if s == mapWaits || s == mapFailed {
-		return false, s == mapFailed
+	switch e, s := o.find(cluster); s {
+	case mapWaits:
+		return false, false
+	case mapFailed:
+		o.blind = true
+		return false, true
+	default:
+		return v.owned(cluster, e), true
 	}
-	return v.owned(cluster, e), true
 }
 
 // leavesSet says that what a record takes leaves the full set that was reserved for an event which does not have its LSN yet. Else the record
