@@ -291,7 +291,7 @@ func (v *Volume) answered() {
 		}
 	}
 	// Others have such places as well. They go home by themselves in a while.
-	if o := v.asker; full && o != nil && !(v.thick.on && noPlaces) && !v.rests() && v.r.Now()-o.came < fullTimeout {
+	if o := v.asker; full && o != nil && !(v.thick.on && noPlaces) && !v.rests() && v.r.Now()-o.came < o.fullTimeout() {
 		full = false
 		if !v.stalled {
 			v.stalled = true
@@ -310,6 +310,14 @@ func (v *Volume) answered() {
 // fullTimeout is how long a change waits for others to give back what they do not need, before the pool is full. They give it back with a
 // checkpoint, so each of their passes ends with one meanwhile (flusher.ripe).
 const fullTimeout = 3 * flushPeriod
+
+// fullTimeout is the op's: what gives space back is not refused for the lack of it, but waits at the door as long as anything may.
+func (o *op) fullTimeout() reactor.Ticks {
+	if o.q.Kind != bdev.Write {
+		return 2 * admitTimeout
+	}
+	return fullTimeout
+}
 
 // stall ends with the next checkpoint, which gives back what was reserved for clusters that are home, or when others have had their time. If that
 // was not enough, whoever asks finds the pool full, and stalls again. (Until everything is home it would not end as long as others write: passes
