@@ -69,10 +69,11 @@ func (c *coder) label() string {
 // mark puts a name on the next instruction, which it adds: one that says nothing, in a register that no piece keeps anything in.
 func (c *coder) mark(name string) { c.add(asm.Mov.Imm(asm.R5, 0).WithSymbol(name)) }
 
-// begin keeps the context; end leaves at the label "exit".
-func (c *coder) begin() { c.add(asm.Mov.Reg(asm.R6, asm.R1)) }
-
-func (c *coder) end() asm.Instructions {
+// assemble gives the program's instructions: it keeps the context first, and leaves at the label "exit".
+func (p *program) assemble(m *maps) asm.Instructions {
+	c := coder{m: m}
+	c.add(asm.Mov.Reg(asm.R6, asm.R1))
+	p.code(&c)
 	c.add(asm.Mov.Imm(asm.R0, 0).WithSymbol("exit"), asm.Return())
 	return c.Instructions
 }
@@ -102,6 +103,21 @@ func (c *coder) thread(from asm.Register, missing string) {
 	c.add(asm.StoreMem(asm.R10, slotIndex, from, asm.Word))
 	c.lookup(c.m.threads, slotIndex, missing)
 	c.add(asm.LoadMem(asm.R0, asm.R0, 0, asm.Word), asm.StoreMem(asm.R10, slotIndex, asm.R0, asm.Word))
+}
+
+// underWay finds what is kept of the request that an argument points to in R0, and the request in R7; it leaves if there is nothing.
+func (c *coder) underWay(at int16) {
+	c.argument(asm.R7, at)
+	c.add(asm.StoreMem(asm.R10, slotKey, asm.R7, asm.DWord))
+	c.lookup(c.m.began, slotKey, "exit")
+}
+
+// stamp sets a time in the state of the thread with the index at slotIndex to now, and goes to missing if there is none. It uses R7.
+func (c *coder) stamp(state int16, missing string) {
+	c.lookup(c.m.states, slotIndex, missing)
+	c.add(asm.Mov.Reg(asm.R7, asm.R0))
+	c.now()
+	c.add(asm.StoreMem(asm.R7, state, asm.R0, asm.DWord))
 }
 
 // now reads the clock into R0.

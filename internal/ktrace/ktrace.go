@@ -138,7 +138,7 @@ func (x *Trace) attach(p program) {
 		return
 	}
 	prog, err := ebpf.NewProgram(&ebpf.ProgramSpec{
-		Name: "pollux_trace", Type: ebpf.Tracing, AttachType: ebpf.AttachTraceRawTp, AttachTo: p.tracepoint, Instructions: p.code(&x.maps), License: license,
+		Name: "pollux_trace", Type: ebpf.Tracing, AttachType: ebpf.AttachTraceRawTp, AttachTo: p.tracepoint, Instructions: p.assemble(&x.maps), License: license,
 	})
 	if err != nil {
 		miss(fmt.Errorf("loading a program for the tracepoint %s: %w", p.tracepoint, err))

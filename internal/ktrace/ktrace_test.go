@@ -95,12 +95,12 @@ func TestRecordAgreesWithItsTwin(t *testing.T) {
 		sum += v
 		b := bucketOf(v)
 		want[b]++
-		c := coder{m: &x.maps}
-		c.begin()
-		c.add(asm.LoadImm(asm.R1, int64(v), asm.DWord), asm.StoreMem(asm.R10, slotTime, asm.R1, asm.DWord), asm.Mov.Imm(asm.R7, 0))
-		c.series(asm.R7, series)
-		c.record()
-		prog, err := ebpf.NewProgram(&ebpf.ProgramSpec{Type: ebpf.SocketFilter, Instructions: c.end(), License: license})
+		p := program{code: func(c *coder) {
+			c.add(asm.LoadImm(asm.R1, int64(v), asm.DWord), asm.StoreMem(asm.R10, slotTime, asm.R1, asm.DWord), asm.Mov.Imm(asm.R7, 0))
+			c.series(asm.R7, series)
+			c.record()
+		}}
+		prog, err := ebpf.NewProgram(&ebpf.ProgramSpec{Type: ebpf.SocketFilter, Instructions: p.assemble(&x.maps), License: license})
 		if err != nil {
 			t.Fatal(err)
 		}

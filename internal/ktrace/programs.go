@@ -28,8 +28,8 @@ const (
 type program struct {
 	what       string // it finds out
 	tracepoint string
-	code       func(m *maps) asm.Instructions
-	err        error // why this kernel does not have it
+	code       func(c *coder) // what it does
+	err        error          // why this kernel does not have it
 }
 
 // programs are all, for a kernel. Those that hear the end of something come before those that hear its beginning, so that no beginning is noted
@@ -69,9 +69,7 @@ func (p *program) on(types *btf.Spec, names ...string) *tracepoint {
 
 // starts is a program that notes the beginning of what its argument points to, in a series by a number in it.
 func (p *program) starts(pid int, arg, member int16, size asm.Size, mask, series int32) {
-	p.code = func(m *maps) asm.Instructions {
-		c := coder{m: m}
-		c.begin()
+	p.code = func(c *coder) {
 		c.onlyProcess(pid)
 		c.argument(asm.R7, arg)
 		c.add(asm.LoadMem(asm.R8, asm.R7, member, size), asm.And.Imm(asm.R8, mask), asm.Add.Imm(asm.R8, series))
@@ -79,7 +77,7 @@ func (p *program) starts(pid int, arg, member int16, size asm.Size, mask, series
 		c.now()
 		c.add(asm.StoreMem(asm.R10, slotValue, asm.R0, asm.DWord), asm.StoreMem(asm.R10, slotValue+beganSeries, asm.R8, asm.Word))
 		c.add(asm.Mov.Imm(asm.R1, 0), asm.StoreMem(asm.R10, slotValue+beganFlags, asm.R1, asm.Word), asm.StoreMem(asm.R10, slotValue+beganReady, asm.R1, asm.DWord))
-		c.update(m.began, slotKey, slotValue, 0)
+		c.update(c.m.began, slotKey, slotValue, 0)
 		c.add(asm.Mov.Reg(asm.R7, asm.R0))
 		c.series(asm.R8, 0)
 		c.count()
@@ -87,7 +85,6 @@ func (p *program) starts(pid int, arg, member int16, size asm.Size, mask, series
 		c.add(asm.Mov.Imm(asm.R8, 0))
 		c.series(asm.R8, seriesLost)
 		c.count()
-		return c.end()
 	}
 }
 
@@ -112,17 +109,13 @@ func blockIssue(types *btf.Spec, pid int) program {
 func ended(types *btf.Spec, what string, arg int, structure string, names ...string) program {
 	p := program{what: what}
 	at := p.fact(p.on(types, names...).pointer(arg, structure))
-	p.code = func(m *maps) asm.Instructions {
-		c := coder{m: m}
-		c.begin()
-		c.argument(asm.R7, at)
-		c.add(asm.StoreMem(asm.R10, slotKey, asm.R7, asm.DWord))
-		c.lookup(m.began, slotKey, "exit")
+	p.code = func(c *coder) {
+		c.underWay(at)
 		c.add(asm.LoadMem(asm.R7, asm.R0, 0, asm.DWord), asm.LoadMem(asm.R8, asm.R0, beganSeries, asm.Word))
 		for i := int16(0); i < beganBytes; i += 8 { // it is another's as soon as it is deleted
 			c.add(asm.LoadMem(asm.R1, asm.R0, i, asm.DWord), asm.StoreMem(asm.R10, slotValue+i, asm.R1, asm.DWord))
 		}
-		c.add(asm.LoadMapPtr(asm.R1, m.began.FD()), asm.Mov.Reg(asm.R2, asm.R10), asm.Add.Imm(asm.R2, slotKey), asm.FnMapDeleteElem.Call())
+		c.add(asm.LoadMapPtr(asm.R1, c.m.began.FD()), asm.Mov.Reg(asm.R2, asm.R10), asm.Add.Imm(asm.R2, slotKey), asm.FnMapDeleteElem.Call())
 		c.now()
 		c.add(asm.StoreMem(asm.R10, slotKey, asm.R0, asm.DWord))
 		c.since(asm.R7)
@@ -137,7 +130,6 @@ func ended(types *btf.Spec, what string, arg int, structure string, names ...str
 		c.since(asm.R1)
 		c.series(asm.R8, seriesReady-seriesRing)
 		c.record()
-		return c.end()
 	}
 	return p
 }
@@ -146,14 +138,9 @@ func ended(types *btf.Spec, what string, arg int, structure string, names ...str
 func ringPunt(types *btf.Spec) program {
 	p := program{what: "operations given to io-wq"}
 	at := p.fact(p.on(types, "io_uring_queue_async_work").pointer(0, "io_kiocb"))
-	p.code = func(m *maps) asm.Instructions {
-		c := coder{m: m}
-		c.begin()
-		c.argument(asm.R7, at)
-		c.add(asm.StoreMem(asm.R10, slotKey, asm.R7, asm.DWord))
-		c.lookup(m.began, slotKey, "exit")
+	p.code = func(c *coder) {
+		c.underWay(at)
 		c.add(asm.Mov.Imm(asm.R1, flagPunted), asm.StoreMem(asm.R0, beganFlags, asm.R1, asm.Word))
-		return c.end()
 	}
 	return p
 }
@@ -162,16 +149,11 @@ func ringPunt(types *btf.Spec) program {
 func ringReady(types *btf.Spec) program {
 	p := program{what: "sockets found ready"}
 	at := p.fact(p.on(types, "io_uring_task_add").pointer(0, "io_kiocb"))
-	p.code = func(m *maps) asm.Instructions {
-		c := coder{m: m}
-		c.begin()
-		c.argument(asm.R7, at)
-		c.add(asm.StoreMem(asm.R10, slotKey, asm.R7, asm.DWord))
-		c.lookup(m.began, slotKey, "exit")
+	p.code = func(c *coder) {
+		c.underWay(at)
 		c.add(asm.LoadMem(asm.R1, asm.R0, beganReady, asm.DWord), asm.JNE.Imm(asm.R1, 0, "exit"), asm.Mov.Reg(asm.R7, asm.R0))
 		c.now()
 		c.add(asm.StoreMem(asm.R7, beganReady, asm.R0, asm.DWord))
-		return c.end()
 	}
 	return p
 }
@@ -183,9 +165,7 @@ func switched(types *btf.Spec) program {
 	preempt, prev, next := p.fact(tp.number(0)), p.fact(tp.pointer(1, "task_struct")), p.fact(tp.pointer(2, "task_struct"))
 	state := p.fact(tp.number(3)) // since Linux 5.18
 	pid := p.fact(member(types, "task_struct", "pid", 4))
-	p.code = func(m *maps) asm.Instructions {
-		c := coder{m: m}
-		c.begin()
+	p.code = func(c *coder) {
 		c.argument(asm.R7, prev)
 		c.add(asm.LoadMem(asm.R7, asm.R7, pid, asm.Word))
 		c.thread(asm.R7, "next")
@@ -194,16 +174,13 @@ func switched(types *btf.Spec) program {
 		c.argument(asm.R1, state)
 		c.add(asm.JNE.Imm(asm.R1, 0, "next")) // TASK_RUNNING is 0; all else waits for something
 		c.mark("taken")
-		c.lookup(m.states, slotIndex, "next")
-		c.add(asm.Mov.Reg(asm.R8, asm.R0))
-		c.now()
-		c.add(asm.StoreMem(asm.R8, stateTaken, asm.R0, asm.DWord))
+		c.stamp(stateTaken, "next")
 		c.mark("next")
 		c.argument(asm.R7, next)
 		c.add(asm.LoadMem(asm.R7, asm.R7, pid, asm.Word))
 		c.thread(asm.R7, "exit")
 		c.add(asm.Mov.Reg(asm.R7, asm.R0))
-		c.lookup(m.states, slotIndex, "exit")
+		c.lookup(c.m.states, slotIndex, "exit")
 		c.add(asm.Mov.Reg(asm.R8, asm.R0))
 		for i, s := range []struct {
 			at     int16
@@ -219,7 +196,6 @@ func switched(types *btf.Spec) program {
 			c.record()
 			c.mark(none)
 		}
-		return c.end()
 	}
 	return p
 }
@@ -228,17 +204,11 @@ func switched(types *btf.Spec) program {
 func woken(types *btf.Spec) program {
 	p := program{what: "waiting of reactors for their processor after they were woken"}
 	at, pid := p.fact(p.on(types, "sched_wakeup").pointer(0, "task_struct")), p.fact(member(types, "task_struct", "pid", 4))
-	p.code = func(m *maps) asm.Instructions {
-		c := coder{m: m}
-		c.begin()
+	p.code = func(c *coder) {
 		c.argument(asm.R7, at)
 		c.add(asm.LoadMem(asm.R7, asm.R7, pid, asm.Word))
 		c.thread(asm.R7, "exit")
-		c.lookup(m.states, slotIndex, "exit")
-		c.add(asm.Mov.Reg(asm.R7, asm.R0))
-		c.now()
-		c.add(asm.StoreMem(asm.R7, stateWoken, asm.R0, asm.DWord))
-		return c.end()
+		c.stamp(stateWoken, "exit")
 	}
 	return p
 }
@@ -249,16 +219,10 @@ const softWhat = "time that the kernel serves interrupts in the place of reactor
 func softEntry(types *btf.Spec) program {
 	p := program{what: softWhat}
 	p.fact(p.on(types, "softirq_entry").number(0))
-	p.code = func(m *maps) asm.Instructions {
-		c := coder{m: m}
-		c.begin()
+	p.code = func(c *coder) {
 		c.add(asm.FnGetCurrentPidTgid.Call())
 		c.thread(asm.R0, "exit")
-		c.lookup(m.states, slotIndex, "exit")
-		c.add(asm.Mov.Reg(asm.R7, asm.R0))
-		c.now()
-		c.add(asm.StoreMem(asm.R7, stateSoft, asm.R0, asm.DWord))
-		return c.end()
+		c.stamp(stateSoft, "exit")
 	}
 	return p
 }
@@ -267,13 +231,11 @@ func softEntry(types *btf.Spec) program {
 func softExit(types *btf.Spec) program {
 	p := program{what: softWhat}
 	vector := p.fact(p.on(types, "softirq_exit").number(0))
-	p.code = func(m *maps) asm.Instructions {
-		c := coder{m: m}
-		c.begin()
+	p.code = func(c *coder) {
 		c.add(asm.FnGetCurrentPidTgid.Call())
 		c.thread(asm.R0, "exit")
 		c.add(asm.Mov.Reg(asm.R7, asm.R0))
-		c.lookup(m.states, slotIndex, "exit")
+		c.lookup(c.m.states, slotIndex, "exit")
 		c.add(asm.LoadMem(asm.R8, asm.R0, stateSoft, asm.DWord), asm.JEq.Imm(asm.R8, 0, "exit"))
 		c.add(asm.Mov.Imm(asm.R1, 0), asm.StoreMem(asm.R0, stateSoft, asm.R1, asm.DWord))
 		c.now()
@@ -282,7 +244,6 @@ func softExit(types *btf.Spec) program {
 		c.add(asm.And.Imm(asm.R1, vectorsMax-1), asm.Mul.Imm(asm.R7, vectorsMax), asm.Add.Reg(asm.R7, asm.R1))
 		c.series(asm.R7, seriesSoft)
 		c.record()
-		return c.end()
 	}
 	return p
 }
@@ -299,16 +260,13 @@ func retransmitted(types *btf.Spec) program {
 	p.fact(member(types, "sock", "__sk_common", int(s.Size)))
 	port := p.fact(member(types, "sock_common", "skc_num", 2))
 	common, _ := member(types, "sock", "__sk_common", int(s.Size))
-	p.code = func(m *maps) asm.Instructions {
-		c := coder{m: m}
-		c.begin()
+	p.code = func(c *coder) {
 		c.argument(asm.R7, at)
 		c.add(asm.LoadMem(asm.R7, asm.R7, common+port, asm.Half), asm.StoreMem(asm.R10, slotIndex, asm.R7, asm.Word))
-		c.lookup(m.ports, slotIndex, "exit")
+		c.lookup(c.m.ports, slotIndex, "exit")
 		c.add(asm.Mov.Imm(asm.R7, 0))
 		c.series(asm.R7, seriesRetrans)
 		c.count()
-		return c.end()
 	}
 	return p
 }
