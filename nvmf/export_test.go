@@ -43,19 +43,31 @@ func (t *Target) ControllerState(nqn string, id CNTLID) (csts CSTS, last ErrorEn
 }
 
 // Rest tells how far the queue of a link has come to rest for a move: whether one is under way, and the bytes that were received and
-// are not begun. It asks the reactor that the queue is on.
+// are not begun.
 func (t *Target) Rest(id CNTLID, qid QID) (moves bool, bytes int) {
-	_ = t.group.Each(func(r *reactor.Reactor) {
-		for q := t.groups[r.Index()].queues; q != nil; q = q.next {
-			if q.link == nil || q.link.cntlid != id || q.id != qid {
-				continue
-			}
-			c := q.t.(*tcpQueue)
-			moves = q.move != nil
-			bytes = len(c.conn.Remains(slices.Clone(c.kept), c.keeping))
-		}
+	t.ask(id, qid, func(q *queue) {
+		c := q.t.(*tcpQueue)
+		moves = q.move != nil
+		bytes = len(c.conn.Remains(slices.Clone(c.kept), c.keeping))
 	})
 	return moves, bytes
+}
+
+// Open gives the number of commands that the queue of a link has begun and not answered.
+func (t *Target) Open(id CNTLID, qid QID) (n int) {
+	t.ask(id, qid, func(q *queue) { n = len(q.commands) - int(q.slots) })
+	return n
+}
+
+// ask looks at the queue of a link, on the reactor that it is on.
+func (t *Target) ask(id CNTLID, qid QID, look func(*queue)) {
+	_ = t.group.Each(func(r *reactor.Reactor) {
+		for q := t.groups[r.Index()].queues; q != nil; q = q.next {
+			if q.link != nil && q.link.cntlid == id && q.id == qid {
+				look(q)
+			}
+		}
+	})
 }
 
 // Placed gives the number of I/O queues that are counted on each reactor.

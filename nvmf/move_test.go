@@ -44,15 +44,24 @@ func move(e *nvmftest.Engine, p *nvmftest.Peer, qid nvmf.QID, to int) {
 	}
 }
 
-// moving begins a move, and returns when the queue is coming to rest. The error comes on the channel.
+// moving begins a move, and returns when the queue is coming to rest, or has moved already. The error comes on the channel.
 func moving(e *nvmftest.Engine, p *nvmftest.Peer, qid nvmf.QID, to int, limit time.Duration) <-chan error {
 	e.T.Helper()
 	ended := make(chan error, 1)
 	go func() {
 		ended <- e.Target.MoveQueue(context.Background(), nvmftest.NQN, p.CNTLID, qid, to, limit)
 	}()
-	nvmftest.Await(e.T, "the queue comes to rest", func() bool { moves, _ := e.Target.Rest(p.CNTLID, qid); return moves })
+	nvmftest.Await(e.T, "the queue comes to rest", func() bool {
+		moves, _ := e.Target.Rest(p.CNTLID, qid)
+		return moves || len(ended) > 0
+	})
 	return ended
+}
+
+// awaitOpen waits until the queue has begun so many commands that are not answered.
+func awaitOpen(e *nvmftest.Engine, p *nvmftest.Peer, qid nvmf.QID, n int) {
+	e.T.Helper()
+	nvmftest.Await(e.T, fmt.Sprintf("%d commands are open", n), func() bool { return e.Target.Open(p.CNTLID, qid) >= n })
 }
 
 // awaitUnbegun waits until so many bytes have been received that nobody has acted on.
@@ -328,6 +337,7 @@ func TestAPairIsNotTornByAMove(t *testing.T) {
 		x := newPair(p, uint64(i), 4096, make([]byte, 4096), pattern(4096, uint64(i)))
 		b, cut := x.bytes(8192)
 		p.Send(b[:cut])
+		awaitOpen(e, p, 1, 1)
 		ended := moving(e, p, 1, 1-at, 20*time.Second)
 		p.Send(b[cut:])
 		x.want(t, "a pair around a move", nvmf.StatusSuccess, nvmf.StatusSuccess)
@@ -703,14 +713,15 @@ func TestAMoveWaitsForTheHost(t *testing.T) {
 	at := reactorOf(e, p, 1)
 	data := pattern(1<<20, 1)
 	write(t, p, 0, data, false)
-	for range 5 {
+	for range 3 {
 		h := newTaker(t, p)
 		var reads []*nvmf.SQE
-		for range 40 {
+		for range 100 {
 			r := p.RW(nvmf.IORead, 0, 256)
 			reads = append(reads, r)
 			p.Send(p.Capsule(nvmftest.Wants(r, 1<<20), nil))
 		}
+		awaitOpen(e, p, 1, 60) // more than the sockets take: the host has to read before the queue can rest
 		ended := moving(e, p, 1, 1-at, 20*time.Second)
 		last := p.RW(nvmf.IORead, 0, 256)
 		reads = append(reads, last)
