@@ -1,9 +1,6 @@
 package nvmf
 
-import (
-	"encoding/binary"
-	"hash/crc32"
-)
+import "github.com/pollux-storage/pollux/internal/crc32c"
 
 // This file is the cutting of an NVMe/TCP stream into PDUs, and the digests. The common header alone says where a
 // PDU's parts lie, so it is checked as soon as its 8 bytes are there, before anything it says is waited for:
@@ -155,15 +152,11 @@ func (fr Frame) CheckHeader(b []byte) PDUError {
 	return PDUError{}
 }
 
-// castagnoli is the polynomial of both digests. TCP Transport Specification 1.0, "Data Integrity": CRC32C, reflected,
-// begun with ones and inverted at the end, which is what hash/crc32 computes.
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
-
 // DataDigest continues the digest crc, which begins at 0, over b.
-func DataDigest(crc uint32, b []byte) uint32 { return crc32.Update(crc, castagnoli, b) }
+func DataDigest(crc uint32, b []byte) uint32 { return crc32c.Update(crc, b) }
 
 // Digest reads a digest from the first DigestBytes of b.
-func Digest(b []byte) uint32 { return binary.LittleEndian.Uint32(b) }
+func Digest(b []byte) uint32 { return crc32c.Read(b) }
 
 // AppendDigest appends a digest to b.
-func AppendDigest(b []byte, digest uint32) []byte { return binary.LittleEndian.AppendUint32(b, digest) }
+func AppendDigest(b []byte, digest uint32) []byte { return crc32c.Append(b, digest) }

@@ -1,0 +1,38 @@
+package crc32c
+
+import (
+	"bytes"
+	"testing"
+)
+
+// RFC 7143 appendix A.4, "CRC Examples": the bytes as they are sent.
+func TestDigestsOfTheStandard(t *testing.T) {
+	ascending, descending := make([]byte, 32), make([]byte, 32)
+	for i := range ascending {
+		ascending[i], descending[i] = byte(i), byte(31-i)
+	}
+	read := []byte{
+		0x01, 0xC0, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
+		0x14, 0x00, 0x00, 0x00, 0x00, 0x00, 0x04, 0x00, 0x00, 0x00, 0x00, 0x14, 0x00, 0x00, 0x00, 0x18,
+		0x28, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x02, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
+	}
+	for _, c := range []struct {
+		name string
+		data []byte
+		want []byte
+	}{
+		{"32 bytes of zeros", make([]byte, 32), []byte{0xAA, 0x36, 0x91, 0x8A}},
+		{"32 bytes of ones", bytes.Repeat([]byte{0xFF}, 32), []byte{0x43, 0xAB, 0xA8, 0x62}},
+		{"32 bytes ascending", ascending, []byte{0x4E, 0x79, 0xDD, 0x46}},
+		{"32 bytes descending", descending, []byte{0x5C, 0xDB, 0x3F, 0x11}},
+		{"a SCSI Read (10) Command PDU", read, []byte{0x56, 0x3A, 0x96, 0xD9}},
+	} {
+		sum := Update(Update(0, c.data[:7]), c.data[7:])
+		if got := Append(nil, sum); !bytes.Equal(got, c.want) {
+			t.Errorf("%s: % X, want % X", c.name, got, c.want)
+		}
+		if Read(c.want) != sum {
+			t.Errorf("%s: read back it is %08X, want %08X", c.name, Read(c.want), sum)
+		}
+	}
+}
