@@ -14,7 +14,7 @@ type Options struct {
 	NodeBase            string // goes before a target's name that does not begin as an iSCSI name does
 	NOPTimeout          time.Duration
 	NOPInInterval       time.Duration // 0: no NOP-In of our own
-	Auth                Auth          // of targets that say nothing else
+	Auth                Auth          // of discovery sessions; the view has it in discovery, and nothing here
 	AuthFile            string
 	MaxSessions         int
 	MaxQueueDepth       int // tasks of a session
@@ -72,7 +72,8 @@ type nodeView struct {
 	header     bool // initiators must use a header digest
 	data       bool // and a data digest
 	maps       []mapView
-	units      []*Unit // by LUN, nil where there is none
+	units      []*Unit    // by LUN, nil where there is none
+	latency    *latencies // nil: none are kept
 }
 
 // mapView lets initiators reach a node by a portal group.
@@ -91,4 +92,6 @@ type Unit struct {
 
 	handle   *bdev.Handle
 	channels []*bdev.Channel // by reactor
+	shares   []*unitShare    // by reactor: commands enter and leave
+	gone     bool            // its device is being removed; under the target's lock
 }
