@@ -105,7 +105,7 @@ func (q *queue) abort(c *command) bool {
 	}
 	switch c.state {
 	case commandFetching:
-		if c.place == DataTransfer && q.forget(c) { // no data was asked for
+		if c.place == DataTransfer && q.memory.Forget(&c.loan) { // no data was asked for
 			q.respond(c, StatusAbortRequested)
 			return true
 		}
@@ -115,7 +115,7 @@ func (q *queue) abort(c *command) bool {
 		if c.ns != nil && c.req.InFlight() {
 			return c.ns.ch.Abort(&c.req)
 		}
-		if q.forget(c) {
+		if q.memory.Forget(&c.loan) {
 			q.respond(c, StatusAbortRequested)
 			return true
 		}

@@ -127,7 +127,7 @@ func (c *command) secondAt() uint32 {
 func (c *command) sharePair() {
 	b, at := c.data, c.secondAt()
 	c.data = b[:c.transfer]
-	c.pair.data, c.pair.borrows = b[at:at+c.transfer], true
+	c.pair.data = b[at : at+c.transfer]
 }
 
 // halfFetched hears that the data of a half is there, of which the second may not have come. When both halves have theirs, the pair is
@@ -230,7 +230,7 @@ func (q *queue) abortHalf(c *command) bool {
 			c.aborted = was
 			return false
 		}
-	case q.forget(first): // no data was asked for
+	case q.memory.Forget(&first.loan): // no data was asked for
 		q.abortPair(first)
 	}
 	return true

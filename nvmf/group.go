@@ -22,8 +22,8 @@ type pollGroup struct {
 
 	foundBytes int // of discovery pages that are kept for hosts
 
-	recvBytes int           // of the pool, lent to connections as receive buffers
-	want      reactor.Timer // runs while somebody waits for the pool
+	recvBytes int // of the pool, lent to connections as receive buffers
+	lender    reactor.Lender
 
 	queues *queue // a list of all
 	count  int

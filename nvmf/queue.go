@@ -87,7 +87,7 @@ type queue struct {
 
 	ns []queueNamespace // by NSID-1, as this host may see them
 
-	lent     lending
+	memory   reactor.Share // its commands'
 	commands []command
 	free     *command
 	slots    uint32
@@ -131,7 +131,7 @@ type command struct {
 	sqe     SQE
 	cid     CID
 	chain   int32    // next in the queue's byCID chain, -1 at its end
-	nextOf  *command // next free one, or next that waits for memory
+	nextOf  *command // next free one
 	aborted bool
 	trace   *TraceRecord // nil: it is not looked at
 
@@ -140,14 +140,12 @@ type command struct {
 	pair    *command // the other half of a fused pair, from when both have come until they are answered
 	arrived bool     // of a half: its data is there
 	spoilt  bool     // and its digest was wrong
-	borrows bool     // data is part of the pair's, which the first gives back
 
 	place    DataPlace
-	transfer uint32 // bytes that the host sends
-	data     []byte // lent by the reactor's pool, nil if there is none
-	lent     uint32 // what of it counts against the queue's share
-	waits    bool   // for the queue to have less than its share
-	send     uint32 // bytes of data that go to the host
+	transfer uint32       // bytes that the host sends
+	data     []byte       // lent by the reactor's pool, nil if there is none
+	loan     reactor.Loan // what of it the command gives back: of a pair's that the first has for both, the second nothing
+	send     uint32       // bytes of data that go to the host
 
 	dw0, dw1 uint32
 	status   Status
@@ -156,7 +154,6 @@ type command struct {
 	req  bdev.Request
 	step int // of commands that take several requests
 	at   reactor.Ticks
-	wait reactor.Waiter
 
 	wire wireSlot // the transport's own
 }
@@ -164,7 +161,7 @@ type command struct {
 // init makes the slots. It may allocate; nothing later does.
 func (q *queue) init(entries uint32) {
 	q.entries = entries
-	q.lent.init(q.r)
+	q.memory.Init(q.r, &q.pg.lender, int(q.pg.target.capsuleBytes(q.id)), spares)
 	q.setTrace()
 	// A slot is free only when its response has left, and the host may use its entry again before we hear of that. So
 	// there are more slots than entries.
@@ -205,7 +202,7 @@ func (q *queue) acquire(sqe *SQE) (c *command, overrun, conflict bool) {
 	c.state = commandFetching
 	c.nextOf, c.ns, c.place, c.transfer, c.send, c.dw0, c.dw1, c.status, c.step = nil, nil, DataNone, 0, 0, 0, 0, 0, 0
 	c.aborted, c.preempted = false, false
-	c.pair, c.arrived, c.spoilt, c.borrows = nil, false, false, false
+	c.pair, c.arrived, c.spoilt = nil, false, false
 	c.at = q.r.Now()
 	if q.sqhd++; uint32(q.sqhd) == q.entries {
 		q.sqhd = 0
@@ -519,7 +516,7 @@ func (q *queue) close() {
 		q.auth.close()
 	}
 	for i := range q.commands {
-		if c := &q.commands[i]; (c.state == commandFetching || c.state == commandExecuting) && q.forget(c) {
+		if c := &q.commands[i]; (c.state == commandFetching || c.state == commandExecuting) && q.memory.Forget(&c.loan) {
 			q.release(c)
 		}
 	}
@@ -533,7 +530,7 @@ func (q *queue) shut() {
 	for i := range q.commands {
 		// Those that waited for data or to be sent are ended by it; those at a device end later.
 		if c := &q.commands[i]; c.state == commandFetching || c.state == commandResponding {
-			q.forget(c)
+			q.memory.Forget(&c.loan)
 			q.release(c)
 		}
 	}

@@ -100,7 +100,9 @@ func NewTarget(reg *bdev.Registry, log *slog.Logger) (*Target, error) {
 	t.placed = make([]atomic.Int32, t.group.Len())
 	t.authPool.init(authWorkers(runtime.GOMAXPROCS(0), t.group.Len()))
 	for _, r := range t.group.Reactors() {
-		t.groups = append(t.groups, &pollGroup{target: t, r: r, shares: map[*Subsystem]*subsystemShare{}, byNQN: map[string]*subsystemShare{}})
+		pg := &pollGroup{target: t, r: r, shares: map[*Subsystem]*subsystemShare{}, byNQN: map[string]*subsystemShare{}}
+		pg.lender = reactor.Lender{Every: patience.wanted, Look: (*wanted)(pg)}
+		t.groups = append(t.groups, pg)
 	}
 	s := &Subsystem{target: t, discovery: true, anyHost: true, hosts: map[string]*host{}, o: SubsystemOptions{NQN: DiscoveryNQN, Model: model, Serial: "pollux", MinCNTLID: 1, MaxCNTLID: CNTLIDMax}}
 	t.subsystems = append(t.subsystems, s)

@@ -236,7 +236,7 @@ func (t *tcpQueue) command() {
 		t.placing = c
 		if c.data == nil {
 			t.stalled = c
-			t.await(c, t.stalledRunner())
+			t.memory.Await(&c.loan, t.stalledRunner())
 			return
 		}
 		t.conn.Place(c.data)
@@ -255,7 +255,7 @@ func (s *stalledRun) Run() {
 		return
 	}
 	if !t.lendCapsule(c) {
-		t.await(c, s)
+		t.memory.Await(&c.loan, s)
 		return
 	}
 	t.stalled = nil
@@ -470,7 +470,7 @@ func (s *tcpResume) Run() {
 	switch {
 	case !t.sock.Open():
 	case t.stalled != nil:
-		t.r.Memory().Forget(&t.stalled.wait)
+		t.memory.Forget(&t.stalled.loan)
 		t.stalledRunner().Run()
 	default:
 		t.progress = t.r.Now()
@@ -501,7 +501,7 @@ func (t *tcpQueue) terminate() {
 func (t *tcpQueue) shut() {
 	t.r.StopTimer(&t.timer)
 	if t.stalled != nil {
-		t.r.Memory().Forget(&t.stalled.wait)
+		t.memory.Forget(&t.stalled.loan)
 		t.stalled = nil
 	}
 	if t.leaving != nil { // it closes before its Connect could be passed on

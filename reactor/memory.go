@@ -49,6 +49,7 @@ type Memory struct {
 	spare   int32          // the first slab of those that are wholly free and have no class
 
 	waiting
+	lenders *Lender // a list of those who lend to hosts
 
 	inUse    int
 	peak     int
