@@ -19,6 +19,7 @@ type nexus struct {
 type nexusUnit struct {
 	unit *Unit
 	ch   *bdev.Channel // on this reactor
+	here *unitShare    // likewise: counts the commands
 
 	attentions attentions // unit attentions that it has not been told of
 
@@ -47,7 +48,7 @@ func (n *nexus) install(v *nodeView, r *reactor.Reactor) {
 			units[lun] = n.units[lun]
 			continue
 		}
-		units[lun] = &nexusUnit{unit: u, ch: u.channels[r.Index()]}
+		units[lun] = &nexusUnit{unit: u, ch: u.channels[r.Index()], here: u.shares[r.Index()]}
 	}
 	n.units = units
 }
@@ -73,4 +74,13 @@ func (l LUN) index() (int, bool) {
 		return v & 0x3fff, true
 	}
 	return 0, false
+}
+
+// reset tells the nexus that a unit was reset; nil is all of them.
+func (n *nexus) reset(unit *Unit) {
+	for _, u := range n.units {
+		if u != nil && (unit == nil || u.unit == unit) {
+			u.attentions.raise(attentionReset)
+		}
+	}
 }

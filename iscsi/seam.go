@@ -1,49 +1,86 @@
 package iscsi
 
 import (
+	"io"
 	"net/netip"
 
-	"golang.org/x/sys/unix"
-
-	"github.com/pollux-storage/pollux/reactor"
+	"github.com/pollux-storage/pollux/bdev"
 )
 
-// pollGroup is the target on one reactor.
-type pollGroup struct {
-	target   *Target
-	r        *reactor.Reactor
-	view     *view
-	count    int
-	stopping bool
-}
+type attention uint8
 
-func (pg *pollGroup) install(v *view)         { pg.view = v }
-func (pg *pollGroup) each(f func(s *session)) {}
-func (pg *pollGroup) end()                    {}
+const attentionReset, attentionCleared, attentionCapacity attention = 1, 2, 3
 
-func (pg *pollGroup) accepted(_ *portal, fd int) { _ = unix.Close(fd) }
+func (u *Unit) tell(attention) {}
 
-// resized tells the sessions that use a unit of its new capacity.
-func (pg *pollGroup) resized(u *Unit) {}
-
-// session is one session of an initiator.
-type session struct {
-	pg     *pollGroup
-	node   *Node
-	params Params
-	remote netip.AddrPort
-}
-
-func (s *session) close()                       {}
-func (s *session) requestLogout(seconds uint16) {}
-
-// attentions are unit attentions that a nexus has not been told of.
 type attentions struct{}
 
-// sense is what went wrong with a command.
-type sense struct{}
+func (a *attentions) raise(attention) {}
 
-// cdbRule says what a command needs.
+type senseCode uint32
+type sense struct{ code senseCode }
 type cdbRule struct{}
+
+func (c *command) RequestDone(*bdev.Request)   {}
+func (c *command) admit() bool                 { return true }
+func (c *command) execute()                    {}
+func (c *command) abort() bool                 { return true }
+func (c *command) AppendSense(b []byte) []byte { return b }
+
+type login struct {
+	params Params
+	node   *Node
+}
+type loginState uint8
+
+const (
+	loginGoesOn loginState = iota
+	loginEnters
+	loginRefused
+)
+
+func (l *login) init(v *view, tag int, local, remote netip.AddrPort, random io.Reader) {}
+func (l *login) request(h LoginRequest, text []byte) (LoginResponse, []byte, loginState) {
+	return LoginResponse{}, nil, 0
+}
+func (l *login) finish(TSIH) (LoginResponse, []byte)             { return LoginResponse{}, nil }
+func (l *login) refusal(LoginRequest, LoginStatus) LoginResponse { return LoginResponse{} }
+func (l *login) refuse(LoginStatus) LoginResponse                { return LoginResponse{} }
+
+type Arrival uint8
+
+const (
+	ArrivedNothing Arrival = iota
+	ArrivedPDU
+	ArrivedDataMore
+	ArrivedDataEnd
+	ArrivedFault
+)
+
+type Conn struct {
+	Opcode    Opcode
+	BHS, AHS  []byte
+	DataBytes uint32
+	DigestOK  bool
+	Fault     Fault
+}
+
+func (c *Conn) Init([]byte)        {}
+func (c *Conn) Limits(uint32)      {}
+func (c *Conn) SetDigests(Digests) {}
+func (c *Conn) Digests() Digests   { return 0 }
+func (c *Conn) Room() []byte       { return nil }
+func (c *Conn) Feed(int)           {}
+func (c *Conn) Next() Arrival      { return 0 }
+func (c *Conn) Place([]byte)       {}
+func (c *Conn) Discard()           {}
+func (c *Conn) Awaiting() bool     { return false }
+func (c *Conn) Between() bool      { return false }
+func (c *Conn) Unread() int        { return 0 }
+func (c *Conn) Buffer() []byte     { return nil }
+
+func answerText(v *view, p *Params, local netip.AddrPort, text []byte) ([]byte, RejectReason) {
+	return nil, 0
+}
 
 func (n *nodeView) admits(tag int, initiator string, from netip.Addr) *mapView { return nil }

@@ -31,6 +31,7 @@ type Target struct {
 	registry *bdev.Registry
 	log      *slog.Logger
 	groups   []*pollGroup // by reactor
+	targetSessions
 
 	stopping atomic.Bool
 	draining atomic.Bool // changes under mu
@@ -59,8 +60,9 @@ type Target struct {
 func NewTarget(reg *bdev.Registry, log *slog.Logger) (*Target, error) {
 	t := &Target{group: reg.Group(), registry: reg, log: log, options: DefaultOptions(), placed: make([]atomic.Int32, reg.Group().Len())}
 	for _, r := range t.group.Reactors() {
-		t.groups = append(t.groups, &pollGroup{target: t, r: r})
+		t.groups = append(t.groups, newPollGroup(t, r))
 	}
+	t.placed = make([]atomic.Int32, t.group.Len())
 	return t, t.publish()
 }
 

@@ -1,0 +1,14 @@
+package iscsi
+
+import "github.com/pollux-storage/pollux/reactor"
+
+// patience is how long an initiator is waited for.
+var patience = struct {
+	login  reactor.Ticks // until a connection is a session
+	data   reactor.Ticks // for the data of a write that it was asked for, or that it announced
+	wanted reactor.Ticks // the same, while others wait for memory
+}{
+	login:  30 * reactor.Second,
+	data:   30 * reactor.Second,
+	wanted: 5 * reactor.Second,
+}

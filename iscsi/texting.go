@@ -1,0 +1,158 @@
+package iscsi
+
+// This file is the requests of a session that are text: its login, which login.go judges, and Text requests in the full feature phase. RFC 7143 sections
+// 11.10 to 11.13. Their data is small and seldom: it is gathered in memory of the process.
+
+// textMax bounds the data of one request.
+const textMax = 8192
+
+// texting is a Text exchange in the full feature phase.
+type texting struct {
+	request TextRequest
+	login   LoginRequest
+	asked   []byte // what came in earlier requests of it, with C
+	rest    []byte // of the answer, for the next request
+	ttt     TTT    // of the exchange that goes on, NoTag if none does
+	final   bool
+}
+
+// takeText begins to take the data of a request.
+func (s *session) takeText() {
+	n := s.conn.DataBytes
+	s.text = make([]byte, n)
+	if n == 0 {
+		s.textEnd()
+		return
+	}
+	s.conn.Place(s.text)
+}
+
+// loginPDU takes a PDU in the login phase.
+func (s *session) loginPDU(op Opcode) {
+	h, bad := DecodeLoginRequest(s.conn.BHS)
+	if op != OpLoginRequest || !bad.OK() {
+		// RFC 7143 section 6.3, "Login Phase": nothing else may come; the answer is a Login Response.
+		s.ignoreData()
+		s.answerLogin(s.login.refusal(h, LoginInvalidRequest), nil, loginRefused)
+		return
+	}
+	if s.statSN == 1 { // the first
+		s.expCmdSN = h.CmdSN
+	}
+	s.texting.login = h
+	if s.conn.DataBytes > textMax {
+		s.ignoreData()
+		s.answerLogin(s.login.refusal(h, LoginInitiatorError), nil, loginRefused)
+		return
+	}
+	s.takeText()
+}
+
+// textEnd hears that the text of a request is there.
+func (s *session) textEnd() {
+	text := s.text
+	s.text = nil
+	if s.state != sessionLogin {
+		s.textRequest(text)
+		return
+	}
+	resp, answer, state := s.login.request(s.texting.login, text)
+	if state == loginEnters {
+		s.params = s.login.params
+		s.enter()
+		return
+	}
+	s.answerLogin(resp, answer, state)
+}
+
+// answerLogin sends a Login Response.
+func (s *session) answerLogin(r LoginResponse, text []byte, state loginState) {
+	r.StatSN, r.ExpCmdSN, r.MaxCmdSN = s.statSN, s.expCmdSN, s.expCmdSN
+	if s.depth > 0 {
+		r.MaxCmdSN = s.maxCmdSN()
+	}
+	s.statSN++
+	r.DataBytes = uint32(len(text))
+	b := append(r.AppendTo(nil), text...)
+	s.send(outItem{kind: outRaw, raw: AppendDataEnd(b, r.DataBytes, 0, 0)})
+	if state == loginRefused {
+		s.pg.stats.refused++
+		if r.Status == LoginAuthenticationFail || r.Status == LoginNotAllowed {
+			s.pg.stats.denied++
+		}
+		s.pg.target.log.Warn("a login was refused", "initiator", s.initiator(), "target", s.login.params.TargetName, "status", r.Status.String())
+		s.last = true
+		s.ignoreData()
+	}
+}
+
+// textPDU takes a Text request in the full feature phase.
+func (s *session) textPDU() {
+	h, bad := DecodeTextRequest(s.conn.BHS)
+	if !bad.OK() {
+		s.reject(bad.Reason)
+		return
+	}
+	if !s.admitted(h.CmdSN, h.Immediate) {
+		return
+	}
+	x := &s.texting
+	if s.conn.DataBytes > textMax || len(x.asked)+int(s.conn.DataBytes) > textMax ||
+		h.TTT != NoTag && (h.TTT != x.ttt || x.ttt == NoTag) || h.Final && h.Continue {
+		s.reject(RejectProtocol)
+		return
+	}
+	if h.TTT == NoTag { // a new exchange; one that was under way is over
+		x.asked, x.rest = nil, nil
+	}
+	x.request = h
+	s.takeText()
+}
+
+// textRequest answers a Text request whose text is there.
+func (s *session) textRequest(text []byte) {
+	x := &s.texting
+	h := &x.request
+	t := s.acquire(kindText, h.ITT, h.CmdSN, h.Immediate)
+	t.lun = h.LUN
+	switch {
+	case h.Continue:
+		x.asked = append(x.asked, text...)
+	case x.rest != nil && len(text) == 0: // the next piece
+	default:
+		answer, why := s.answerText(append(x.asked, text...))
+		x.asked = nil
+		if why != 0 {
+			x.ttt = NoTag
+			s.release(t)
+			s.rejectLast(why)
+			return
+		}
+		x.rest = answer
+	}
+	n := min(len(x.rest), int(s.params.SendBytesMax), textMax)
+	t.data, x.rest = x.rest[:n], x.rest[n:]
+	if len(x.rest) == 0 {
+		x.rest = nil
+	}
+	x.final = h.Final && !h.Continue && x.rest == nil
+	x.ttt = NoTag
+	if !x.final {
+		x.ttt = TTT(s.statSN)
+		if x.ttt == NoTag {
+			x.ttt = 0
+		}
+	}
+	s.answer(t)
+}
+
+// answerText gives the answer to a whole request: SendTargets, or keys that may be said again.
+func (s *session) answerText(text []byte) ([]byte, RejectReason) {
+	return answerText(s.pg.view, &s.params, s.local, text)
+}
+
+// textAnswer is the header of the answer that was made last: an exchange has one at a time.
+func (s *session) textAnswer(t *task, n Numbers) TextResponse {
+	x := &s.texting
+	return TextResponse{LUN: t.lun, ITT: t.itt, TTT: x.ttt, DataBytes: uint32(len(t.data)), Final: x.final, Continue: x.rest != nil, Numbers: n}
+}
