@@ -82,5 +82,3 @@ func (c *Conn) Buffer() []byte     { return nil }
 func answerText(v *view, p *Params, local netip.AddrPort, text []byte) ([]byte, RejectReason) {
 	return nil, 0
 }
-
-func (n *nodeView) admits(tag int, initiator string, from netip.Addr) *mapView { return nil }
