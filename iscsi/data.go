@@ -137,6 +137,8 @@ func (s *session) dataEnd() {
 func (s *session) gathered(t *task) {
 	switch {
 	case t.in.open: // the first burst goes on
+	case t.in.refused && t.kind != kindSCSI: // what was wrong with it has been rejected
+		s.release(t)
 	case t.in.refused:
 		t.end()
 	case t.in.got < t.out:

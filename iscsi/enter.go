@@ -30,6 +30,7 @@ type entryKey struct {
 	initiator string
 	isid      ISID
 	tag       int
+	apart     uint64 // a number of its own where AllowDuplicatedISID lets there be several
 }
 
 // entry is a session as the owner of its node knows it.
@@ -67,6 +68,7 @@ type targetSessions struct {
 	placed []atomic.Int32 // sessions of each reactor
 	count  atomic.Int32   // sessions with a TSIH, but for discovery
 	moving atomic.Int32   // connections that are on no reactor
+	aparts atomic.Uint64
 }
 
 // owner is where it is known which sessions a node has.
@@ -110,7 +112,11 @@ func (s *session) enter() {
 	}
 	if s.params.Discovery {
 		s.r.StopTimer(&s.timer)
-		s.full(t.tsihs.take())
+		if h := t.tsihs.take(); h != 0 {
+			s.full(h)
+		} else {
+			s.refuseLogin(LoginOutOfResources)
+		}
 		return
 	}
 	if s.conn.Unread() > 0 {
@@ -133,8 +139,11 @@ func (s *session) depart() {
 	s.r.StopTimer(&s.timer)
 	node := s.login.node
 	a := &arrival{
-		key: entryKey{node, s.params.InitiatorName, s.params.ISID, s.params.Tag}, owner: s.pg.target.owner(node),
+		key: entryKey{node, s.params.InitiatorName, s.params.ISID, s.params.Tag, 0}, owner: s.pg.target.owner(node),
 		port: s.port, login: s.login, expCmdSN: s.expCmdSN, statSN: s.statSN, local: s.local, remote: s.remote,
+	}
+	if s.pg.view.options.AllowDuplicatedISID {
+		a.key.apart = s.pg.target.aparts.Add(1)
 	}
 	s.pg.target.moving.Add(1)
 	a.fd = s.sock.Detach()
@@ -290,21 +299,21 @@ func (m *leftMessage) Receive(*reactor.Reactor) {
 	}
 }
 
-// endNode ends every session of a node, wherever it is.
-func (t *Target) endNode(pg *pollGroup, n *Node) {
-	for _, o := range t.groups {
-		pg.send(o.r, &endNodeMessage{o, n})
+// endOthers ends every session of the node but this one, wherever they are.
+func (s *session) endOthers() {
+	for _, o := range s.pg.target.groups {
+		s.pg.send(o.r, &endOthersMessage{o, s})
 	}
 }
 
-type endNodeMessage struct {
-	pg   *pollGroup
-	node *Node
+type endOthersMessage struct {
+	pg *pollGroup
+	of *session
 }
 
-func (m *endNodeMessage) Receive(*reactor.Reactor) {
+func (m *endOthersMessage) Receive(*reactor.Reactor) {
 	m.pg.each(func(s *session) {
-		if s.node == m.node {
+		if s != m.of && s.node == m.of.node {
 			s.close()
 		}
 	})

@@ -111,8 +111,9 @@ func (s *session) sweep(x *sweep, t *task) {
 			return
 		}
 		s.answer(t)
-		if x.cold {
-			s.pg.target.endNode(s.pg, s.node)
+		if x.cold { // this one when its answer has left
+			s.endOthers()
+			s.last = true
 		}
 	})
 }

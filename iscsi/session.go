@@ -269,9 +269,12 @@ func (s *session) closeIfDone() {
 	s.pg.stats.commands += s.answered
 	s.pg.stats.dropped += s.dropped
 	s.pg.closed(s)
-	if s.entry != nil {
+	switch {
+	case s.entry != nil:
 		s.pg.stats.ended++
 		s.entry.left(s.pg)
+	case s.params.TSIH != 0: // of discovery
+		s.pg.target.tsihs.give(s.params.TSIH)
 	}
 }
 

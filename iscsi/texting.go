@@ -52,7 +52,12 @@ func (s *session) loginPDU(op Opcode) {
 func (s *session) textEnd() {
 	text := s.text
 	s.text = nil
-	if s.state != sessionLogin {
+	switch {
+	case s.state == sessionLogin:
+	case !s.conn.DigestOK && len(text) > 0:
+		s.rejectLast(RejectDataDigest)
+		return
+	default:
 		s.textRequest(text)
 		return
 	}
