@@ -47,38 +47,6 @@ func (l *login) finish(TSIH) (LoginResponse, []byte)             { return LoginR
 func (l *login) refusal(LoginRequest, LoginStatus) LoginResponse { return LoginResponse{} }
 func (l *login) refuse(LoginStatus) LoginResponse                { return LoginResponse{} }
 
-type Arrival uint8
-
-const (
-	ArrivedNothing Arrival = iota
-	ArrivedPDU
-	ArrivedDataMore
-	ArrivedDataEnd
-	ArrivedFault
-)
-
-type Conn struct {
-	Opcode    Opcode
-	BHS, AHS  []byte
-	DataBytes uint32
-	DigestOK  bool
-	Fault     Fault
-}
-
-func (c *Conn) Init([]byte)        {}
-func (c *Conn) Limits(uint32)      {}
-func (c *Conn) SetDigests(Digests) {}
-func (c *Conn) Digests() Digests   { return 0 }
-func (c *Conn) Room() []byte       { return nil }
-func (c *Conn) Feed(int)           {}
-func (c *Conn) Next() Arrival      { return 0 }
-func (c *Conn) Place([]byte)       {}
-func (c *Conn) Discard()           {}
-func (c *Conn) Awaiting() bool     { return false }
-func (c *Conn) Between() bool      { return false }
-func (c *Conn) Unread() int        { return 0 }
-func (c *Conn) Buffer() []byte     { return nil }
-
 func answerText(v *view, p *Params, local netip.AddrPort, text []byte) ([]byte, RejectReason) {
 	return nil, 0
 }
