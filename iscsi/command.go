@@ -72,8 +72,12 @@ type command struct {
 	status SCSIStatus
 	sense  sense
 
+	lba    uint64 // the range that the CDB names
+	blocks uint64
+
 	req  bdev.Request
-	step int // of commands that take several requests
+	two  [1][]byte // what Data2 is
+	step uint64    // of commands that take several requests: what is done
 }
 
 // start makes a command as it came ready for admit. port, nexus, unit, lun, cdb, attr, reads, writes, edtl and tooBig are set.

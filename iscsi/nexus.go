@@ -9,9 +9,10 @@ import (
 
 // nexus is an I_T nexus. It lives on its session's reactor.
 type nexus struct {
-	node      *nodeView // as this reactor sees the target now
-	initiator string    // the initiator port's name
-	tag       int       // the target portal group: the target port
+	node      *nodeView   // as this reactor sees the target now
+	initiator string      // the initiator port's name
+	tag       int         // the target portal group: the target port
+	state     accessState // of that
 	units     []*nexusUnit
 }
 
@@ -24,6 +25,7 @@ type nexusUnit struct {
 	attentions attentions // unit attentions that it has not been told of
 
 	denyRead, denyWrite bool // by a persistent reservation of another
+	denyAll             bool // by a RESERVE of another
 	registered          bool // with a reservation key
 }
 
@@ -38,19 +40,50 @@ func (n *nexus) install(v *nodeView, r *reactor.Reactor) {
 	if v == nil {
 		return
 	}
+	first := n.node == nil
 	n.node = v
+	n.setState(v.states[n.tag])
 	units := make([]*nexusUnit, len(v.units))
+	changed := false
 	for lun, u := range v.units {
-		if u == nil {
+		var old *nexusUnit
+		if lun < len(n.units) {
+			old = n.units[lun]
+		}
+		switch {
+		case u == nil:
+			changed = changed || old != nil
+			continue
+		case old != nil && old.unit == u:
+			units[lun] = old
 			continue
 		}
-		if lun < len(n.units) && n.units[lun] != nil && n.units[lun].unit == u {
-			units[lun] = n.units[lun]
-			continue
-		}
+		changed = true
 		units[lun] = &nexusUnit{unit: u, ch: u.channels[r.Index()], here: u.shares[r.Index()]}
+		units[lun].attentions.begin(u)
 	}
+	changed = changed || len(n.units) > len(units)
 	n.units = units
+	if changed && !first {
+		n.raise(attentionLUNs)
+	}
+}
+
+// setState takes the state of the port over. SPC-4 section 5.15.2.5: initiators are told when it has changed.
+func (n *nexus) setState(s accessState) {
+	if n.state != s {
+		n.state = s
+		n.raise(attentionALUA)
+	}
+}
+
+// raise notes a unit attention on every unit.
+func (n *nexus) raise(what attention) {
+	for _, u := range n.units {
+		if u != nil {
+			u.attentions.raise(what)
+		}
+	}
 }
 
 // find gives the unit of a LUN, nil if there is none. SAM-5 section 4.7.3: a LUN of one level, by peripheral device or flat space addressing.

@@ -3,29 +3,7 @@ package iscsi
 import (
 	"io"
 	"net/netip"
-
-	"github.com/pollux-storage/pollux/bdev"
 )
-
-type attention uint8
-
-const attentionReset, attentionCleared, attentionCapacity attention = 1, 2, 3
-
-func (u *Unit) tell(attention) {}
-
-type attentions struct{}
-
-func (a *attentions) raise(attention) {}
-
-type senseCode uint32
-type sense struct{ code senseCode }
-type cdbRule struct{}
-
-func (c *command) RequestDone(*bdev.Request)   {}
-func (c *command) admit() bool                 { return true }
-func (c *command) execute()                    {}
-func (c *command) abort() bool                 { return true }
-func (c *command) AppendSense(b []byte) []byte { return b }
 
 type login struct {
 	params Params

@@ -72,8 +72,9 @@ type nodeView struct {
 	header     bool // initiators must use a header digest
 	data       bool // and a data digest
 	maps       []mapView
-	units      []*Unit    // by LUN, nil where there is none
-	latency    *latencies // nil: none are kept
+	units      []*Unit             // by LUN, nil where there is none
+	latency    *latencies          // nil: none are kept
+	states     map[int]accessState // of its ports, by portal group; those that are not in it are optimized
 }
 
 // mapView lets initiators reach a node by a portal group.
@@ -94,4 +95,7 @@ type Unit struct {
 	channels []*bdev.Channel // by reactor
 	shares   []*unitShare    // by reactor: commands enter and leave
 	gone     bool            // its device is being removed; under the target's lock
+
+	modes      modes      // what MODE SELECT has set
+	happenings happenings // what every nexus is to be told
 }
