@@ -40,6 +40,9 @@ func (r *Reactor) Waiting(to *Reactor) (n, room int) {
 // EndSpin lets the reactor believe that its last I/O was long ago.
 func (r *Reactor) EndSpin() { r.lastIO -= 1 << 60 }
 
+// BeginSpin lets the reactor believe that its last I/O was just now.
+func (r *Reactor) BeginSpin() { r.lastIO = r.now }
+
 // Tick is one turn of the loop, inside a call.
 func (r *Reactor) Tick() bool { return r.tick() }
 
@@ -59,7 +62,10 @@ func (r *Reactor) PolledFilesFree() int { return len(r.polled.files.free) }
 var DevicePolls = devicePolls
 
 // RequestsPassed is how often the reactor was asked to make room, and let it pass.
-func (r *Reactor) RequestsPassed() uint64 { return r.ring.Requests.Passed }
+func (r *Reactor) RequestsPassed() uint64 { return r.requests.Passed }
+
+// RequestOwed reports whether one that was let pass is still to be served.
+func (r *Reactor) RequestOwed() bool { return r.requests.Owes() }
 
 // ForgetTuning undoes what TuneRuntime told the reactors.
 func ForgetTuning() { procs.Store(0) }

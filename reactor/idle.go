@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"runtime"
 	"syscall"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -104,10 +105,7 @@ const lingerSpan = 10 * Microsecond
 // where it spends its time, and where it would be made to park its thread and wait for another to give the processor back. Pollers have
 // to be asked, which takes turns.
 func (r *Reactor) linger() {
-	r.ring.Requests.Patient = spinning.Load() < procs.Load()
-	if r.polled != nil {
-		r.polled.ring.Requests.Patient = r.ring.Requests.Patient
-	}
+	r.requests.Patient = spinning.Load() < procs.Load()
 	if len(r.pollers) > 0 || r.polled != nil || r.stop.asked {
 		return
 	}
@@ -115,19 +113,28 @@ func (r *Reactor) linger() {
 	if due, ok := r.timers.next(); ok {
 		until = min(until, due)
 	}
-	makeRoom := false
 	hold.Begin() // nothing from here to the end may wait: package hold
-	for !makeRoom && !r.ring.Waiting() && !r.hasMail() && now() < until {
-		makeRoom = hold.Asked() && r.ring.Requests.Answer()
+	for !r.requests.Noted() && !r.ring.Waiting() && !r.hasMail() && now() < until {
+		if hold.Asked() {
+			r.requests.Note()
+		}
 	}
 	hold.End()
-	if makeRoom {
+	if r.requests.Noted() {
+		r.answer()
+	}
+}
+
+// answer makes room on the processor of the Go scheduler if what the scheduler asked for is not to be let pass.
+func (r *Reactor) answer() {
+	if r.requests.Answer(time.Duration(now())) {
 		runtime.Gosched()
 	}
 }
 
 // sleep waits in the kernel until a completion, message, call or timer.
 func (r *Reactor) sleep() {
+	r.requests.Settle(time.Duration(r.now)) // or the scheduler would have its room at the wake-up
 	limit := int64(-1)
 	if next, ok := r.timers.next(); ok {
 		if limit = int64(next - now()); limit <= 0 {

@@ -64,3 +64,30 @@ func TestOrdinaryGoroutinesRunThoughReactorsHaveAllProcessors(t *testing.T) {
 		}
 	})
 }
+
+// What a reactor that spins has let pass is served before it sleeps: the scheduler would otherwise have its room when the reactor is woken.
+func TestWhatWasLetPassIsServedBeforeASleep(t *testing.T) {
+	procs := runtime.GOMAXPROCS(0)
+	t.Cleanup(func() {
+		runtime.GOMAXPROCS(procs)
+		reactor.ForgetTuning()
+	})
+	reactor.TuneRuntime(1, 0, func(name string) string { // the collector is as it was
+		return map[string]string{"GOGC": "100"}[name]
+	})
+	g := start(t, reactor.Config{Cores: unpinned(1), Idle: reactor.Adaptive})
+	r := g.Reactor(0)
+	on(t, r, func() { r.SetSpin(50 * reactor.Millisecond) })
+	for slept, passed := uint64(0), uint64(0); slept < 3; {
+		on(t, r, r.BeginSpin)
+		awaitSleep(r)
+		on(t, r, func() {
+			if r.RequestOwed() {
+				t.Error("it slept, and owes room that it was asked for before")
+			}
+			if n := r.RequestsPassed(); n > passed {
+				passed, slept = n, slept+1
+			}
+		})
+	}
+}

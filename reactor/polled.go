@@ -62,7 +62,7 @@ func (r *Reactor) openPolled() (*polledRing, error) {
 	fail := func(err error) (*polledRing, error) {
 		return nil, fmt.Errorf("%w: making the ring of reactor %d for it: %w", ErrNoPolling, r.index, err)
 	}
-	u, err := ring.Open(ring.Config{Entries: polledEntries, CQEntries: 4 * polledEntries, IOPoll: true, Setup: r.cfg.RingSetup})
+	u, err := ring.Open(ring.Config{Entries: polledEntries, CQEntries: 4 * polledEntries, IOPoll: true, Setup: r.cfg.RingSetup, Requests: &r.requests})
 	if err != nil {
 		return fail(err)
 	}

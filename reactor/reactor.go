@@ -35,6 +35,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pollux-storage/pollux/internal/hold"
 	"github.com/pollux-storage/pollux/internal/invariant"
 	"github.com/pollux-storage/pollux/reactor/ring"
 )
@@ -73,8 +74,9 @@ type Reactor struct {
 	sleeping atomic.Uint32
 	policy   atomic.Int32
 	spin     Ticks
-	lastIO   Ticks // when a tick last found a completion, a message or a poller's work
-	yielded  Ticks // when the core was last offered to others
+	lastIO   Ticks         // when a tick last found a completion, a message or a poller's work
+	yielded  Ticks         // when the core was last offered to others
+	requests hold.Requests // of the Go scheduler, for the processor
 
 	wakeFD  int
 	wakeBuf *uint64
@@ -201,7 +203,7 @@ func (r *Reactor) begin() error {
 		}
 	}
 	var err error
-	if r.ring, err = ring.Open(ring.Config{Entries: cfg.RingEntries, CQEntries: 4 * cfg.RingEntries, Setup: cfg.RingSetup}); err != nil {
+	if r.ring, err = ring.Open(ring.Config{Entries: cfg.RingEntries, CQEntries: 4 * cfg.RingEntries, Setup: cfg.RingSetup, Requests: &r.requests}); err != nil {
 		return fmt.Errorf("starting reactor %d: %w", r.index, err)
 	}
 	r.can = kernelCan{r.ring.Supports(ring.OpMsgRing), r.ring.Supports(ring.OpAcceptMultishot)}
@@ -256,6 +258,9 @@ func (r *Reactor) tick() bool {
 	r.ring.Submit()
 	if r.polled != nil {
 		r.polled.ring.Submit()
+	}
+	if r.requests.Noted() {
+		r.answer()
 	}
 	return r.busy
 }

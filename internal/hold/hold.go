@@ -5,11 +5,14 @@
 // takes its processor and gives it back: two switches between threads, each with a wake-up, up to 50 times a second. For one request at a time that is
 // the tail of its latency.
 //
-// Between Begin and End requests to make room are found out (Asked) and answered (Answer): the monitor's come at most each 10 ms, and are let pass;
+// Between Begin and End requests to make room are found out (Asked) and noted (Note), and then answered (Answer): the monitor's come at most each 10 ms, and are let pass;
 // those of the collector, and of whoever stops the world, are repeated after 100 us at the most, and whoever is asked twice in a millisecond makes
 // room at once, with Gosched after End. So does who has made none for 100 ms: a goroutine may wait in this processor's own queue, where no other
 // looks as long as it has work. While the monitor is busy with threads that wait in the kernel, it too asks more often. Where there are not more processors than those who hold one, others have none but what is made room for, and
 // every request is served.
+//
+// The runtime does not forget a request that was let pass: it comes back when the goroutine returns from a system call that blocked, and so would be
+// served when there is something to do again. Who is about to sleep serves it before (Settle), while there is nothing.
 //
 // Invariants
 //   - Between Begin and End nothing waits, allocates, locks, or calls what it does not know: the scheduler stops a program that parks there.
@@ -18,7 +21,10 @@
 //     this package's test.
 package hold
 
-import "time"
+import (
+	"runtime"
+	"time"
+)
 
 // Begin keeps the processor for the calling goroutine, until End.
 func Begin() { begin() }
@@ -32,10 +38,12 @@ const preempt = ^uintptr(0) - 1313
 // Asked reports that the calling goroutine is to make room.
 func Asked() bool { return stackLimit() == preempt }
 
-// Requests remembers what a goroutine was asked for. The zero value is ready.
+// Requests remembers what a goroutine was asked for, by whatever it calls. The zero value is ready. Times are of one clock, any.
 type Requests struct {
 	Patient bool // there are processors for others: a request that is not repeated is let pass
 
+	noted  bool
+	owed   bool          // one was let pass, and no room has been made since
 	last   time.Duration // when it was asked last; the zero time is long ago
 	made   time.Duration // when room was made last
 	Passed uint64        // requests that were let pass
@@ -48,16 +56,18 @@ const (
 	patience = 100 * time.Millisecond
 )
 
-// Answer takes a request that Asked has found, and reports whether room is to be made. It is called between Begin and End: its own call is what
-// takes the mark away.
+// Note takes a request that Asked has found. It is called between Begin and End: its own call is what takes the mark away.
 //
 //go:noinline
-func (r *Requests) Answer() (makeRoom bool) {
-	return r.answer(time.Since(began))
-}
+func (r *Requests) Note() { r.noted = true }
 
-func (r *Requests) answer(now time.Duration) (makeRoom bool) {
+// Noted reports that there is one to answer.
+func (r *Requests) Noted() bool { return r.noted }
+
+// Answer reports whether room is to be made for what was noted.
+func (r *Requests) Answer(now time.Duration) (makeRoom bool) {
 	makeRoom = !r.Patient || r.last != 0 && now-r.last < repeated || now-r.made >= patience
+	r.noted, r.owed = false, !makeRoom
 	r.last = now
 	if makeRoom {
 		r.made = now
@@ -68,4 +78,14 @@ func (r *Requests) answer(now time.Duration) (makeRoom bool) {
 	return makeRoom
 }
 
-var began = time.Now()
+// Owes reports that a request was let pass and is not served yet.
+func (r *Requests) Owes() bool { return r.owed }
+
+// Settle makes room for a request that was let pass, if there is one.
+func (r *Requests) Settle(now time.Duration) {
+	if r.owed {
+		r.owed, r.made = false, now
+		r.Served++
+		runtime.Gosched()
+	}
+}

@@ -6,20 +6,20 @@ import (
 	"time"
 )
 
+var began = time.Now()
+
 // spin holds the processor, again and again, until over. It is what a reactor does that waits.
 func spin(r *Requests, over func() bool) {
 	for !over() {
 		Begin()
-		makeRoom := false
 		for range 1000 {
 			if Asked() {
-				if makeRoom = r.Answer(); makeRoom {
-					break
-				}
+				r.Note()
+				break
 			}
 		}
 		End()
-		if makeRoom {
+		if r.Noted() && r.Answer(time.Since(began)) {
 			runtime.Gosched()
 		}
 	}
@@ -73,12 +73,28 @@ func TestWhichRequestsAreServed(t *testing.T) {
 	} {
 		r := c.r
 		now := r.last + c.after
-		if got := r.answer(now); got != c.serve {
+		r.Note()
+		if got := r.Answer(now); got != c.serve {
 			t.Errorf("%s: served %t", c.why, got)
 		}
-		if r.last != now || (r.Served == 1) != c.serve || (r.Passed == 1) == c.serve || (r.made == now) != c.serve {
+		if r.Noted() || r.Owes() == c.serve || r.last != now || (r.Served == 1) != c.serve || (r.Passed == 1) == c.serve || (r.made == now) != c.serve {
 			t.Errorf("%s: afterwards %+v", c.why, r)
 		}
+	}
+}
+
+// What was let pass is served once, when it is settled, and counts as room that was made.
+func TestARequestThatWasLetPassIsOwed(t *testing.T) {
+	r := Requests{Patient: true, last: time.Hour, made: time.Hour}
+	r.Settle(time.Hour) // nothing
+	r.Note()
+	if r.Answer(time.Hour+10*time.Millisecond) || !r.Owes() || r.Served != 0 {
+		t.Errorf("one of the monitor's: %+v", r)
+	}
+	r.Settle(time.Hour + 20*time.Millisecond)
+	r.Settle(time.Hour + 30*time.Millisecond)
+	if r.Owes() || r.Served != 1 || r.made != time.Hour+20*time.Millisecond {
+		t.Errorf("settled: %+v", r)
 	}
 }
 

@@ -18,7 +18,6 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
-	"runtime"
 	"sync/atomic"
 	"syscall"
 	"unsafe"
@@ -41,6 +40,10 @@ type Config struct {
 	CQEntries uint32     // completion entries; 0 is twice Entries
 	IOPoll    bool       // completions are polled from the device; takes neither sockets nor fsync
 	Setup     []SetupSet // tried in order, the first that the kernel takes wins; nil is Setups
+
+	// Requests of the Go scheduler that calls into the ring have found are noted here, for the owner to answer. Nil: the calls do not hold its
+	// processor, and the scheduler has its way at once.
+	Requests *hold.Requests
 }
 
 // Ring is one io_uring.
@@ -53,8 +56,7 @@ type Ring struct {
 	features uint32
 	iopoll   bool
 
-	// Requests to the owner's goroutine to make room, that calls into the ring have found, or the owner.
-	Requests hold.Requests
+	requests *hold.Requests // the owner's, or nil
 
 	enterFD    uintptr // the descriptor, or its registered index
 	enterFlags uintptr // RegisteredRing when enterFD is an index
@@ -126,7 +128,7 @@ func Open(cfg Config) (*Ring, error) {
 		}
 		u, err := uring.New(cfg.Entries, opts...)
 		if err == nil {
-			return open(u, set, cfg.IOPoll)
+			return open(u, set, &cfg)
 		}
 		if u != nil {
 			_ = u.Close() // set up, but not mapped
@@ -156,9 +158,9 @@ func withFlags[P any, O ~func(*P)](_ O, set SetupSet) O {
 	return func(p *P) { (*params)(unsafe.Pointer(p)).flags |= uint32(set) }
 }
 
-func open(u *uring.Ring, set SetupSet, iopoll bool) (*Ring, error) {
+func open(u *uring.Ring, set SetupSet, cfg *Config) (*Ring, error) {
 	p := (*params)(unsafe.Pointer(u.Params))
-	r := &Ring{setup: u, fd: u.Fd(), flags: set, features: p.features, iopoll: iopoll}
+	r := &Ring{setup: u, fd: u.Fd(), flags: set, features: p.features, iopoll: cfg.IOPoll, requests: cfg.Requests}
 	r.enterFD = uintptr(r.fd)
 	if p.features&featSingleMmap == 0 || p.features&featNoDrop == 0 || p.features&featExtArg == 0 {
 		_ = r.Close()
@@ -280,16 +282,18 @@ func (r *Ring) enter(submit uint32, wait uint32, flags uintptr, arg *getEventsAr
 		size = unsafe.Sizeof(*arg)
 	}
 	var errno syscall.Errno
-	if blocks {
+	switch {
+	case blocks:
 		_, _, errno = syscall.Syscall6(unix.SYS_IO_URING_ENTER, r.enterFD, uintptr(submit), uintptr(wait), flags, uintptr(unsafe.Pointer(arg)), size)
-	} else {
+	case r.requests == nil:
+		_, _, errno = syscall.RawSyscall6(unix.SYS_IO_URING_ENTER, r.enterFD, uintptr(submit), uintptr(wait), flags, uintptr(unsafe.Pointer(arg)), size)
+	default:
 		hold.Begin()
 		_, _, errno = syscall.RawSyscall6(unix.SYS_IO_URING_ENTER, r.enterFD, uintptr(submit), uintptr(wait), flags, uintptr(unsafe.Pointer(arg)), size)
-		makeRoom := hold.Asked() && r.Requests.Answer()
-		hold.End()
-		if makeRoom {
-			runtime.Gosched()
+		if hold.Asked() {
+			r.requests.Note()
 		}
+		hold.End()
 	}
 	r.enters++
 	switch errno {
