@@ -3,8 +3,6 @@ package bench
 import (
 	"fmt"
 	"os"
-	"strconv"
-	"strings"
 
 	"github.com/pollux-storage/pollux/reactor"
 )
@@ -38,14 +36,11 @@ type CPUBusy struct {
 // machineTimes is what the processors did up to a moment.
 type machineTimes struct {
 	at   reactor.Ticks
-	free []freeTime
+	cpus []cpuTime
 }
 
-// freeTime is how long a processor was idle, waited for a disk, or was the hypervisor's.
-type freeTime struct {
-	cpu  int
-	time reactor.Ticks
-}
+// free is how long a processor was idle, waited for a disk, or was the hypervisor's.
+func (t *cpuTime) free() reactor.Ticks { return t.idle + t.iowait + t.stolen }
 
 // machineNow reads it.
 func machineNow() (machineTimes, error) {
@@ -54,36 +49,8 @@ func machineNow() (machineTimes, error) {
 		return machineTimes{}, fmt.Errorf("reading how busy the machine is: %w", err)
 	}
 	m := machineTimes{at: reactor.Clock()}
-	m.free, err = parseProcStat(string(b))
+	m.cpus, err = parseProcStat(string(b))
 	return m, err
-}
-
-// parseProcStat reads the lines of processors: proc_stat(5), "cpuN user nice system idle iowait irq softirq steal guest guest_nice", in
-// ticks. Those that are offline have none.
-func parseProcStat(text string) (free []freeTime, err error) {
-	for line := range strings.Lines(text) {
-		f := strings.Fields(line)
-		if len(f) == 0 || !strings.HasPrefix(f[0], "cpu") || f[0] == "cpu" {
-			continue
-		}
-		cpu, err := strconv.Atoi(f[0][len("cpu"):])
-		if err != nil || len(f) < 9 {
-			return nil, fmt.Errorf("a line of /proc/stat that is no processor's: %q", strings.TrimSpace(line))
-		}
-		t := freeTime{cpu: cpu}
-		for _, field := range []string{f[4], f[5], f[8]} {
-			n, err := strconv.ParseInt(field, 10, 64)
-			if err != nil {
-				return nil, fmt.Errorf("a line of /proc/stat with a time of %q", field)
-			}
-			t.time += reactor.Ticks(n) * procTick
-		}
-		free = append(free, t)
-	}
-	if len(free) == 0 {
-		return nil, fmt.Errorf("/proc/stat has no line of a processor")
-	}
-	return free, nil
 }
 
 // figures is what the machine did from m to end, of which the client used some, for so many requests.
@@ -94,12 +61,12 @@ func (m *machineTimes) figures(end *machineTimes, client reactor.Ticks, ops uint
 	}
 	f := &MachineFigures{ClientPercent: 100 * seconds(client) / seconds(wall)}
 	var all, target reactor.Ticks
-	for _, e := range end.free {
-		for _, b := range m.free {
+	for _, e := range end.cpus {
+		for _, b := range m.cpus {
 			if b.cpu != e.cpu {
 				continue
 			}
-			busy := min(max(wall-(e.time-b.time), 0), wall) // the ticks of /proc/stat are coarser than the clock
+			busy := min(max(wall-(e.free()-b.free()), 0), wall) // the ticks of /proc/stat are coarser than the clock
 			all += busy
 			for _, c := range o.Target {
 				if c == e.cpu {

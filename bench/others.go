@@ -19,31 +19,22 @@ import (
 // This file is how noise is told from loss: what a run's cores did for others. A reactor that polls uses its core whole, and is put behind whoever
 // else wants it; so is a thread of the kernel that writes for it.
 
-// coresBusy adds up what some cores did, interrupts left out: those are the run's own for the most part. What the hypervisor gave to
-// other machines counts. proc_stat(5), "cpu": user, nice, system, idle, iowait, irq, softirq, steal, in hundredths of a second.
+// busy is what a processor did, interrupts left out: those are the run's own for the most part. What the hypervisor gave to other machines
+// counts.
+func (t *cpuTime) busy() reactor.Ticks { return t.user + t.nice + t.system + t.stolen }
+
+// coresBusy adds up what some cores did.
 func coresBusy(stat string, cores []int) (busy reactor.Ticks, err error) {
-	found := 0
-	for _, line := range strings.Split(stat, "\n") {
-		f := strings.Fields(line)
-		if len(f) < 9 || !strings.HasPrefix(f[0], "cpu") {
-			continue
-		}
-		for _, core := range cores {
-			if f[0] != "cpu"+strconv.Itoa(core) {
-				continue
-			}
-			found++
-			for _, i := range []int{1, 2, 3, 8} {
-				n, err := strconv.ParseInt(f[i], 10, 64)
-				if err != nil {
-					return 0, fmt.Errorf("/proc/stat says %q of core %d", line, core)
-				}
-				busy += reactor.Ticks(n) * procTick
-			}
-		}
+	cpus, err := parseProcStat(stat)
+	if err != nil {
+		return 0, err
 	}
-	if found != len(cores) {
-		return 0, fmt.Errorf("/proc/stat does not tell of all of the cores %v", cores)
+	for _, core := range cores {
+		i := slices.IndexFunc(cpus, func(t cpuTime) bool { return t.cpu == core })
+		if i < 0 {
+			return 0, fmt.Errorf("/proc/stat does not tell of all of the cores %v", cores)
+		}
+		busy += cpus[i].busy()
 	}
 	return busy, nil
 }

@@ -104,10 +104,10 @@ func TestMachineTimes(t *testing.T) {
 	const after = "cpu  x\ncpu0 150 0 100 540 20 0 0 20 0 0\ncpu1 210 0 200 480 10 0 0 20 0 0\nintr 1 2 3\n"
 	m, end := machineTimes{at: 7 * reactor.Second}, machineTimes{at: 8 * reactor.Second}
 	var err error
-	if m.free, err = parseProcStat(before); err != nil {
+	if m.cpus, err = parseProcStat(before); err != nil {
 		t.Fatal(err)
 	}
-	if end.free, err = parseProcStat(after); err != nil {
+	if end.cpus, err = parseProcStat(after); err != nil {
 		t.Fatal(err)
 	}
 	// In that second processor 0 was free for 0.5 s, and processor 1 for 0.9 s.
@@ -127,7 +127,7 @@ func TestMachineTimes(t *testing.T) {
 			t.Errorf("%q was read", s)
 		}
 	}
-	if now, err := machineNow(); err != nil || len(now.free) < 1 {
+	if now, err := machineNow(); err != nil || len(now.cpus) < 1 {
 		t.Errorf("%v, %v", now, err)
 	}
 }
