@@ -110,8 +110,7 @@ func bars(b *strings.Builder, title string, buckets []api.TraceBucket) {
 	for octave := low; octave <= high; octave++ {
 		t.row(span10(math.Exp2(float64(octave))), counts[octave], bar(counts[octave], most))
 	}
-	lines := strings.SplitAfter(strings.ReplaceAll(t.String(), "  -\n", "\n"), "\n")
-	b.WriteString(strings.Join(lines, ""))
+	b.WriteString(strings.ReplaceAll(t.String(), "  -\n", "\n"))
 }
 
 // bar is a line as long as its share of the most: an eighth of a character at least, if there is anything.
