@@ -220,18 +220,18 @@ type sampler struct {
 	t     *Target
 	begun bool
 	stats []reactor.Stats
+	seen  [][]queueWork          // each reactor's, of the last look
 	work  map[queueKey]queueWork // since the queue came to its reactor
 }
 
 func newSampler(t *Target) *sampler {
-	return &sampler{t: t, stats: make([]reactor.Stats, t.group.Len())}
+	return &sampler{t: t, stats: make([]reactor.Stats, t.group.Len()), seen: make([][]queueWork, t.group.Len())}
 }
 
 // look gives the busy share of each reactor and the work of each queue since the last look; at the first it gives none.
 func (s *sampler) look() (busy []int, queues []queueWork, err error) {
 	t := s.t
 	samples := make([]reactorSample, t.group.Len())
-	work := map[queueKey]queueWork{}
 	for i := range samples {
 		samples[i].queues = int(t.placed[i].Load())
 	}
@@ -240,18 +240,25 @@ func (s *sampler) look() (busy []int, queues []queueWork, err error) {
 		now, was := r.Stats(), s.stats[i]
 		s.stats[i] = now
 		samples[i].busy = int(1000 * (now.Busy - was.Busy) / max(1, now.Busy+now.Idle-was.Busy-was.Idle))
+		seen := s.seen[i][:0]
 		for q := t.groups[i].queues; q != nil; q = q.next {
 			if q.link == nil || q.state != queueLive {
 				continue
 			}
 			k := queueKey{q.sub.sub, q.link.cntlid, q.id}
-			work[k] = queueWork{k, i, q.after + q.carried/commandBytes}
+			seen = append(seen, queueWork{k, i, q.after + q.carried/commandBytes})
 		}
+		s.seen[i] = seen
 	})
 	if err != nil {
 		return nil, nil, err
 	}
-	was := s.work
+	was, work := s.work, map[queueKey]queueWork{}
+	for _, seen := range s.seen {
+		for _, w := range seen {
+			work[w.queue] = w
+		}
+	}
 	s.work = work
 	if !s.begun {
 		s.begun = true
