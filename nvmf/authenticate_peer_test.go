@@ -247,6 +247,21 @@ func (w *authWire) submit(s *SQE, out []byte, in int) (CID, error) {
 	return w.cid, err
 }
 
+// withhold sends a command whose data is asked for, and does not send that.
+func (w *authWire) withhold(s *SQE, out []byte) (id CID, asked R2T, err error) {
+	w.keep, w.byR2T, w.r2ts = true, true, nil
+	defer func() { w.keep, w.byR2T = false, false }()
+	if id, err = w.submit(s, out, 0); err != nil {
+		return id, asked, err
+	}
+	for len(w.r2ts) == 0 {
+		if err := w.arrive(); err != nil {
+			return id, asked, err
+		}
+	}
+	return id, w.r2ts[0], nil
+}
+
 // await gives the answer to a command, and what came with it.
 func (w *authWire) await(id CID) (CQE, []byte, error) {
 	for {

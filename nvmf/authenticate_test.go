@@ -429,17 +429,12 @@ func TestAuthenticateAsTheQueueMoves(t *testing.T) {
 			if c.bad {
 				message = make([]byte, len(message))
 			}
-			w.keep, w.byR2T = true, true
-			send, err := w.submit(authCommand(FabricsAuthSend, len(message)), message, 0)
+			send, asked, err := w.withhold(authCommand(FabricsAuthSend, len(message)), message)
 			authMust(t, err)
-			for len(w.r2ts) == 0 {
-				authMust(t, w.arrive())
-			}
-			w.keep, w.byR2T = false, false
 			ended := make(chan error, 1)
 			go func() { ended <- rig.target.MoveQueue(t.Context(), authSub, k, 1, 1-at, authPatience) }()
 			until(t, "the queue comes to rest", func() bool { moves, _ := rig.target.Rest(k, 1); return moves })
-			authMust(t, w.answerR2T(w.r2ts[0]))
+			authMust(t, w.answerR2T(asked))
 			if err := <-ended; !errors.Is(err, errMoveAuth) {
 				t.Errorf("the move: %v, want %v", err, errMoveAuth)
 			}
@@ -472,13 +467,8 @@ func TestAuthenticateDenied(t *testing.T) {
 	read, err := w.submit(authRW(IORead, 2, 0), nil, 4096)
 	authMust(t, err)
 	until(t, "the device has a request", func() bool { return rig.held.count() == 1 })
-	w.keep, w.byR2T = true, true
-	write, err := w.submit(authRW(IOWrite, 1, 9), make([]byte, 4096), 0)
+	write, asked, err := w.withhold(authRW(IOWrite, 1, 9), make([]byte, 4096))
 	authMust(t, err)
-	for len(w.r2ts) == 0 {
-		authMust(t, w.arrive())
-	}
-	w.byR2T = false
 	h := rig.host(authHost1, newKey(t), nil)
 	authMust(t, w.authenticate(h, AuthHostSuccess))
 
@@ -492,7 +482,7 @@ func TestAuthenticateDenied(t *testing.T) {
 	if d != nil {
 		t.Error("its data came, too")
 	}
-	authMust(t, w.answerR2T(w.r2ts[0]))
+	authMust(t, w.answerR2T(asked))
 	a, _, err = w.await(write)
 	wantAnswer(t, "a Write whose data was on its way", a, err, StatusOperationDenied)
 	if err := w.goOn(h, AuthHostStep{Do: AuthHostReceive}, 0); err == nil {
