@@ -185,24 +185,7 @@ func TestAVolumeWhosePageIsDamaged(t *testing.T) {
 	for _, c := range rootDamage {
 		t.Run(c.name, func(t *testing.T) {
 			x := newDamagedHouse(t, true)
-			x.w.Reboot()
-			x.disk = x.w.Open("Disk0", x.image)
-			medium := simDisk(x.house)
-			was := map[Place][]byte{}
-			newest, older := mediumSlots(t, medium)
-			for _, s := range []*Slot{newest, older} {
-				for _, p := range rootPages(t, medium, s) {
-					if p.what == "page of volume 0" && was[p.place] == nil {
-						was[p.place] = pageMemory(1)
-						medium.ReadAt(was[p.place], p.place.Byte())
-						c.do(&crashHarness{r: sim.Stream(1, c.name)}, medium, p.place)
-					}
-				}
-			}
-			var err error
-			if x.pool, err = ImportPool(x.w.Registry, "Disk0", x.config()); err != nil {
-				t.Fatal(err)
-			}
+			was := x.spoilBy(func(medium *sim.Disk, at Place) { c.do(&crashHarness{r: sim.Stream(1, c.name)}, medium, at) }, 0)
 			d := x.damaged()
 			if err := x.pool.DeleteDamaged(t.Context(), d, false, nil); !errors.Is(err, ErrInvalid) {
 				t.Errorf("it was deleted, and nobody knows what it had: %v", err)
@@ -215,11 +198,7 @@ func TestAVolumeWhosePageIsDamaged(t *testing.T) {
 				t.Errorf("%d clusters were written that it may have", n)
 			}
 			x.forced(v1)
-			x.whole(func() {
-				for at, page := range was {
-					simDisk(x.house).Spoil(at.Byte(), page)
-				}
-			})
+			x.whole(func() { unspoil(simDisk(x.house), was) })
 		})
 	}
 }

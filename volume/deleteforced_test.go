@@ -17,33 +17,55 @@ import (
 
 // This file is the deletion of damaged volumes by force: all that they had is free afterwards, and nothing else is.
 
-// spoilPage damages the pages of volumes at some positions under both slots of an image, and opens that.
-func (x *damagedHouse) spoilPage(positions ...int) (was map[Place][]byte) {
-	x.t.Helper()
-	x.w.Reboot()
-	x.disk = x.w.Open("Disk0", x.image)
-	medium := simDisk(x.house)
+// spoilPages damages the pages of volumes at some positions under both slots of a medium, by do, and gives what was there.
+func spoilPages(t *testing.T, medium *sim.Disk, do func(Place), positions ...int) (was map[Place][]byte) {
+	t.Helper()
 	was = map[Place][]byte{}
-	newest, older := mediumSlots(x.t, medium)
+	newest, older := mediumSlots(t, medium)
 	for _, s := range []*Slot{newest, older} {
-		for _, p := range rootPages(x.t, medium, s) {
+		for _, p := range rootPages(t, medium, s) {
 			of := slices.IndexFunc(positions, func(n int) bool { return p.what == fmt.Sprintf("page of volume %d", n) })
 			if of >= 0 && was[p.place] == nil {
 				was[p.place] = pageMemory(1)
 				medium.ReadAt(was[p.place], p.place.Byte())
-				medium.Spoil(p.place.Byte(), pageMemory(1))
+				do(p.place)
 			}
 		}
 	}
 	if len(was) == 0 {
-		x.t.Fatalf("there is no page of volumes %d", positions)
+		t.Fatalf("there is no page of volumes %d", positions)
 	}
+	return was
+}
+
+// unspoil brings back what was there.
+func unspoil(medium *sim.Disk, was map[Place][]byte) {
+	for at, page := range was {
+		medium.Spoil(at.Byte(), page)
+	}
+}
+
+// spoilBy damages them in an image, and opens that.
+func (x *damagedHouse) spoilBy(do func(*sim.Disk, Place), positions ...int) (was map[Place][]byte) {
+	x.t.Helper()
+	x.w.Reboot()
+	x.disk = x.w.Open("Disk0", x.image)
+	medium := simDisk(x.house)
+	was = spoilPages(x.t, medium, func(at Place) { do(medium, at) }, positions...)
 	var err error
 	if x.pool, err = ImportPool(x.w.Registry, "Disk0", x.config()); err != nil {
 		x.t.Fatal(err)
 	}
 	return was
 }
+
+func (x *damagedHouse) spoilPage(positions ...int) (was map[Place][]byte) {
+	x.t.Helper()
+	return x.spoilBy(zeroPage, positions...)
+}
+
+// zeroPage is the damage of which nothing is left.
+func zeroPage(medium *sim.Disk, at Place) { medium.Spoil(at.Byte(), pageMemory(1)) }
 
 // home is the content of the first cluster of v1.
 func (x *damagedHouse) home() []byte {
@@ -251,9 +273,7 @@ func TestACloneWhosePageWasDamagedKeepsWhatItShares(t *testing.T) {
 			}
 		}
 	}
-	for at, b := range was { // it is readable again
-		simDisk(x.house).Spoil(at.Byte(), b)
-	}
+	unspoil(simDisk(x.house), was) // it is readable again
 	save()
 	if err := x.open(v2.page.SnapshotTop.Place); err != nil { // whose number is known, since its page is readable
 		t.Fatal(err)
@@ -367,17 +387,7 @@ func TestADamagedPageInAPoolWithALogDevice(t *testing.T) {
 	disk, logs := h.images()
 	h.boot(disk, logs)
 	medium := bdevsim.DiskOf(h.disk).Medium()
-	pages := map[Place][]byte{}
-	newest, older := mediumSlots(t, medium)
-	for _, s := range []*Slot{newest, older} {
-		for _, p := range rootPages(t, medium, s) {
-			if p.what == "page of volume 0" && pages[p.place] == nil {
-				pages[p.place] = pageMemory(1)
-				medium.ReadAt(pages[p.place], p.place.Byte())
-				medium.Spoil(p.place.Byte(), pageMemory(1))
-			}
-		}
-	}
+	was := spoilPages(t, medium, func(at Place) { zeroPage(medium, at) }, 0)
 	if err := h.load(h.config()); err != nil {
 		t.Fatal(err)
 	}
@@ -392,9 +402,7 @@ func TestADamagedPageInAPoolWithALogDevice(t *testing.T) {
 	h.forced(h.find("v1"))
 	disk, logs = h.images()
 	h.boot(disk, logs)
-	for at, b := range pages {
-		bdevsim.DiskOf(h.disk).Medium().Spoil(at.Byte(), b)
-	}
+	unspoil(bdevsim.DiskOf(h.disk).Medium(), was)
 	if err := h.load(h.config()); err != nil {
 		t.Fatal(err)
 	}
