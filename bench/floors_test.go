@@ -111,19 +111,7 @@ func TestFloorsCompareWithTheBaselinesOfThisMachine(t *testing.T) {
 // Requirement B-5: a write of 8 KiB travels with its command to an engine that was told nothing, so that it takes one send and one answer. One
 // of 16 KiB is asked for first, which shows that the count tells the difference.
 func TestAWriteOf8KiBTravelsWithItsCommand(t *testing.T) {
-	e, err := StartEngine(t.Context(), EngineConfig{Exe: pollux(t), Cores: "0", Idle: "interrupt", Dir: t.TempDir()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := e.Stop(); err != nil {
-			t.Error(err)
-		}
-	}()
-	at, err := e.Serve(TargetSpec{Kind: "mem", Bytes: 16 << 20, BlockSize: 4096})
-	if err != nil {
-		t.Fatal(err)
-	}
+	e, at := servingEngine(t)
 	rig, err := OpenRig(at, RigConfig{Cores: []int{-1}})
 	if err != nil {
 		t.Fatal(err)

@@ -107,20 +107,27 @@ func TestSuiteMeasuresEverythingAndLeavesItsConditions(t *testing.T) {
 	}
 }
 
-func TestVerifyOverTCP(t *testing.T) {
+// servingEngine is an engine that serves 16 MiB of memory until the test ends.
+func servingEngine(t *testing.T) (*Engine, TargetSpec) {
+	t.Helper()
 	e, err := StartEngine(t.Context(), EngineConfig{Exe: pollux(t), Cores: "0", Idle: "interrupt", Dir: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() {
+	t.Cleanup(func() {
 		if err := e.Stop(); err != nil {
 			t.Error(err)
 		}
-	}()
+	})
 	at, err := e.Serve(TargetSpec{Kind: "mem", Bytes: 16 << 20, BlockSize: 4096})
 	if err != nil {
 		t.Fatal(err)
 	}
+	return e, at
+}
+
+func TestVerifyOverTCP(t *testing.T) {
+	e, at := servingEngine(t)
 	w := Workload{RW: "randrw", ReadPercent: 40, TrimPercent: 10, BlockBytes: 16384, Depth: 32, Jobs: 2, Zipf: 1.1, Number: 2000, Verify: true, FUAEvery: 3, FsyncEvery: 20}
 	rig, err := OpenRig(at, RigConfig{Cores: []int{-1}, MemoryBytes: MemoryFor(&w, 1)})
 	if err != nil {
