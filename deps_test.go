@@ -11,12 +11,12 @@ import (
 var rows = []struct {
 	wire, both, storage []string // package folders, with everything below them
 }{
-	{both: []string{"internal/invariant", "internal/hist", "internal/version", "internal/ktrace", "internal/hold", "internal/crc32c"}},
+	{both: []string{"internal/invariant", "internal/hist", "internal/version", "internal/ktrace", "internal/hold", "internal/crc32c", "internal/durable"}},
 	{both: []string{"internal/sim"}},
 	{both: []string{"reactor/ring"}},
 	{both: []string{"reactor"}},
 	{wire: []string{"rdma"}, both: []string{"bdev"}},
-	{both: []string{"bdev/bdevtest", "bdev/bdevsim"}},
+	{both: []string{"bdev/bdevtest", "bdev/bdevsim", "bdev/reservation"}},
 	{storage: []string{"wal"}},
 	{storage: []string{"volume"}},
 	{wire: []string{"nvmf", "iscsi"}, storage: []string{"replica"}},

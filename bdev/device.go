@@ -39,6 +39,9 @@ type Device struct {
 
 	histogram HistogramOptions // without a kind there is none; under control
 
+	attaching sync.Mutex
+	attached  any // what those who serve the device share of it
+
 	here  []here // by reactor; each place belongs to its reactor
 	locks lockTable
 }

@@ -187,7 +187,7 @@ func (k *controller) identifyNamespace(cns CNS, n *queueNamespace) []byte {
 }
 
 func rescap(n *Namespace) uint8 {
-	if n.keeps() {
+	if n.book.Keeps() {
 		return RESCAPTypes | RESCAPIgnoreKeys | RESCAPPTPL
 	}
 	return RESCAPTypes | RESCAPIgnoreKeys

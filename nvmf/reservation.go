@@ -1,249 +1,106 @@
 package nvmf
 
 import (
-	"slices"
+	"crypto/sha256"
+
+	"github.com/pollux-storage/pollux/bdev/reservation"
 )
 
-// This file is the reservations of a namespace, without the namespace: who is registered with which key, who holds it, and what
-// that allows. Base Specification 2.0, "Reservations" and the four Reservation commands. A host is its 128-bit HOSTID, whatever
-// its controllers.
+// This file is the reservation commands as the state sees them that all doors of a device share (package reservation). Base Specification 2.0, "Reservations"
+// and the four Reservation commands. A host is its 128-bit HOSTID, whatever its controllers.
 
 // hostID is a host's identifier.
 type hostID = [16]byte
 
-// reservations is the state. Its methods answer a command's status and, on success, what follows from it.
-type reservations struct {
-	Generation  uint32          `json:"generation"`
-	Type        ReservationType `json:"type"`
-	Holder      hostID          `json:"holder"` // of types without "All Registrants"
-	Registrants []registrant    `json:"registrants"`
-	PTPL        bool            `json:"ptpl"` // the state survives a power loss
-}
+// reservations is the state with NVMe's commands. They answer a command's status and, on success, what follows from it.
+type reservations struct{ *reservation.State }
 
-type registrant struct {
-	Host hostID `json:"host"`
-	Key  uint64 `json:"key"`
-}
-
-// reserved is what follows from a command that succeeded.
-type reserved struct {
-	notices []reservationNotice
-	ended   []hostID // preempted: of "Preempt and Abort", their commands are to end
-}
-
-type reservationNotice struct {
-	host  hostID
-	event ReservationEvent
-}
-
-func (r *reservations) clone() *reservations {
-	c := *r
-	c.Registrants = slices.Clone(r.Registrants)
-	return &c
-}
-
-// find gives a host's registration, nil if it has none.
-func (r *reservations) find(h hostID) *registrant {
-	for i := range r.Registrants {
-		if r.Registrants[i].Host == h {
-			return &r.Registrants[i]
-		}
+// statusOfVerdict gives what a host is told.
+func statusOfVerdict(v reservation.Verdict) Status {
+	switch v {
+	case reservation.OK:
+		return StatusSuccess
+	case reservation.Conflict:
+		return StatusReservationConflict
 	}
-	return nil
-}
-
-// all reports whether every registrant holds the reservation.
-func (t ReservationType) all() bool { return t == WriteExclusiveAll || t == ExclusiveAccessAll }
-
-// registrants reports whether registrants share what the holder may do.
-func (t ReservationType) registrants() bool { return t >= WriteExclusiveRegistrants }
-
-// exclusive reports whether reading is kept from others too.
-func (t ReservationType) exclusive() bool {
-	return t == ExclusiveAccess || t == ExclusiveAccessRegistrant || t == ExclusiveAccessAll
-}
-
-// holds reports whether a host holds the reservation.
-func (r *reservations) holds(h hostID) bool {
-	return r.Type != ReservationNone && (r.Type.all() && r.find(h) != nil || !r.Type.all() && r.Holder == h)
-}
-
-// deny says what a host may not do. "Command Behavior in the Presence of a Reservation".
-func (r *reservations) deny(h hostID) (read, write bool) {
-	if r == nil || r.Type == ReservationNone || r.holds(h) || r.Type.registrants() && r.find(h) != nil {
-		return false, false
-	}
-	return r.Type.exclusive(), true
-}
-
-// tell adds a notice for every registrant but one.
-func (r *reservations) tell(out *reserved, but hostID, e ReservationEvent) {
-	for _, g := range r.Registrants {
-		if g.Host != but {
-			out.notices = append(out.notices, reservationNotice{g.Host, e})
-		}
-	}
+	return StatusInvalidField | DNR // key 0, another type
 }
 
 // register is Reservation Register. ptpl says whether the namespace can keep its state.
-func (r *reservations) register(h hostID, a ReservationAction, k ReservationKeys, ignoreKey bool, cptpl CPTPL, ptpl bool) (out reserved, s Status) {
-	g := r.find(h)
-	switch {
-	case cptpl == PTPLReserved, cptpl == PTPLSet && !ptpl:
+func (r reservations) register(h hostID, a ReservationAction, k ReservationKeys, ignoreKey bool, cptpl CPTPL, ptpl bool) (out reservation.Outcome, s Status) {
+	if cptpl == PTPLReserved || cptpl == PTPLSet && !ptpl {
 		return out, StatusInvalidField | DNR
-	case a == RREGARegister:
-		if k.Other == 0 {
-			return out, StatusInvalidField | DNR
-		}
-		if g != nil && g.Key != k.Other {
-			return out, StatusReservationConflict
-		}
-		if g == nil {
-			r.Registrants = append(r.Registrants, registrant{h, k.Other})
-		}
-	case a == RREGAUnregister:
-		if g == nil || !ignoreKey && g.Key != k.CRKEY {
-			return out, StatusReservationConflict
-		}
-		r.unregister(&out, h)
-	case a == RREGAReplace:
-		switch {
-		case k.Other == 0:
-			return out, StatusInvalidField | DNR
-		case g == nil && ignoreKey:
-			r.Registrants = append(r.Registrants, registrant{h, k.Other})
-		case g == nil || !ignoreKey && g.Key != k.CRKEY:
-			return out, StatusReservationConflict
-		default:
-			g.Key = k.Other
-		}
+	}
+	var v reservation.Verdict
+	switch id := reservation.Host(h); a {
+	case RREGARegister:
+		v = r.Register(id, k.Other)
+	case RREGAUnregister:
+		out, v = r.Unregister(id, k.CRKEY, ignoreKey)
+	case RREGAReplace:
+		v = r.Replace(id, k.CRKEY, k.Other, ignoreKey)
 	default:
 		return out, StatusInvalidField | DNR
 	}
-	switch cptpl {
-	case PTPLClear:
-		r.PTPL = false
-	case PTPLSet:
-		r.PTPL = true
+	if v == reservation.OK && cptpl != PTPLKeep {
+		r.PTPL = cptpl == PTPLSet
 	}
-	r.Generation++
-	return out, StatusSuccess
-}
-
-// unregister takes a host's registration, and with it the reservation if nobody holds it any more. "Unregistering".
-func (r *reservations) unregister(out *reserved, h hostID) {
-	held := r.holds(h)
-	r.Registrants = slices.DeleteFunc(r.Registrants, func(g registrant) bool { return g.Host == h })
-	if !held || r.Type.all() && len(r.Registrants) > 0 {
-		return
-	}
-	if r.Type.registrants() {
-		r.tell(out, h, ReservationReleased)
-	}
-	r.Type, r.Holder = ReservationNone, hostID{}
+	return out, statusOfVerdict(v)
 }
 
 // acquire is Reservation Acquire.
-func (r *reservations) acquire(h hostID, a ReservationAction, k ReservationKeys, ignoreKey bool, t ReservationType) (out reserved, s Status) {
+func (r reservations) acquire(h hostID, a ReservationAction, k ReservationKeys, ignoreKey bool, t ReservationType) (out reservation.Outcome, s Status) {
 	if ignoreKey || t < WriteExclusive || t > ExclusiveAccessAll {
 		return out, StatusInvalidField | DNR
 	}
-	if g := r.find(h); g == nil || g.Key != k.CRKEY {
-		return out, StatusReservationConflict
-	}
-	switch a {
+	var v reservation.Verdict
+	switch id := reservation.Host(h); a {
 	case RACQAAcquire:
-		switch {
-		case r.Type == ReservationNone:
-			r.take(h, t)
-		case !r.holds(h) || r.Type != t:
-			return out, StatusReservationConflict
-		}
-		return out, StatusSuccess
+		v = r.Reserve(id, k.CRKEY, reservation.Type(t))
 	case RACQAPreempt, RACQAPreemptAbort:
-		return r.preempt(h, k.Other, t)
-	}
-	return out, StatusInvalidField | DNR
-}
-
-func (r *reservations) take(h hostID, t ReservationType) {
-	r.Type, r.Holder = t, h
-	if t.all() {
-		r.Holder = hostID{}
-	}
-}
-
-// preempt takes registrations from others, and the reservation when its holder's key is named. "Preempting".
-func (r *reservations) preempt(h hostID, key uint64, t ReservationType) (out reserved, s Status) {
-	all := r.Type.all()
-	if key == 0 && !all {
+		out, v = r.Preempt(id, k.CRKEY, k.Other, reservation.Type(t), false)
+	default:
 		return out, StatusInvalidField | DNR
 	}
-	takes := all && key == 0
-	if holder := r.find(r.Holder); r.Type != ReservationNone && !all && holder != nil && holder.Key == key {
-		takes = true
-	}
-	victims := 0
-	var keep []registrant
-	for _, g := range r.Registrants {
-		if g.Host != h && (takes && all || g.Key == key) {
-			victims++
-			out.ended = append(out.ended, g.Host)
-			out.notices = append(out.notices, reservationNotice{g.Host, RegistrationPreempted})
-			continue
-		}
-		keep = append(keep, g)
-	}
-	if victims == 0 && !takes {
-		return reserved{}, StatusReservationConflict
-	}
-	r.Registrants = keep
-	if takes {
-		if r.Type != t {
-			r.tell(&out, h, ReservationReleased)
-		}
-		r.take(h, t)
-	}
-	r.Generation++
-	return out, StatusSuccess
+	return out, statusOfVerdict(v)
 }
 
 // release is Reservation Release.
-func (r *reservations) release(h hostID, a ReservationAction, key uint64, ignoreKey bool, t ReservationType) (out reserved, s Status) {
+func (r reservations) release(h hostID, a ReservationAction, key uint64, ignoreKey bool, t ReservationType) (out reservation.Outcome, s Status) {
 	if ignoreKey {
 		return out, StatusInvalidField | DNR
 	}
-	if g := r.find(h); g == nil || g.Key != key {
-		return out, StatusReservationConflict
-	}
-	switch a {
+	var v reservation.Verdict
+	switch id := reservation.Host(h); a {
 	case RRELARelease:
-		if !r.holds(h) {
-			return out, StatusSuccess // there is nothing of this host's to release
-		}
-		if r.Type != t {
-			return out, StatusInvalidField | DNR
-		}
-		if t.registrants() {
-			r.tell(&out, h, ReservationReleased)
-		}
-		r.Type, r.Holder = ReservationNone, hostID{}
-		return out, StatusSuccess
+		out, v = r.Release(id, key, reservation.Type(t))
 	case RRELAClear:
-		r.tell(&out, h, ReservationPreempted)
-		r.Registrants, r.Type, r.Holder = nil, ReservationNone, hostID{}
-		r.Generation++
-		return out, StatusSuccess
+		out, v = r.Clear(id, key)
+	default:
+		return out, StatusInvalidField | DNR
 	}
-	return out, StatusInvalidField | DNR
+	return out, statusOfVerdict(v)
 }
 
 // report is the data of a Reservation Report; cntlid gives a host's controller, FFFFh where it has none.
-func (r *reservations) report(cntlid func(h hostID) CNTLID) []byte {
-	b := ReservationReport{GEN: r.Generation, RTYPE: r.Type, REGCTL: uint16(len(r.Registrants)), PTPLS: r.PTPL}.AppendTo(nil)
+func (r reservations) report(cntlid func(h hostID) CNTLID) []byte {
+	b := ReservationReport{GEN: r.Generation, RTYPE: ReservationType(r.Type), REGCTL: uint16(len(r.Registrants)), PTPLS: r.PTPL}.AppendTo(nil)
 	for _, g := range r.Registrants {
-		e := Registrant{CNTLID: cntlid(g.Host), Holder: r.holds(g.Host), RKEY: g.Key, HOSTID: g.Host}
+		e := Registrant{CNTLID: CNTLIDDynamic, Holder: r.Holds(g.Identity), RKEY: g.Key, HOSTID: hostOf(g.Identity)}
+		if !g.IsNexus() {
+			e.CNTLID = cntlid(g.Host)
+		}
 		b = e.AppendTo(b)
 	}
 	return b
+}
+
+// hostOf is how a registrant is shown to hosts. A SCSI I_T nexus has no HOSTID: it is shown with one that is made from its names, always the same and
+// nobody else's, and with no controller, as a host that is not connected. Hosts go by the keys, and can preempt it by its key as they can each other.
+func hostOf(id reservation.Identity) hostID {
+	if !id.IsNexus() {
+		return id.Host
+	}
+	sum := sha256.Sum256([]byte("nexus " + id.Initiator + " " + id.Target))
+	return hostID(sum[:16])
 }

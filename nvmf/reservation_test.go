@@ -4,6 +4,8 @@ import (
 	"testing"
 
 	"pgregory.net/rapid"
+
+	"github.com/pollux-storage/pollux/bdev/reservation"
 )
 
 var (
@@ -13,9 +15,9 @@ var (
 )
 
 // registered is a state in which A, B and C have the keys 10, 20 and 30.
-func registered(t testing.TB) *reservations {
+func registered(t testing.TB) reservations {
 	t.Helper()
-	r := &reservations{}
+	r := reservations{&reservation.State{}}
 	for i, h := range []hostID{hostA, hostB, hostC} {
 		if _, s := r.register(h, RREGARegister, ReservationKeys{Other: uint64(10 * (i + 1))}, false, PTPLKeep, false); !s.OK() {
 			t.Fatal(s)
@@ -86,14 +88,14 @@ func TestReservationAccess(t *testing.T) {
 			id   hostID
 			want access
 		}{{"holder", hostA, c.holder}, {"registrant", hostB, c.registrant}, {"unrelated", hostID{9}, c.unrelated}} {
-			read, write := r.deny(h.id)
+			read, write := r.Deny(reservation.Host(h.id))
 			if (access{read, write}) != h.want {
 				t.Errorf("%v: %s is denied read %v, write %v", c.t, h.who, read, write)
 			}
 		}
 	}
-	var nobody *reservations
-	if r, w := nobody.deny(hostA); r || w {
+	var nobody *reservation.State
+	if r, w := nobody.Deny(reservation.Host(hostA)); r || w {
 		t.Error("denied without a reservation")
 	}
 }
@@ -117,15 +119,15 @@ func TestReservationAcquire(t *testing.T) {
 	want(t, "preempt key 0 of a single holder", acquire(hostB, RACQAPreempt, 20, 0, WriteExclusive), StatusInvalidField|DNR)
 	want(t, "preempt nobody", acquire(hostB, RACQAPreempt, 20, 77, WriteExclusive), StatusReservationConflict)
 	want(t, "preempt one who does not hold", acquire(hostB, RACQAPreempt, 20, 30, ExclusiveAccess), StatusSuccess)
-	if !r.holds(hostA) || r.Type != WriteExclusive || r.find(hostC) != nil {
+	if !r.Holds(reservation.Host(hostA)) || r.Type != reservation.WriteExclusive || r.Find(reservation.Host(hostC)) != nil {
 		t.Error("preempting a registrant changed the reservation, or left the registrant")
 	}
 	want(t, "preempt the holder", acquire(hostB, RACQAPreempt, 20, 10, ExclusiveAccess), StatusSuccess)
-	if !r.holds(hostB) || r.Type != ExclusiveAccess || r.find(hostA) != nil {
+	if !r.Holds(reservation.Host(hostB)) || r.Type != reservation.ExclusiveAccess || r.Find(reservation.Host(hostA)) != nil {
 		t.Error("the reservation was not taken over")
 	}
 	want(t, "preempt oneself", acquire(hostB, RACQAPreempt, 20, 20, WriteExclusiveAll), StatusSuccess)
-	if !r.holds(hostB) || r.Type != WriteExclusiveAll {
+	if !r.Holds(reservation.Host(hostB)) || r.Type != reservation.WriteExclusiveAll {
 		t.Error("self-preemption did not change the type")
 	}
 	if r.Generation != 6 {
@@ -134,10 +136,10 @@ func TestReservationAcquire(t *testing.T) {
 }
 
 func TestReservationNotices(t *testing.T) {
-	told := func(out reserved) map[hostID]ReservationEvent {
+	told := func(out reservation.Outcome) map[hostID]ReservationEvent {
 		m := map[hostID]ReservationEvent{}
-		for _, n := range out.notices {
-			m[n.host] = n.event
+		for _, n := range out.Notices {
+			m[n.To.Host] = ReservationEvent(n.Event)
 		}
 		return m
 	}
@@ -155,8 +157,8 @@ func TestReservationNotices(t *testing.T) {
 		t.Errorf("release: %v", m)
 	}
 	_, _ = r.acquire(hostA, RACQAAcquire, ReservationKeys{CRKEY: 10}, false, WriteExclusive)
-	if out, _ = r.release(hostA, RRELARelease, 10, false, WriteExclusive); len(out.notices) != 0 {
-		t.Errorf("release of Write Exclusive: %v", out.notices)
+	if out, _ = r.release(hostA, RRELARelease, 10, false, WriteExclusive); len(out.Notices) != 0 {
+		t.Errorf("release of Write Exclusive: %v", out.Notices)
 	}
 	out, _ = r.release(hostB, RRELAClear, 20, false, 0)
 	if m := told(out); len(m) != 2 || m[hostA] != ReservationPreempted || m[hostB] != 0 {
@@ -178,7 +180,7 @@ func TestReservationRelease(t *testing.T) {
 	want(t, "no registrant", rel(hostID{9}, 10, ExclusiveAccess), StatusReservationConflict)
 	want(t, "another type", rel(hostA, 10, WriteExclusive), StatusInvalidField|DNR)
 	want(t, "not the holder", rel(hostB, 20, ExclusiveAccess), StatusSuccess)
-	if !r.holds(hostA) {
+	if !r.Holds(reservation.Host(hostA)) {
 		t.Error("somebody else released it")
 	}
 	want(t, "the holder", rel(hostA, 10, ExclusiveAccess), StatusSuccess)
@@ -190,7 +192,7 @@ func TestReservationRelease(t *testing.T) {
 // TestReservationsStayConsistent drives random commands and holds what must be true of any state.
 func TestReservationsStayConsistent(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		r := &reservations{}
+		r := reservations{&reservation.State{}}
 		hosts := []hostID{hostA, hostB, hostC}
 		for range rapid.IntRange(1, 40).Draw(t, "commands") {
 			h := rapid.SampledFrom(hosts).Draw(t, "host")
@@ -198,7 +200,7 @@ func TestReservationsStayConsistent(t *testing.T) {
 			a := ReservationAction(rapid.IntRange(0, 3).Draw(t, "action"))
 			typ := ReservationType(rapid.IntRange(0, 7).Draw(t, "type"))
 			iekey := rapid.Bool().Draw(t, "iekey")
-			before := r.clone()
+			before := r.Clone()
 			var s Status
 			switch rapid.IntRange(0, 2).Draw(t, "command") {
 			case 0:
@@ -216,11 +218,11 @@ func TestReservationsStayConsistent(t *testing.T) {
 				if g.Key == 0 {
 					t.Fatalf("registered with key 0: %+v", r)
 				}
-				if r.holds(g.Host) {
+				if r.Holds(g.Identity) {
 					holders++
 				}
 			}
-			if (r.Type != ReservationNone) != (holders > 0) {
+			if (r.Type != reservation.None) != (holders > 0) {
 				t.Fatalf("type %v with %d holders: %+v", r.Type, holders, r)
 			}
 		}

@@ -5,14 +5,13 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 
 	"github.com/google/uuid"
 
 	"github.com/pollux-storage/pollux/bdev"
+	"github.com/pollux-storage/pollux/bdev/reservation"
 	"github.com/pollux-storage/pollux/internal/invariant"
-	"github.com/pollux-storage/pollux/reactor"
 )
 
 // This file is a subsystem: what is configured, and what each reactor knows of it.
@@ -91,12 +90,10 @@ type Namespace struct {
 	hosts  map[string]bool
 
 	protection   WriteProtection
-	reservations *reservations // replaced, never altered; changing is held as well
+	reservations *reservation.State // as the book has published it; never altered
 
-	changing sync.Mutex            // held by one change of the reservations at a time, until it is kept
-	store    bdev.ReservationStore // nil: the device keeps none, or there is a ptpl file
-	keeper   *reactor.Reactor      // on which it is asked
-	owner    uuid.UUID             // of what it keeps
+	book *reservation.Book // of its device
+	door *namespaceDoor
 }
 
 // host is a host that may connect.
@@ -144,7 +141,7 @@ type namespaceView struct {
 	hosts  map[string]bool
 
 	protection   WriteProtection
-	reservations *reservations
+	reservations *reservation.State
 }
 
 type listenerView struct {
@@ -286,7 +283,7 @@ func (s *subsystemShare) resolve(q *queue) (changed []NSID, ana bool) {
 		if i < len(s.view.namespaces) {
 			if v := &s.view.namespaces[i]; v.visible(q.host.nqn) {
 				now = queueNamespace{ns: s.ns[i], ana: l.state(v.group), group: v.group, protected: v.protection != WriteProtectNone}
-				now.denyRead, now.denyWrite = v.reservations.deny(q.host.id)
+				now.denyRead, now.denyWrite = v.reservations.Deny(reservation.Host(q.host.id))
 			}
 		}
 		was := q.ns[i]

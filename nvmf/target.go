@@ -427,10 +427,7 @@ func (t *Target) AddNamespace(nqn string, o NamespaceOptions) (NSID, error) {
 		return fail(err)
 	}
 	newIDs(n, n.handle.Device().UUID())
-	t.mu.Lock()
-	n.findStore(s, t.group.Reactor(s.owner))
-	t.mu.Unlock()
-	if err = t.restore(n); err == nil {
+	if err = t.openReservations(s, n); err == nil {
 		err = n.restoreProtection()
 	}
 	if err == nil {
@@ -442,6 +439,7 @@ func (t *Target) AddNamespace(nqn string, o NamespaceOptions) (NSID, error) {
 		err = t.publish(s, false)
 	}
 	if err != nil {
+		n.closeReservations()
 		bdev.CloseChannels(n.channels)
 		n.handle.Close()
 		return fail(err)
@@ -534,6 +532,7 @@ func (t *Target) withdraw(ctx context.Context, s *Subsystem, n *Namespace) error
 			return fmt.Errorf("removing namespace %d from subsystem %s: waiting for its last requests: %w", n.NSID, s.o.NQN, ctx.Err())
 		}
 	}
+	n.closeReservations()
 	bdev.CloseChannels(n.channels)
 	n.handle.Close()
 	return nil

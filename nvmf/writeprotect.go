@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/pollux-storage/pollux/bdev"
+	"github.com/pollux-storage/pollux/internal/durable"
 	"github.com/pollux-storage/pollux/reactor"
 )
 
@@ -182,7 +183,7 @@ func (n *Namespace) keepProtection(to WriteProtection) error {
 	}
 	b, err := json.MarshalIndent(keptProtection{keptProtectionVersion, n.UUID, to == WriteProtect}, "", "  ")
 	if err == nil {
-		err = replaceFile(n.ProtectionFile, b)
+		err = durable.Replace(n.ProtectionFile, b)
 	}
 	if err != nil {
 		return fmt.Errorf("keeping write protection in %s: %w", n.ProtectionFile, err)

@@ -182,7 +182,7 @@ type NVMFNamespaceParams struct {
 	NGUID         string `json:"nguid,omitempty" doc:"32 hexadecimal digits"`
 	EUI64         string `json:"eui64,omitempty" doc:"16 hexadecimal digits"`
 	UUID          string `json:"uuid,omitempty" format:"uuid" doc:"the device's own without it"`
-	PTPLFile      string `json:"ptpl_file,omitempty" doc:"path of a file that keeps reservations over a restart; without one a volume keeps them itself"`
+	PTPLFile      string `json:"ptpl_file,omitempty" doc:"path of a file that keeps reservations over a restart; a volume keeps them itself, and takes over what the file has"`
 	WriteProtect  string `json:"write_protect_file,omitempty" doc:"path of a file that keeps write protection over a restart; without it hosts cannot write protect the namespace"`
 	ANAGrpID      uint32 `json:"anagrpid,omitempty" doc:"ANA group; the nsid without it"`
 	NoAutoVisible bool   `json:"no_auto_visible,omitempty" default:"false" doc:"seen only by hosts added by nvmf_ns_add_host"`

@@ -83,7 +83,7 @@ func TestReservationsAreKeptByTheDevice(t *testing.T) {
 	e = startKeeping(t, k, id)
 	b = newReserver(t, e, 2)
 	b.WantStatus("another host after a restart without persistence", b.write(), nvmf.StatusSuccess)
-	if s, _ := k.LoadReservations(uuid.NewSHA1(id, []byte("nvme "+nvmftest.NQN))); len(s) > 0 {
+	if s, _ := k.LoadReservations(uuid.NewSHA1(id, []byte("reservations"))); len(s) > 0 {
 		t.Errorf("the device still keeps %x", s)
 	}
 }
