@@ -10,7 +10,7 @@ SIMULATED = ./internal/sim ./bdev/bdevsim ./wal ./volume
 KIND   ?= killext4 killxfs postgres powercut reopen
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test check floors bench bench-volume fuzz sim golden guest-rounds guest-pgbench guest-peers clean
+.PHONY: help build run test check floors bench bench-volume bench-iscsi fuzz sim golden guest-rounds guest-pgbench guest-peers clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -61,6 +61,10 @@ bench: build ## measure this machine, and leave the figures with their condition
 bench-volume: build ## measure volumes alone, beside the raw disk, in under six minutes
 	@scripts/deps test
 	bin/pollux bench suite --only volume,amplification,snapshots,recovery,memory --runtime 0.7 --output bench/results
+
+bench-iscsi: build ## measure Pollux over iSCSI beside Debian's tgt and NVMe/TCP, pair by pair, into bench/results/
+	@scripts/deps bench
+	@scripts/bench-iscsi
 
 fuzz: ## fuzz every codec for FUZZTIME each
 	@scripts/fuzz $(FUZZTIME)

@@ -28,6 +28,7 @@ type Engine struct {
 	metrics string // HOST:PORT, if it serves them
 	volume  string // the last that it serves, if it serves any
 	devices int
+	iscsi   bool // it serves over iSCSI
 	ended   chan struct{}
 	err     error // of the process, once ended is closed
 }
@@ -146,10 +147,18 @@ func (e *Engine) PID() int { return e.cmd.Process.Pid }
 
 // Serve makes a device of the given kind in the engine and gives the address of its only namespace.
 func (e *Engine) Serve(t TargetSpec) (TargetSpec, error) {
+	device, name, err := e.makeDevice(&t)
+	if err != nil {
+		return TargetSpec{}, err
+	}
+	return e.export(device, name)
+}
+
+// makeDevice makes one, and gives its name and one for what serves it.
+func (e *Engine) makeDevice(t *TargetSpec) (device, name string, err error) {
 	e.devices++
-	name := "bench" + strconv.Itoa(e.devices)
-	device := name
-	var err error
+	name = "bench" + strconv.Itoa(e.devices)
+	device = name
 	switch t.Kind {
 	case "mem":
 		err = e.call("bdev_malloc_create", api.BdevMallocCreateParams{Name: name, NumBlocks: t.Bytes / uint64(t.BlockSize), BlockSize: t.BlockSize})
@@ -158,14 +167,14 @@ func (e *Engine) Serve(t TargetSpec) (TargetSpec, error) {
 	case "uring":
 		err = e.call("bdev_uring_create", api.BdevUringCreateParams{Name: name, Filename: t.Path, BlockSize: t.BlockSize})
 	case "volume":
-		device, err = e.serveVolume(name, &t)
+		device, err = e.serveVolume(name, t)
 	default:
 		err = fmt.Errorf("an engine serves mem, null, uring and volume, not %s", t.Kind)
 	}
 	if err != nil {
-		return TargetSpec{}, fmt.Errorf("serving %s: %w", t.String(), err)
+		return "", "", fmt.Errorf("serving %s: %w", t.String(), err)
 	}
-	return e.export(device, name)
+	return device, name, nil
 }
 
 // export makes a device that is there the only namespace of a subsystem, and gives its address.
@@ -195,7 +204,11 @@ func (e *Engine) export(device, name string) (TargetSpec, error) {
 
 // Describe says in words what the engine is, for the conditions of what it serves.
 func (e *Engine) Describe() string {
-	return fmt.Sprintf("pollux serve --cores %s --idle %s, a process of its own, over NVMe/TCP on loopback", e.cfg.Cores, e.cfg.Idle)
+	over := "NVMe/TCP"
+	if e.iscsi {
+		over = "iSCSI"
+	}
+	return fmt.Sprintf("pollux serve --cores %s --idle %s, a process of its own, over %s on loopback", e.cfg.Cores, e.cfg.Idle, over)
 }
 
 // Mallocs is the number of objects that the engine has allocated. Asking allocates some itself, about as many each time.

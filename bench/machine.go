@@ -92,7 +92,7 @@ func (r *Run) targetMicros() float64 {
 	}
 	us := 0.0
 	for _, o := range r.Others {
-		if o.Name != fioName {
+		if o.Name != fioName && o.Name != iscsiClient {
 			us += o.MicrosPerIO
 		}
 	}

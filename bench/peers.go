@@ -23,6 +23,8 @@ import (
 //
 //	NAME=tcp://HOST:PORT/NQN  whoever serves there, through the engine's own initiator
 //	NAME=engine:mem:1G        an engine of this program that is started for it; null:1G and uring:PATH too
+//	NAME=engine-iscsi:mem:1G  the same, which serves it over iSCSI
+//	NAME=iscsi://HOST:PORT/IQN/LUN  whoever serves there, through libiscsi's programs
 //	NAME=raw:/dev/nvme0n1     a block device, by fio: whoever this machine's kernel is connected to
 //
 // NAME@GROUP=… puts it into a group. The first of a group is compared to each other of it that has the same client.
@@ -30,6 +32,7 @@ type PeerSpec struct {
 	Name   string
 	Group  string
 	Engine bool // Spec is what an engine is to serve
+	ISCSI  bool // which does so over iSCSI
 	Spec   TargetSpec
 	PID    int // of its process, if it is known and has one
 }
@@ -43,7 +46,7 @@ const engineBytes = "1G"
 // ParsePeer reads a target.
 func ParsePeer(s string) (PeerSpec, error) {
 	bad := func(why string) (PeerSpec, error) {
-		return PeerSpec{}, fmt.Errorf("peer %q: %s; write NAME=tcp://127.0.0.1:4420/NQN, NAME=engine:mem:1G, or NAME=raw:/dev/nvme0n1 for the kernel's initiator", s, why)
+		return PeerSpec{}, fmt.Errorf("peer %q: %s; write NAME=tcp://127.0.0.1:4420/NQN, NAME=engine:mem:1G, NAME=iscsi://127.0.0.1:3260/IQN/LUN, NAME=engine-iscsi:mem:1G, or NAME=raw:/dev/nvme0n1 for the kernel's initiator", s, why)
 	}
 	name, at, ok := strings.Cut(s, "=")
 	m := peerName.FindStringSubmatch(name)
@@ -52,6 +55,10 @@ func ParsePeer(s string) (PeerSpec, error) {
 	}
 	p := PeerSpec{Name: m[1], Group: m[2]}
 	what, engine := strings.CutPrefix(at, "engine:")
+	if !engine {
+		what, p.ISCSI = strings.CutPrefix(at, "engine-iscsi:")
+		engine = p.ISCSI
+	}
 	if engine && (what == "mem" || what == "null") {
 		what += ":" + engineBytes
 	}
@@ -65,13 +72,13 @@ func ParsePeer(s string) (PeerSpec, error) {
 	switch k := p.Spec.Kind; {
 	case engine && k != "mem" && k != "null" && k != "uring":
 		return bad("an engine serves mem, null and uring")
-	case !engine && k != "tcp" && k != "raw":
+	case !engine && k != "tcp" && k != "raw" && k != "iscsi":
 		return bad("a device of this process has no target; engine:" + k + " has one")
 	}
 	return p, nil
 }
 
-// client is what puts the load on it.
+// client is what puts the load on it, by what is compared: fio on a block device of the kernel's, or a program that has the protocol in it.
 func (p *PeerSpec) client() string {
 	if p.Spec.Kind == "raw" {
 		return fioName
@@ -109,10 +116,19 @@ type PeersConfig struct {
 	Reporter Reporter
 }
 
-// PeerLoads are the loads of a comparison: 4 KiB at each depth, 128 KiB with eight in flight. rw chooses among them.
-func PeerLoads(rw []string, depths []int, seconds, ramp float64) ([]Workload, error) {
+// PeerLoads are the loads of a comparison: 4 KiB at each depth, 128 KiB at each of large. rw chooses among them.
+func PeerLoads(rw []string, depths, large []int, seconds, ramp float64) ([]Workload, error) {
 	c := SuiteConfig{Seconds: seconds, Ramp: ramp, Depths: depths}
-	all := c.plain()
+	var all []Workload
+	for _, w := range c.plain() {
+		if w.BlockBytes == 4096 {
+			all = append(all, w)
+			continue
+		}
+		for _, w.Depth = range large {
+			all = append(all, w)
+		}
+	}
 	for _, name := range rw {
 		if !slices.ContainsFunc(all, func(w Workload) bool { return w.RW == name }) {
 			return nil, fmt.Errorf("rw %q: choose randread, randwrite and randrw of 4 KiB, read and write of 128 KiB", name)
@@ -252,6 +268,7 @@ type peer struct {
 	cfg    *PeersConfig
 	engine *Engine
 	at     TargetSpec // where it is reached
+	iscsi  *ISCSI     // of an iSCSI target; it connects anew for each run
 	others []*peer    // all of the comparison, this one among them
 	device DeviceConditions
 	filled bool
@@ -272,7 +289,11 @@ func openPeer(ctx context.Context, cfg *PeersConfig, spec *PeerSpec, dir string)
 		return nil, err
 	}
 	p.PID = p.engine.PID()
-	if p.at, err = p.engine.Serve(spec.Spec); err != nil {
+	serve := p.engine.Serve
+	if spec.ISCSI {
+		serve = p.engine.ServeISCSI
+	}
+	if p.at, err = serve(spec.Spec); err != nil {
 		return nil, errors.Join(err, p.engine.Stop())
 	}
 	return p, nil
@@ -331,7 +352,7 @@ func (p *peer) Run(ctx context.Context, w Workload, o Options) (*Run, error) {
 	if err := p.resume(); err != nil {
 		return nil, err
 	}
-	t, err := p.open(&w)
+	t, err := p.open(ctx, &w)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("target %s: %w", p.label(), err), p.pause())
 	}
@@ -347,9 +368,15 @@ func (p *peer) Run(ctx context.Context, w Workload, o Options) (*Run, error) {
 	return run, nil
 }
 
-func (p *peer) open(w *Workload) (Target, error) {
-	if p.at.Kind == "raw" {
+func (p *peer) open(ctx context.Context, w *Workload) (t Target, err error) {
+	switch p.at.Kind {
+	case "raw":
 		return OpenFio(p.at, p.cfg.Client[0])
+	case "iscsi":
+		if p.iscsi == nil {
+			p.iscsi, err = OpenISCSI(ctx, p.at, p.cfg.Client[0])
+		}
+		return p.iscsi, err
 	}
 	return OpenRig(p.at, RigConfig{Cores: p.cfg.Client, Idle: p.cfg.ClientIdle, MemoryBytes: MemoryFor(w, len(p.cfg.Client))})
 }

@@ -37,8 +37,8 @@ func peersTable(r *Report) *table {
 		if row.sharedCore() != "" || len(row.beside()) > 0 {
 			mark = " †"
 		}
-		t.add("  "+row.Device.Target+mark, number(s.IOPS.Median), percent(s.IOPS.Spread/2), micros(s.Mean.Median), micros(s.P50.Median),
-			micros(s.P99.Median), micros(s.P999.Median), known(cpu), known(core), "")
+		t.add("  "+row.Device.Target+mark, number(s.IOPS.Median), percent(s.IOPS.Spread/2), micros(s.Mean.Median), known(s.P50.Median/1000),
+			known(s.P99.Median/1000), known(s.P999.Median/1000), known(cpu), known(core), "")
 		for len(ratios) > 0 && ratios[0].ends(row) {
 			q := &ratios[0]
 			names := strings.TrimSuffix(q.Name, " "+load)
@@ -113,6 +113,10 @@ func (r *Report) peerNotes() (notes []string) {
 		}
 	}
 	notes = append(notes, how+" IOPS per core are a second of it, divided by what\na request took. Ratios are medians of pairs, with the lowest and the highest.")
+	if slices.ContainsFunc(r.Rows, func(row Row) bool { return strings.Contains(row.Device.Remote, "iscsi://") }) {
+		notes = append(notes, "iSCSI targets are measured by libiscsi: reads by iscsi-perf, writes by qemu-img bench, whose random writes are a walk through the\n"+
+			"LUN in large steps. Both tell no latencies: the mean is requests in flight over IOPS. Other clients are the bundled initiator.")
+	}
 	for i := range r.Rows {
 		row := &r.Rows[i]
 		if s := row.sharedCore(); s != "" {

@@ -33,6 +33,12 @@ func TestParsePeer(t *testing.T) {
 		"a=tcp://127.0.0.1:4421":                 "a subsystem",
 		"a@=engine:mem":                          "it has no name",
 		"a=raw:":                                 "it has no kind",
+		"i=engine-iscsi:mem":                     "i engine mem:1G",
+		"tgt@f=iscsi://127.0.0.1:3260/iqn.x:y/1": "tgt@f iscsi://127.0.0.1:3260/iqn.x:y/1",
+		"a=iscsi://127.0.0.1/iqn.x:y/1":          "an address",
+		"a=iscsi://127.0.0.1:3260/iqn.x:y":       "the number of a LUN",
+		"a=iscsi://127.0.0.1:3260/x/0":           "a target's name",
+		"a=engine-iscsi:iscsi://h:1/iqn.x:y/1":   "an engine serves mem, null and uring",
 		"a=tcp://127.0.0.1:4421/nqn.x?depth=100": "depth",
 	} {
 		p, err := ParsePeer(s)
@@ -58,7 +64,7 @@ func TestPeersThatDoNotGoTogetherAreRefused(t *testing.T) {
 		p.PID = pid
 		return p
 	}
-	loads, err := PeerLoads([]string{"randread"}, []int{1}, 1, 0)
+	loads, err := PeerLoads([]string{"randread"}, []int{1}, nil, 1, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -80,7 +86,7 @@ func TestPeersThatDoNotGoTogetherAreRefused(t *testing.T) {
 }
 
 func TestPeerLoads(t *testing.T) {
-	loads, err := PeerLoads([]string{"write", "randrw", "randread"}, []int{1, 128}, 2, 0.5)
+	loads, err := PeerLoads([]string{"write", "randrw", "randread"}, []int{1, 128}, []int{8, 16}, 2, 0.5)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,10 +97,10 @@ func TestPeerLoads(t *testing.T) {
 			t.Errorf("%s: %g s after %g s", w.Name(), w.RuntimeSeconds, w.RampSeconds)
 		}
 	}
-	if d := cmp.Diff([]string{"randread 4k qd1", "randread 4k qd128", "randrw70 4k qd1", "randrw70 4k qd128", "write 128k qd8"}, names); d != "" {
+	if d := cmp.Diff([]string{"randread 4k qd1", "randread 4k qd128", "randrw70 4k qd1", "randrw70 4k qd128", "write 128k qd8", "write 128k qd16"}, names); d != "" {
 		t.Error(d)
 	}
-	if _, err := PeerLoads([]string{"trim"}, []int{1}, 2, 0); err == nil || !strings.Contains(err.Error(), `rw "trim"`) {
+	if _, err := PeerLoads([]string{"trim"}, []int{1}, nil, 2, 0); err == nil || !strings.Contains(err.Error(), `rw "trim"`) {
 		t.Errorf("%v", err)
 	}
 }
@@ -222,7 +228,7 @@ func TestPeersArePairedPausedAndLeftAsTheyWere(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	loads, err := PeerLoads([]string{"randwrite"}, []int{4}, 0.05, 0.01)
+	loads, err := PeerLoads([]string{"randwrite"}, []int{4}, nil, 0.05, 0.01)
 	if err != nil {
 		t.Fatal(err)
 	}

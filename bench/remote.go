@@ -65,6 +65,8 @@ func (t *TargetSpec) String() string {
 		return "tcp://" + net.JoinHostPort(t.Remote.TrAddr, t.Remote.TrSvcID) + "/" + t.Remote.SubNQN
 	case "mem", "null":
 		return t.Kind + ":" + FormatBytes(t.Bytes)
+	case "iscsi":
+		return t.Path
 	}
 	return t.Kind + ":" + t.Path
 }

@@ -37,6 +37,8 @@ type Target interface {
 //	volatile:PATH       such a volume with a volatile write cache
 //	raw:PATH            a file or block device by fio
 //	tcp://HOST:PORT/NQN a namespace of an NVMe/TCP target, through the engine's own initiator
+//	iscsi://HOST:PORT/IQN/LUN
+//	                    a LUN of an iSCSI target by libiscsi's programs, in comparisons
 //
 // with ?block=512 or ?block=4096 behind a local one where the block size matters, and ?nsid=2&hostnqn=…&hdgst=1&ddgst=1 behind a
 // remote one.
@@ -59,6 +61,13 @@ func ParseTarget(s string) (TargetSpec, error) {
 	}
 	if strings.HasPrefix(s, "tcp:") {
 		t, err := parseRemote(s)
+		if err != nil {
+			return bad(err.Error())
+		}
+		return t, nil
+	}
+	if strings.HasPrefix(s, "iscsi:") {
+		t, err := parseISCSI(s)
 		if err != nil {
 			return bad(err.Error())
 		}
@@ -132,8 +141,11 @@ func MemoryFor(w *Workload, n int) int {
 
 // OpenRig starts reactors and opens the device on them.
 func OpenRig(t TargetSpec, cfg RigConfig) (*Rig, error) {
-	if t.Kind == "raw" {
+	switch t.Kind {
+	case "raw":
 		return nil, fmt.Errorf("target raw:%s: fio measures it, not this program's reactors", t.Path)
+	case "iscsi":
+		return nil, fmt.Errorf("target %s: libiscsi's programs measure it, in pollux bench peers", t.Path)
 	}
 	g, err := reactor.Start(reactor.Config{Cores: cfg.Cores, Idle: reactor.Interrupt, MemoryBytes: cfg.MemoryBytes})
 	if err != nil {

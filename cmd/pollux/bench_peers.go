@@ -13,15 +13,16 @@ import (
 )
 
 type benchPeersCmd struct {
-	Target []string       `group:"target" required:"" sep:"none" placeholder:"NAME=TARGET" help:"A target, given twice or more: tcp://127.0.0.1:4420/NQN is whoever serves there, engine:mem:1G (null:1G, uring:PATH) an engine that is started for it, raw:/dev/nvme0n1 a block device by fio, such as one of the kernel's initiator. The first is compared to each other that has the same client; NAME@GROUP= makes groups of which each has a first. What is on them is lost."`
+	Target []string       `group:"target" required:"" sep:"none" placeholder:"NAME=TARGET" help:"A target, given twice or more: tcp://127.0.0.1:4420/NQN is whoever serves there, engine:mem:1G (null:1G, uring:PATH) an engine that is started for it, engine-iscsi:mem:1G one that serves it over iSCSI, iscsi://127.0.0.1:3260/IQN/LUN whoever serves there, by libiscsi's programs, raw:/dev/nvme0n1 a block device by fio, such as one of the kernel's initiator. The first is compared to each other that has the same client; NAME@GROUP= makes groups of which each has a first. What is on them is lost."`
 	PID    map[string]int `group:"target" name:"pid" placeholder:"NAME=PID" help:"Process of a target, whose processor time is the target's."`
 	Pause  bool           `group:"target" help:"Stop (SIGSTOP) each target whose process is known while another is measured, so that those that poll can have the same core. Engines that are started here are, too."`
 
-	RW       []string `group:"load" name:"rw" default:"randread,randwrite,randrw,read,write" help:"Loads: randread, randwrite, randrw (70 % reads) of 4 KiB, read and write of 128 KiB in sequence (${default}). With one that writes, each target is filled first."`
-	IODepth  []int    `group:"load" name:"iodepth" placeholder:"N" default:"1,8,32,128" help:"Requests in flight of the small ones (${default}); the large ones have 8."`
-	Runtime  span     `group:"load" placeholder:"TIME" default:"2" help:"Of each run, in seconds (${default})."`
-	RampTime span     `group:"load" name:"ramp-time" placeholder:"TIME" default:"0.3" help:"Before it, not counted (${default}). Runs by fio whose target's processor time is counted have none."`
-	Runs     int      `group:"load" default:"5" help:"Pairs of runs of each load (${default})."`
+	RW         []string `group:"load" name:"rw" default:"randread,randwrite,randrw,read,write" help:"Loads: randread, randwrite, randrw (70 % reads) of 4 KiB, read and write of 128 KiB in sequence (${default}). With one that writes, each target is filled first."`
+	IODepth    []int    `group:"load" name:"iodepth" placeholder:"N" default:"1,8,32,128" help:"Requests in flight of the small ones (${default})."`
+	LargeDepth []int    `group:"load" name:"large-iodepth" placeholder:"N" default:"8" help:"And of the large ones (${default})."`
+	Runtime    span     `group:"load" placeholder:"TIME" default:"2" help:"Of each run, in seconds (${default})."`
+	RampTime   span     `group:"load" name:"ramp-time" placeholder:"TIME" default:"0.3" help:"Before it, not counted (${default}). Runs by fio whose target's processor time is counted have none."`
+	Runs       int      `group:"load" default:"5" help:"Pairs of runs of each load (${default})."`
 
 	Cores       string `group:"machine" placeholder:"LIST" default:"0" help:"Cores of the client (${default})."`
 	Idle        string `group:"machine" enum:"poll,adaptive,interrupt" default:"poll" help:"What the client's reactors do without work (${default})."`
@@ -56,7 +57,7 @@ func (c *benchPeersCmd) config() (cfg bench.PeersConfig, err error) {
 	for name := range left {
 		return cfg, fmt.Errorf("pid %s=%d: no target is called so", name, left[name])
 	}
-	if cfg.Loads, err = bench.PeerLoads(c.RW, c.IODepth, c.Runtime.seconds(), c.RampTime.seconds()); err != nil {
+	if cfg.Loads, err = bench.PeerLoads(c.RW, c.IODepth, c.LargeDepth, c.Runtime.seconds(), c.RampTime.seconds()); err != nil {
 		return cfg, err
 	}
 	if cfg.Client, err = parseCores(c.Cores); err != nil {

@@ -12,7 +12,7 @@ import (
 
 func TestPeersFlagsAreTheComparison(t *testing.T) {
 	const two = "peers --target pollux=engine:mem --target spdk=tcp://127.0.0.1:4421/nqn.2016-06.io.spdk:cnode1 "
-	c, err := parseBench(t, strings.Fields(two+"--pid spdk=77 --pause --rw randread,write --iodepth 1,32 --runtime 500ms --runs 3 --cores 0 --engine-cores 1 "+
+	c, err := parseBench(t, strings.Fields(two+"--pid spdk=77 --pause --rw randread,write --iodepth 1,32 --large-iodepth 1,8 --runtime 500ms --runs 3 --cores 0 --engine-cores 1 "+
 		"--engine-idle poll --idle adaptive --target-cpus 1,2 --note N")...)
 	if err != nil {
 		t.Fatal(err)
@@ -21,7 +21,7 @@ func TestPeersFlagsAreTheComparison(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	loads, err := bench.PeerLoads([]string{"randread", "write"}, []int{1, 32}, 0.5, 0.3)
+	loads, err := bench.PeerLoads([]string{"randread", "write"}, []int{1, 32}, []int{1, 8}, 0.5, 0.3)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -32,7 +32,7 @@ func TestPeersFlagsAreTheComparison(t *testing.T) {
 	if d := cmp.Diff(want, cfg, cmp.Comparer(func(a, b bench.PeerSpec) bool { return a.Name == b.Name })); d != "" {
 		t.Error(d)
 	}
-	if len(cfg.Loads) != 3 || cfg.Targets[0].PID != 0 || !cfg.Targets[0].Engine || cfg.Targets[1].PID != 77 || cfg.Targets[1].Spec.Remote.TrSvcID != "4421" {
+	if len(cfg.Loads) != 4 || cfg.Targets[0].PID != 0 || !cfg.Targets[0].Engine || cfg.Targets[1].PID != 77 || cfg.Targets[1].Spec.Remote.TrSvcID != "4421" {
 		t.Errorf("%d loads, %+v", len(cfg.Loads), cfg.Targets)
 	}
 
