@@ -1,16 +1,12 @@
-# filesystem.sh: a file system lives on a namespace: made, filled, unmounted, checked over a new connection,
+# filesystem.sh: a file system lives on a disk of the target: made, filled, unmounted, checked over a new connection,
 # compared file by file, trimmed and checked again.
 
-# filesystem NAME MIB MKFS CHECK: MKFS and CHECK are commands to which the device is added.
+# filesystem NAME MIB MKFS CHECK [DISK]: MKFS and CHECK are commands to which the device is added, DISK is what the target calls it.
 filesystem() {
-	local type=$1 mib=$2 make=$3 check=$4 i trimmed used
+	local type=$1 mib=$2 make=$3 check=$4 disk=${5:-disk} i trimmed used
 
-	subsystem_add $NQN any
-	bdev_file disk "$mib"
-	ns_add $NQN 1 disk $UUID1
-	listener_add $NQN $PORT1
-	host_connect $NQN $PORT1
-	await_namespace $NQN 1
+	filesystem_serve "$disk" "$mib"
+	filesystem_attach
 
 	step "$make"
 	$make "$DEV"
@@ -29,20 +25,35 @@ filesystem() {
 	umount mnt
 
 	step "unmounted, disconnected, connected anew: $check"
-	host_disconnect $NQN
-	host_connect $NQN $PORT1
-	await_namespace $NQN 1
+	filesystem_detach
+	filesystem_attach
 	$check "$DEV" || fail "'$check' finds the file system damaged"
 	mount -t "$type" "$DEV" mnt
 	(cd mnt && md5sum --quiet -c ../sums) || fail "files are not what was copied"
 
 	step "files are removed, and the space is given back"
-	used=$(bdev_file_used disk)
+	used=$(bdev_file_used "$disk")
 	rm mnt/random
 	sync
 	trimmed=$(fstrim -v mnt)
 	matches "fstrim" "$trimmed" "bytes\\) trimmed"
 	umount mnt
-	within "KiB given back to the target's disk, of 16384" $((used - $(bdev_file_used disk))) 12288 1000000
+	within "KiB given back to the target's disk, of 16384" $((used - $(bdev_file_used "$disk"))) 12288 1000000
 	$check "$DEV" || fail "'$check' finds the file system damaged after trim"
 }
+
+# How the disk gets to this host: over NVMe/TCP, if a scenario has not another way.
+
+filesystem_serve() {
+	subsystem_add $NQN any
+	bdev_file "$1" "$2"
+	ns_add $NQN 1 "$1" $UUID1
+	listener_add $NQN $PORT1
+}
+
+filesystem_attach() {
+	host_connect $NQN $PORT1
+	await_namespace $NQN 1
+}
+
+filesystem_detach() { host_disconnect $NQN; }
