@@ -13,6 +13,7 @@ import (
 
 	"github.com/pollux-storage/pollux/bdev"
 	"github.com/pollux-storage/pollux/ctl/api"
+	"github.com/pollux-storage/pollux/iscsi"
 	"github.com/pollux-storage/pollux/nvmf"
 	"github.com/pollux-storage/pollux/nvmf/initiator"
 	"github.com/pollux-storage/pollux/reactor"
@@ -39,6 +40,7 @@ type Engine struct {
 	Reactors *reactor.Group
 	Bdevs    *bdev.Registry
 	Target   *nvmf.Target
+	ISCSI    *iscsi.Target
 	Health   *Health
 	Keyring  *Keyring
 	Sock     *Sock
@@ -83,6 +85,9 @@ func NewEngine(cfg EngineConfig, log *Log) (*Engine, error) {
 	if e.Target, err = nvmf.NewTarget(e.Bdevs, log.For("nvmf")); err != nil {
 		return nil, errors.Join(err, g.Stop(context.Background()))
 	}
+	if e.ISCSI, err = iscsi.NewTarget(e.Bdevs, log.For("iscsi")); err != nil {
+		return nil, errors.Join(err, g.Stop(context.Background()))
+	}
 	e.Frame = NewFrame(e.Methods, func(context.Context) error { return nil })
 	RegisterLog(e.Methods, log)
 	e.Keyring, e.Sock, e.notes = NewKeyring(e.Methods), NewSock(e.Methods, g, log.For("sock")), NewNotifications(e.Methods)
@@ -107,6 +112,7 @@ func NewEngine(cfg EngineConfig, log *Log) (*Engine, error) {
 	e.registerInitiator()
 	e.registerTarget()
 	e.registerHosts()
+	e.registerISCSI()
 	e.registerDrain()
 	e.registerTraces()
 	logMemory(e.memory(), log.For("reactor"))
@@ -130,6 +136,7 @@ func (e *Engine) Configure(ctx context.Context, c *api.Config, wait bool) error 
 		return err
 	}
 	e.Target.Hold() // before the runtime state, in which listeners can be added
+	e.ISCSI.Hold()
 	rest, err := c.Round(ctx, e.Methods, methodNames(e.Methods.Specs(true)))
 	if err != nil {
 		return err
@@ -153,13 +160,16 @@ func (e *Engine) Configure(ctx context.Context, c *api.Config, wait bool) error 
 		if err != nil {
 			return err
 		}
-		return e.Target.Serve()
+		return e.serveHosts()
 	})
 	if wait {
 		return nil
 	}
 	return e.Frame.Start(ctx)
 }
+
+// serveHosts lets hosts come to both targets, those first that wait.
+func (e *Engine) serveHosts() error { return errors.Join(e.Target.Serve(), e.ISCSI.Serve()) }
 
 var errEnding = errors.New("loading the configuration: the engine is being ended")
 
@@ -213,7 +223,7 @@ func (e *Engine) Close(ctx context.Context) error {
 	e.scrubs.close()
 	e.traces.close()
 	var err error
-	for _, end := range []func(context.Context) error{e.loaded, e.Jobs.Close, e.Target.Stop, e.pools.stop} {
+	for _, end := range []func(context.Context) error{e.loaded, e.Jobs.Close, e.stopTargets, e.pools.stop} {
 		some, cancel := context.WithTimeout(ctx, endLimit)
 		err = errors.Join(err, end(some))
 		cancel()
@@ -226,6 +236,13 @@ func (e *Engine) Close(ctx context.Context) error {
 		return fmt.Errorf("ending the engine: %w", err)
 	}
 	return nil
+}
+
+// stopTargets ends both targets side by side: one that has to wait for a device takes no time from the other.
+func (e *Engine) stopTargets(ctx context.Context) error {
+	other := make(chan error, 1)
+	go func() { other <- e.ISCSI.Stop(ctx) }()
+	return errors.Join(e.Target.Stop(ctx), <-other)
 }
 
 // closeDevices removes every device, those that stand on others first. What cannot be removed stays, with what it stands on.
@@ -332,7 +349,7 @@ func codeOf(err error) error {
 	return err
 }
 
-// errorCodes: of a device a negative errno, of the NVMe-oF target invalid parameters, as SPDK answers.
+// errorCodes: of a device a negative errno, of the targets invalid parameters, as SPDK answers.
 var errorCodes = []struct {
 	is     error
 	code   int
@@ -349,5 +366,6 @@ var errorCodes = []struct {
 	{volume.ErrEpochRegression, -22, "ErrEpochRegression"}, {volume.ErrDrainTimeout, -16, "ErrDrainTimeout"}, {volume.ErrBusy, -16, ""}, {wal.ErrLogTooSmall, -22, "ErrLogTooSmall"},
 	{bdev.ErrNotFound, -19, ""}, {bdev.ErrExists, -17, ""}, {bdev.ErrClaimed, -16, ""}, {bdev.ErrBusy, -16, ""}, {bdev.ErrInvalid, -22, ""},
 	{nvmf.ErrNotFound, api.CodeInvalidParams, ""}, {nvmf.ErrExists, api.CodeInvalidParams, ""}, {nvmf.ErrInvalid, api.CodeInvalidParams, ""},
+	{iscsi.ErrNotFound, api.CodeInvalidParams, ""}, {iscsi.ErrExists, api.CodeInvalidParams, ""}, {iscsi.ErrInvalid, api.CodeInvalidParams, ""}, {iscsi.ErrInUse, -16, ""},
 	{nvmf.ErrInUse, -16, ""}, {nvmf.ErrMoveTime, -110, ""}, {os.ErrNotExist, -2, ""}, {os.ErrPermission, -13, ""},
 }

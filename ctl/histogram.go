@@ -2,8 +2,6 @@ package ctl
 
 import (
 	"context"
-	"encoding/base64"
-	"encoding/binary"
 	"math"
 	"slices"
 
@@ -23,14 +21,7 @@ func (e *Engine) registerHistograms() {
 		if err != nil {
 			return api.Histogram{}, err
 		}
-		counts := make([]byte, 0, 8*len(h.Counts))
-		for _, n := range h.Counts {
-			counts = binary.LittleEndian.AppendUint64(counts, n)
-		}
-		return api.Histogram{
-			Histogram: base64.StdEncoding.EncodeToString(counts), Granularity: int64(h.Granularity), MinRange: h.MinRange, MaxRange: h.MaxRange,
-			TSCRate: int64(reactor.TickRate),
-		}, nil
+		return describeHistogram(h), nil
 	})
 	Register(e.Methods, api.BdevGetHistogramBorders, func(_ context.Context, p *api.BdevGetHistogramBordersParams) (api.HistogramBorders, error) {
 		if !slices.IsSorted(p.Borders) {

@@ -142,7 +142,7 @@ func TestDrain(t *testing.T) {
 	}
 	before := saved()
 	job := must(t, m, api.EngineDrain, api.EngineDrainParams{TimeoutSec: 60}).Job
-	if j := theJob(t, m, job, true); j.State != JobDone || j.Unit != "queues" || j.Total < 2 || j.Done != j.Total {
+	if j := theJob(t, m, job, true); j.State != JobDone || j.Unit != "connections" || j.Total < 2 || j.Done != j.Total {
 		t.Errorf("%+v", j)
 	}
 	if q := must(t, m, api.NVMFSubsystemGetControllers, api.NVMFSubsystemParams{NQN: loopNQN}); len(q) != 0 {

@@ -97,6 +97,7 @@ func (r *Registry) visible(spec *api.Spec, current bool) bool {
 
 // lookup finds a method that may be called now.
 func (r *Registry) lookup(name string) (*method, error) {
+	name = api.Canonical(name)
 	r.mu.RLock()
 	m := r.methods[name]
 	r.mu.RUnlock()
@@ -135,6 +136,7 @@ func (r *Registry) unknown(name string) *api.Error {
 
 // Check says whether the call could be made in one of the states given: that the method is there and takes the parameters.
 func (r *Registry) Check(name string, params *api.Value, states api.State) error {
+	name = api.Canonical(name)
 	r.mu.RLock()
 	m := r.methods[name]
 	r.mu.RUnlock()

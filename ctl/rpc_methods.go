@@ -3,6 +3,7 @@ package ctl
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/pollux-storage/pollux/ctl/api"
 	"github.com/pollux-storage/pollux/internal/version"
@@ -11,7 +12,15 @@ import (
 // registerMethodMethods adds the methods about methods.
 func registerMethodMethods(r *Registry) {
 	Register(r, api.RPCGetMethods, func(_ context.Context, p *api.RPCGetMethodsParams) ([]string, error) {
-		return methodNames(r.Specs(p.Current)), nil
+		specs := r.Specs(p.Current)
+		names := methodNames(specs)
+		if p.IncludeAliases {
+			for _, s := range specs {
+				names = append(names, s.Aliases...)
+			}
+			slices.Sort(names)
+		}
+		return names, nil
 	})
 	Register(r, api.SPDKGetVersion, func(context.Context, *api.None) (api.Version, error) {
 		return api.Version{

@@ -2,11 +2,10 @@ package ctl
 
 import (
 	"encoding/json"
-	"net"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 
@@ -29,17 +28,14 @@ func savedBySPDK(t *testing.T) string {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	for name, content := range map[string][]byte{"key0": []byte(key.Reveal()), "disk": make([]byte, 1<<20)} {
+	for name, content := range map[string][]byte{
+		"key0": []byte(key.Reveal()), "disk": make([]byte, 1<<20), "auth.conf": []byte("[AuthGroup2]\n  Auth \"asker\" \"an-older-secret\"\n"),
+	} {
 		if err := os.WriteFile(filepath.Join(dir, name), content, 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	free, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer free.Close()
-	return strings.NewReplacer("@DIR@", dir, "@PORT@", strconv.Itoa(free.Addr().(*net.TCPAddr).Port)).Replace(string(text))
+	return strings.NewReplacer("@DIR@", dir, "@PORT@", fmt.Sprint(freePort(t).Port()), "@ISCSI@", fmt.Sprint(freePort(t).Port())).Replace(string(text))
 }
 
 // calls are all calls of a configuration, by method.

@@ -1,6 +1,9 @@
 package iscsi
 
-import "slices"
+import (
+	"fmt"
+	"slices"
+)
 
 // This file is what the target tells of its configuration: copies, for RPC and metrics.
 
@@ -96,4 +99,20 @@ func (t *Target) Nodes() []NodeInfo {
 		out = append(out, i)
 	}
 	return out
+}
+
+// Node finds a node by its name, with or without the base.
+func (t *Target) Node(name string) (NodeInfo, error) {
+	t.mu.Lock()
+	n, err := t.findNode(name)
+	t.mu.Unlock()
+	if err != nil {
+		return NodeInfo{}, err
+	}
+	for _, i := range t.Nodes() {
+		if i.Name == n.name {
+			return i, nil
+		}
+	}
+	return NodeInfo{}, fmt.Errorf("target node %s: %w", n.name, ErrNotFound)
 }

@@ -55,7 +55,7 @@ func ReadConfig(source string, v *Value) (*Config, error) {
 	for _, s := range file.Subsystems {
 		section := SubsystemConfig{Subsystem: s.Subsystem}
 		for _, call := range s.Config {
-			section.Config = append(section.Config, ConfigCall{Method: call.Method, value: call.Params, Params: call.Params.json()})
+			section.Config = append(section.Config, ConfigCall{Method: Canonical(call.Method), value: call.Params, Params: call.Params.json()})
 		}
 		c.Subsystems = append(c.Subsystems, section)
 	}

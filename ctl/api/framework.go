@@ -4,10 +4,10 @@ import "encoding/json"
 
 // This file holds the methods about the engine's frame: methods, states, subsystems, reactors, threads, signals.
 
-// RPCGetMethodsParams selects methods. There are no aliases here; the member is taken because rpc.py always sends it.
+// RPCGetMethodsParams selects methods.
 type RPCGetMethodsParams struct {
 	Current        bool `json:"current,omitempty" default:"false" doc:"only the methods that may be called in the present state"`
-	IncludeAliases bool `json:"include_aliases,omitempty" default:"false" doc:"names of an older release too; this engine has none"`
+	IncludeAliases bool `json:"include_aliases,omitempty" default:"false" doc:"names of older releases of SPDK too"`
 }
 
 // Version is what this engine calls itself, and the SPDK release whose interface it follows.

@@ -27,6 +27,8 @@ func (s State) String() string {
 // Spec is what the catalogue says of a method.
 type Spec struct {
 	Name string
+	// Aliases are names that the method has in older releases of SPDK.
+	Aliases []string
 	// Doc is a sentence: what the call does.
 	Doc    string
 	States State
@@ -92,7 +94,10 @@ func (m Method[P, R]) Config(params P) ConfigCall {
 // None are the parameters of a method that takes none.
 type None struct{}
 
-var catalogue = map[string]*Spec{}
+var (
+	catalogue = map[string]*Spec{}
+	aliases   = map[string]string{} // to the names in the catalogue
+)
 
 // Methods lists the catalogue by name.
 func Methods() []*Spec {
@@ -104,10 +109,18 @@ func Methods() []*Spec {
 	return all
 }
 
-// Lookup finds a method of the catalogue.
+// Lookup finds a method of the catalogue by its name or an alias.
 func Lookup(name string) (*Spec, bool) {
-	s, ok := catalogue[name]
+	s, ok := catalogue[Canonical(name)]
 	return s, ok
+}
+
+// Canonical gives the name of a method that may be called by an alias.
+func Canonical(name string) string {
+	if now, ok := aliases[name]; ok {
+		return now
+	}
+	return name
 }
 
 // reads enters a method that changes nothing into the catalogue, changes one that does.
@@ -129,5 +142,14 @@ func changes[P, R any](name string, states State, doc string) Method[P, R] {
 // lenient marks a method that lets unknown members pass.
 func lenient[P, R any](m Method[P, R]) Method[P, R] {
 	m.Lenient = true
+	return m
+}
+
+// alias gives a method names of older releases.
+func alias[P, R any](m Method[P, R], names ...string) Method[P, R] {
+	for _, name := range names {
+		aliases[name] = m.Name
+	}
+	m.Aliases = names
 	return m
 }

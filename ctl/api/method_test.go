@@ -28,6 +28,9 @@ func TestCatalogue(t *testing.T) {
 		if s.Lenient {
 			mark += " lenient"
 		}
+		if s.Aliases != nil {
+			mark += " alias " + strings.Join(s.Aliases, " ")
+		}
 		fmt.Fprintf(&b, "%s [%s]%s -> %s\n", s.Name, s.States, mark, typeName(s.Result))
 		for _, f := range fields(s.Params) {
 			fmt.Fprintf(&b, "  %s %s", f.name, typeName(base(s.Params.FieldByIndex(f.index).Type)))

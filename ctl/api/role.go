@@ -40,21 +40,17 @@ func admin[P, R any](m Method[P, R]) Method[P, R] {
 // SecretMask stands for a secret that is not told. It does not tell its length either.
 const SecretMask = "********"
 
-// Masked is the call without the secrets in its parameters: the members whose tag secret is true. It cannot be loaded again.
+// Masked is the call without the secrets in its parameters: the members whose tag secret is true, however deep. It cannot be loaded again.
 func (c ConfigCall) Masked() ConfigCall {
 	spec, ok := Lookup(c.Method)
-	if !ok || c.Params == nil || len(secrets(spec.Params)) == 0 {
+	if !ok || c.Params == nil || !hasSecrets(spec.Params) {
 		return c
 	}
-	var params map[string]json.RawMessage
+	var params any
 	if json.Unmarshal(c.Params, &params) != nil {
 		return ConfigCall{Method: c.Method}
 	}
-	for _, name := range secrets(spec.Params) {
-		if _, there := params[name]; there {
-			params[name] = json.RawMessage(`"` + SecretMask + `"`)
-		}
-	}
+	mask(spec.Params, params)
 	text, err := json.Marshal(params)
 	if err != nil {
 		return ConfigCall{Method: c.Method}
@@ -62,13 +58,45 @@ func (c ConfigCall) Masked() ConfigCall {
 	return ConfigCall{Method: c.Method, Params: text}
 }
 
-// secrets lists the members of a parameter struct that hold one.
-func secrets(t reflect.Type) (names []string) {
-	for f := range t.Fields() {
-		if f.Tag.Get("secret") == "true" {
-			name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
-			names = append(names, name)
+// structOf is the struct that a type holds, in a list or behind a pointer; false if there is none.
+func structOf(t reflect.Type) (reflect.Type, bool) {
+	for t.Kind() == reflect.Slice || t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	return t, t.Kind() == reflect.Struct && t != valueType
+}
+
+// hasSecrets tells whether a parameter struct holds one.
+func hasSecrets(t reflect.Type) bool {
+	for _, f := range fields(t) {
+		if f.secret {
+			return true
+		}
+		if in, ok := structOf(t.FieldByIndex(f.index).Type); ok && hasSecrets(in) {
+			return true
 		}
 	}
-	return names
+	return false
+}
+
+// mask overwrites the secrets in the JSON of a parameter struct.
+func mask(t reflect.Type, v any) {
+	switch v := v.(type) {
+	case []any:
+		for _, item := range v {
+			mask(t, item)
+		}
+	case map[string]any:
+		for _, f := range fields(t) {
+			member, there := v[f.name]
+			if !there {
+				continue
+			}
+			if f.secret {
+				v[f.name] = SecretMask
+			} else if in, ok := structOf(t.FieldByIndex(f.index).Type); ok {
+				mask(in, member)
+			}
+		}
+	}
 }
