@@ -88,6 +88,19 @@ func (x *damagedHouse) open(unread ...Place) error {
 	return err
 }
 
+// opened opens the image with nothing damaged, and makes a snapshot of v0.
+func (x *damagedHouse) opened() (v0 *Volume) {
+	x.t.Helper()
+	if err := x.open(); err != nil {
+		x.t.Fatal(err)
+	}
+	v0 = x.find("v0")
+	if _, err := v0.CreateSnapshot(SnapshotConfig{Name: "s"}); err != nil {
+		x.t.Fatal(err)
+	}
+	return v0
+}
+
 // damaged wants v0 to be what is damaged, and v1 to be served.
 func (x *damagedHouse) damaged() *DamagedVolume {
 	x.t.Helper()
@@ -206,13 +219,7 @@ func TestAVolumeWhosePageIsDamaged(t *testing.T) {
 // TestAListOfSnapshotsIsDamaged: what the volume may write over is not known.
 func TestAListOfSnapshotsIsDamaged(t *testing.T) {
 	x := newDamagedHouse(t, false)
-	if err := x.open(); err != nil {
-		t.Fatal(err)
-	}
-	v0 := x.find("v0")
-	if _, err := v0.CreateSnapshot(SnapshotConfig{Name: "s"}); err != nil {
-		t.Fatal(err)
-	}
+	v0 := x.opened()
 	x.forced(v0)
 	if err := x.pool.twice(); err != nil {
 		t.Fatal(err)

@@ -129,13 +129,7 @@ func TestAVolumeWhosePageIsDamagedIsDeletedByForce(t *testing.T) {
 // TestADamagedVolumeIsDeletedWithItsSnapshots, whose list cannot be read.
 func TestADamagedVolumeIsDeletedWithItsSnapshots(t *testing.T) {
 	x := newDamagedHouse(t, false)
-	if err := x.open(); err != nil {
-		t.Fatal(err)
-	}
-	v0 := x.find("v0")
-	if _, err := v0.CreateSnapshot(SnapshotConfig{Name: "s"}); err != nil {
-		t.Fatal(err)
-	}
+	v0 := x.opened()
 	x.client(v0, 0).must(bdev.Write, 0, 64, pattern(x.w.Rand, 64))
 	x.forced(v0)
 	if err := x.pool.twice(); err != nil {
@@ -194,13 +188,7 @@ func TestADamagedVolumeWithClonesStays(t *testing.T) {
 	for _, listed := range []bool{false, true} {
 		t.Run(fmt.Sprintf("its page is readable: %v", listed), func(t *testing.T) {
 			x := newDamagedHouse(t, true)
-			if err := x.open(); err != nil {
-				t.Fatal(err)
-			}
-			v0 := x.find("v0")
-			if _, err := v0.CreateSnapshot(SnapshotConfig{Name: "s"}); err != nil {
-				t.Fatal(err)
-			}
+			v0 := x.opened()
 			if _, err := v0.CloneSnapshot("s", VolumeConfig{Name: "c", LogBytes: 8 << 20}); err != nil {
 				t.Fatal(err)
 			}
@@ -238,13 +226,7 @@ func TestADamagedVolumeWithClonesStays(t *testing.T) {
 // TestACloneWhosePageWasDamagedKeepsWhatItShares: it was not known as one when its parent was deleted, and another deletion frees nothing of it.
 func TestACloneWhosePageWasDamagedKeepsWhatItShares(t *testing.T) {
 	x := newDamagedHouse(t, true)
-	if err := x.open(); err != nil {
-		t.Fatal(err)
-	}
-	v0 := x.find("v0")
-	if _, err := v0.CreateSnapshot(SnapshotConfig{Name: "s"}); err != nil {
-		t.Fatal(err)
-	}
+	v0 := x.opened()
 	c, err := v0.CloneSnapshot("s", VolumeConfig{Name: "c", LogBytes: 8 << 20})
 	if err != nil {
 		t.Fatal(err)
@@ -340,13 +322,7 @@ func TestAnImportDeletesWhatKeepsOthersFromOpening(t *testing.T) {
 			x.image = simDisk(x.house).Snapshot().Crash(sim.None)
 			if cloned {
 				x = newDamagedHouse(t, true)
-				if err := x.open(); err != nil {
-					t.Fatal(err)
-				}
-				v0 := x.find("v0")
-				if _, err := v0.CreateSnapshot(SnapshotConfig{Name: "s"}); err != nil {
-					t.Fatal(err)
-				}
+				v0 := x.opened()
 				if _, err := v0.CloneSnapshot("s", VolumeConfig{Name: "c", LogBytes: 8 << 20}); err != nil {
 					t.Fatal(err)
 				}
