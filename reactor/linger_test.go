@@ -7,16 +7,19 @@ import (
 	"github.com/pollux-storage/pollux/reactor"
 )
 
-// The runtime's monitor asks a reactor that spins to make room, and is let pass; whoever stops the world is not.
-func TestASpinningReactorKeepsItsProcessor(t *testing.T) {
+// tune lets the runtime have processors beside n reactors until the test ends. The collector is as it was.
+func tune(t *testing.T, n int) {
 	procs := runtime.GOMAXPROCS(0)
 	t.Cleanup(func() {
 		runtime.GOMAXPROCS(procs)
 		reactor.ForgetTuning()
 	})
-	reactor.TuneRuntime(2, 0, func(name string) string { // the collector is as it was
-		return map[string]string{"GOGC": "100"}[name]
-	})
+	reactor.TuneRuntime(n, 0, func(name string) string { return map[string]string{"GOGC": "100"}[name] })
+}
+
+// The runtime's monitor asks a reactor that spins to make room, and is let pass; whoever stops the world is not.
+func TestASpinningReactorKeepsItsProcessor(t *testing.T) {
+	tune(t, 2)
 	g := start(t, reactor.Config{Cores: unpinned(2), Idle: reactor.Poll})
 	for passed := uint64(0); passed < 3; {
 		on(t, g.Reactor(0), func() { passed = g.Reactor(0).RequestsPassed() })
@@ -67,14 +70,7 @@ func TestOrdinaryGoroutinesRunThoughReactorsHaveAllProcessors(t *testing.T) {
 
 // What a reactor that spins has let pass is served before it sleeps: the scheduler would otherwise have its room when the reactor is woken.
 func TestWhatWasLetPassIsServedBeforeASleep(t *testing.T) {
-	procs := runtime.GOMAXPROCS(0)
-	t.Cleanup(func() {
-		runtime.GOMAXPROCS(procs)
-		reactor.ForgetTuning()
-	})
-	reactor.TuneRuntime(1, 0, func(name string) string { // the collector is as it was
-		return map[string]string{"GOGC": "100"}[name]
-	})
+	tune(t, 1)
 	g := start(t, reactor.Config{Cores: unpinned(1), Idle: reactor.Adaptive})
 	r := g.Reactor(0)
 	on(t, r, func() { r.SetSpin(50 * reactor.Millisecond) })
