@@ -17,6 +17,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/pollux-storage/pollux/bdev"
+	"github.com/pollux-storage/pollux/internal/patient"
 	"github.com/pollux-storage/pollux/nvmf"
 	"github.com/pollux-storage/pollux/reactor"
 )
@@ -129,51 +130,24 @@ func Address(a netip.AddrPort) nvmf.Address {
 }
 
 // patience bounds waits that only a defect makes long.
-const patience = 20 * time.Second
+const patience = patient.Limit
 
 // Await waits until a fact has come to pass, and fails the test with why if it does not.
 func Await(t testing.TB, why string, fact func() bool) {
 	t.Helper()
-	for end := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
-		var yes bool
-		if Within(t, why, func() { yes = fact() }); yes {
-			return
-		}
-		if time.Now().After(end) {
-			t.Fatalf("waited in vain for %v: %s", patience, why)
-		}
-	}
+	patient.Await(t, why, fact)
 }
 
-// Within runs f, which may ask reactors, and fails the test with why if it does not return: a reactor that goes round in a defect
-// answers nobody.
+// Within runs f, which may ask reactors, and fails the test with why if it does not return.
 func Within(t testing.TB, why string, f func()) {
 	t.Helper()
-	returned, ended := false, make(chan struct{})
-	go func() {
-		defer close(ended)
-		f()
-		returned = true
-	}()
-	select {
-	case <-ended:
-		if !returned { // it ended the test
-			t.FailNow()
-		}
-	case <-time.After(patience + patience/4): // f may have patience of its own
-		t.Fatalf("waited in vain for %v: %s: a reactor does not answer", patience, why)
-	}
+	patient.Within(t, why, f)
 }
 
 // Take waits for what comes on a channel, and fails the test with why if nothing does.
-func Take[V any](t testing.TB, why string, c <-chan V) (v V) {
+func Take[V any](t testing.TB, why string, c <-chan V) V {
 	t.Helper()
-	select {
-	case v = <-c:
-	case <-time.After(patience):
-		t.Fatalf("waited in vain for %v: %s", patience, why)
-	}
-	return v
+	return patient.Take(t, why, c)
 }
 
 // AwaitQueues waits until the target has n I/O queues.

@@ -1,110 +1,12 @@
 package nvmftest
 
-import (
-	"time"
+import "github.com/pollux-storage/pollux/bdev/bdevtest"
 
-	"github.com/google/uuid"
-
-	"github.com/pollux-storage/pollux/bdev"
-	"github.com/pollux-storage/pollux/reactor"
-)
-
-// Held is a device that ends no request until the test says so and how. It has no data.
-type Held struct {
-	e      *Engine
-	Device *bdev.Device
-	queues []*heldQueue // by reactor
-
-	Pass bool // requests end at once; set before the device is used
-}
-
-type heldQueue struct {
-	d    *Held
-	list bdev.RequestList
-}
+// Held is a device that ends no request until the test says so and how.
+type Held = bdevtest.Held
 
 // AddHeld makes one, with blocks of 4096 bytes and a volatile cache.
 func (e *Engine) AddHeld(name string, blocks uint64) *Held {
 	e.T.Helper()
-	h := &Held{e: e, queues: make([]*heldQueue, e.Group.Len())}
-	var err error
-	h.Device, err = e.Bdevs.Register(bdev.Config{
-		Name: name, Product: "Held", UUID: uuid.New(), Driver: h,
-		Geometry: bdev.Geometry{
-			BlockSize: 4096, Blocks: blocks, Volatile: true, UnmapZeroes: true,
-			Native: bdev.SetOf(bdev.Read, bdev.Write, bdev.Flush, bdev.Unmap, bdev.WriteZeroes, bdev.Compare, bdev.CompareAndWrite, bdev.Copy),
-		},
-	})
-	e.must(err)
-	return h
-}
-
-// Open gives the queue of one reactor.
-func (h *Held) Open(r *reactor.Reactor) (bdev.Queue, error) {
-	q := &heldQueue{d: h}
-	h.queues[r.Index()] = q
-	return q, nil
-}
-
-// Describe tells nothing more.
-func (h *Held) Describe() any { return nil }
-
-// Close has nothing to release.
-func (h *Held) Close() error { return nil }
-
-func (q *heldQueue) Submit(r *bdev.Request) {
-	if q.d.Pass {
-		r.CompleteLater(bdev.StatusOK)
-		return
-	}
-	q.list.Push(r)
-}
-
-func (q *heldQueue) Close() {}
-
-// Abort lets go of a request.
-func (q *heldQueue) Abort(r *bdev.Request) bool {
-	if !q.list.Remove(r) {
-		return false
-	}
-	r.CompleteLater(bdev.StatusAborted)
-	return true
-}
-
-// Count is the number of requests held now.
-func (h *Held) Count() int {
-	h.e.T.Helper()
-	n := 0
-	Within(h.e.T, "the device counts its requests", func() {
-		h.e.must(h.e.Group.Each(func(r *reactor.Reactor) {
-			if q := h.queues[r.Index()]; q != nil {
-				n += q.list.Len()
-			}
-		}))
-	})
-	return n
-}
-
-// Want waits until n requests are held.
-func (h *Held) Want(why string, n int) {
-	h.e.T.Helper()
-	for end := time.Now().Add(patience); h.Count() != n; time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			h.e.T.Fatalf("%s: the device holds %d requests, want %d", why, h.Count(), n)
-		}
-	}
-}
-
-// End ends all requests that are held now.
-func (h *Held) End(s bdev.Status) {
-	h.e.T.Helper()
-	Within(h.e.T, "the device ends its requests", func() {
-		h.e.must(h.e.Group.Each(func(r *reactor.Reactor) {
-			if q := h.queues[r.Index()]; q != nil {
-				for n := q.list.Len(); n > 0; n-- {
-					q.list.Pop().Complete(s)
-				}
-			}
-		}))
-	})
+	return bdevtest.AddHeld(e.T, e.Bdevs, name, blocks)
 }
