@@ -258,14 +258,11 @@ func (c *command) appendPorts(b []byte) []byte {
 
 // compareAndWriteMax is MAXIMUM COMPARE AND WRITE LENGTH in blocks; 0 if there is no such command.
 func compareAndWriteMax(g *bdev.Geometry) uint64 {
-	if rulesOf[opCompareAndWrite] == nil || !g.Supports(bdev.CompareAndWrite) {
+	if !swaps(g) {
 		return 0
 	}
 	return min(255, uint64(g.MaxBlocks), reactor.BufferMax/2>>g.Shift())
 }
-
-// opCompareAndWrite is COMPARE AND WRITE.
-const opCompareAndWrite = 0x89
 
 // appendLimits is page B0h, Block Limits. SBC-3 section 6.5.3. WSNZ is 0: a WRITE SAME of zero blocks is to the end.
 func (c *command) appendLimits(b []byte) []byte {
