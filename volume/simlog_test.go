@@ -298,12 +298,13 @@ func (s *simulation) repair(x *simVolume, sight simSight) bool {
 	for b := range x.blocks {
 		st := c.do(bdev.Read, b, 1, buf)
 		word, even := simRead(buf)
+		found := []*simWrite{{block: b, words: []simWord{word}, begun: s.tick, done: s.tick, durable: s.tick, ok: true}}
 		switch {
 		case st == bdev.StatusOK && even && x.content.allowed(b, word, sight) && !x.verify && x.content.changedSince(b, sight.lsn):
 			// A scrub would find it.
 		case st == bdev.StatusOK && even && x.content.allowed(b, word, sight):
 			if x.content.blocks[b] != nil {
-				x.content.blocks[b] = []*simWrite{{block: b, words: []simWord{word}, begun: s.tick, done: s.tick, durable: s.tick, ok: true}}
+				x.content.blocks[b] = found
 			}
 			continue
 		case st == bdev.StatusOK && even || !x.content.changedSince(b, sight.lsn):
@@ -312,6 +313,9 @@ func (s *simulation) repair(x *simVolume, sight simSight) bool {
 		case st != bdev.StatusOK && (st != bdev.StatusCorrupt || !x.verify):
 			s.t.Fatalf("block %d of volume %s, without its logs: %v", b, x.name, st)
 		}
+		if st != bdev.StatusOK || !even {
+			found = nil
+		}
 		s.did["a block spoilt by the loss"]++
 		c.put(b, 1, true)
 		w := c.write
@@ -319,7 +323,7 @@ func (s *simulation) repair(x *simVolume, sight simSight) bool {
 		if !w.ok {
 			return false
 		}
-		x.content.blocks[b] = []*simWrite{w}
+		x.content.blocks[b] = append(found, w) // the next loss may come before it is home
 	}
 	x.content.open = nil
 	return true
