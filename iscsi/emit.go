@@ -110,9 +110,6 @@ func (s *session) emitResponse(t *task, n Numbers) {
 // residual is what the initiator expected to be moved against what the command moves. RFC 7143 section 11.4.5.
 func (t *task) residual() Residual {
 	moves := t.want
-	if t.reads {
-		moves = t.send
-	}
 	if t.status != Good && t.status != ConditionMet && t.reads {
 		moves = 0
 	}
