@@ -24,10 +24,6 @@ const (
 // so. IEEE 802c, "Structured local address plan".
 const companyID = 0x025058
 
-// inquiryBytes is the most that INQUIRY answers: page 83h, with two names of the length that iSCSI names may have, and page 88h with a name for each
-// portal group.
-const inquiryBytes = reactor.PageBytes
-
 const standardInquiryBytes = 96
 
 // notThere is PERIPHERAL QUALIFIER 3, PERIPHERAL DEVICE TYPE 1Fh: there could be no unit at this LUN.
@@ -54,7 +50,11 @@ func (c *command) nowhere() bool { return c.unit == nil }
 
 // inquiry serves it.
 func (c *command) inquiry() {
-	b := c.page(inquiryBytes)
+	room := uint32(reactor.PageBytes)
+	if c.cdb[2] == pagePorts {
+		room = c.portsBytes()
+	}
+	b := c.page(room)
 	if b == nil {
 		return
 	}
@@ -141,7 +141,7 @@ func init() {
 		{code: 0x83, append: (*command).appendDesignators},
 		{code: 0x86, append: (*command).appendExtended},
 		{code: 0x87, append: (*command).appendModePolicy},
-		{code: 0x88, append: (*command).appendPorts},
+		{code: pagePorts, append: (*command).appendPorts},
 		{code: 0xB0, append: (*command).appendLimits},
 		{code: 0xB1, append: (*command).appendCharacteristics},
 		{code: 0xB2, append: (*command).appendProvisioning},
@@ -244,6 +244,17 @@ func (c *command) appendExtended(b []byte) []byte {
 
 // appendModePolicy is page 87h, Mode Page Policy: all pages are shared by all nexuses. SPC-4 section 7.8.9.
 func (c *command) appendModePolicy(b []byte) []byte { return append(b, 0x3F, 0xFF, 0x00, 0x00) }
+
+// pagePorts is the one page that has no limit.
+const pagePorts = 0x88
+
+// portsBytes is what page 88h needs at most.
+func (c *command) portsBytes() uint32 {
+	if c.nowhere() {
+		return reactor.PageBytes
+	}
+	return uint32(min(4+len(c.nexus.ports())*(12+8+len(TargetPort(c.nexus.node.name, 0))), 1<<16-1))
+}
 
 // appendPorts is page 88h, SCSI Ports. SPC-4 section 7.8.13.
 func (c *command) appendPorts(b []byte) []byte {
