@@ -74,6 +74,7 @@ func (s *session) begin(fd int) {
 	s.login = &login{}
 	s.local, s.remote = s.pg.endpoints(fd)
 	s.login.init(s.pg.view, s.port.tag, s.local, s.remote, rand.Reader)
+	s.login.live = s.pg.target.tsihs.live
 	s.attach(fd, recvBytesSmall)
 	s.statSN = 1
 	s.pg.add(s)

@@ -85,7 +85,7 @@ func (s *session) answerLogin(r LoginResponse, text []byte, state loginState) {
 		if r.Status == LoginAuthenticationFail || r.Status == LoginNotAllowed {
 			s.pg.stats.denied++
 		}
-		s.pg.target.log.Warn("a login was refused", "initiator", s.initiator(), "target", s.login.params.TargetName, "status", r.Status.String())
+		s.pg.target.log.Warn("a login was refused", "initiator", s.initiator(), "target", s.login.params.TargetName, "status", r.Status.String(), "why", s.login.why)
 		s.last = true
 		s.ignoreData()
 	}
@@ -153,7 +153,7 @@ func (s *session) textRequest(text []byte) {
 
 // answerText gives the answer to a whole request: SendTargets, or keys that may be said again.
 func (s *session) answerText(text []byte) ([]byte, RejectReason) {
-	return answerText(s.pg.view, &s.params, s.local, text)
+	return answerText(s.pg.view, &s.params, s.local, s.remote, text)
 }
 
 // textAnswer is the header of the answer that was made last: an exchange has one at a time.
