@@ -3,6 +3,7 @@ package volume
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 
 	"github.com/pollux-storage/pollux/bdev"
@@ -243,6 +244,7 @@ func (s *simulation) adopt(x *simVolume, sight simSight) {
 		s.t.Fatalf("volume %s has %d blocks without its logs; it should have %d to %d", x.name, n, least, max(x.blocks, x.mayHave))
 	}
 	x.blocks, x.mayHave, x.sizes = n, 0, []simSize{{n, 0}}
+	maps.DeleteFunc(x.content.blocks, func(b uint64, _ []*simWrite) bool { return b >= n }) // with the growth that made them
 	for _, o := range x.snaps {
 		if _, err := x.v.findSnapshot(o.name); err != nil && o.lsn <= sight.lsn {
 			s.t.Fatalf("snapshot %s of volume %s was at LSN %d at most, and a checkpoint at %d does not have it", o.name, x.name, o.lsn, sight.lsn)
