@@ -34,6 +34,7 @@ const (
 	tells                // it is served before unit attentions are told. SPC-4 table 31
 	anyState             // and whatever the state of the path
 	acts                 // there is a service action
+	reserves             // it is about reservations
 )
 
 // cdbRule says what a command needs, and who serves it.
@@ -80,7 +81,9 @@ func init() {
 		{name: "WRITE(6)", usage: "\x0a\x1f\xff\xff\xff\x04", access: accessWrite, flags: writes, admit: (*command).admitWrite, execute: (*command).write},
 		{name: "INQUIRY", usage: "\x12\x01\xff\xff\xff\x04", flags: tells | anyState, admit: (*command).admitInquiry, execute: (*command).inquiry},
 		{name: "MODE SELECT(6)", usage: "\x15\x11\x00\x00\xff\x04", access: accessWrite, flags: anyState, admit: (*command).admitModeSelect, execute: (*command).modeSelect},
-		{name: "MODE SENSE(6)", usage: "\x1a\x08\xff\xff\xff\x04", access: accessWrite, flags: anyState, admit: (*command).admitModeSense, execute: (*command).modeSense},
+		{name: "RESERVE(6)", usage: "\x16\x00\x00\x00\x00\x04", flags: reserves, admit: (*command).admitReserve, execute: (*command).reserve},
+		{name: "RELEASE(6)", usage: "\x17\x00\x00\x00\x00\x04", flags: reserves, admit: (*command).admitReserve, execute: (*command).release},
+		{name: "MODE SENSE(6)", usage: "\x1a\x08\xff\xff\xff\x04", access: accessRead, flags: anyState, admit: (*command).admitModeSense, execute: (*command).modeSense},
 		{name: "START STOP UNIT", usage: "\x1b\x01\x00\x00\xf5\x04", access: accessFree, execute: (*command).startStop},
 		{name: "READ CAPACITY(10)", usage: "\x25\x00" + none + "\x00\x00\x00\x04", access: accessFree, execute: (*command).readCapacity10},
 		{name: "READ(10)", usage: "\x28\xf8" + all4 + "\x00\xff\xff\x04", access: accessRead, admit: (*command).admitRead, execute: (*command).read},
@@ -92,7 +95,21 @@ func init() {
 		{name: "WRITE SAME(10)", usage: "\x41\xf8" + all4 + "\x00\xff\xff\x04", access: accessWrite, flags: writes, admit: (*command).admitWriteSame, execute: (*command).writeSame, done: (*command).writeSameNext},
 		{name: "UNMAP", usage: "\x42\x01" + none + "\x00\xff\xff\x04", access: accessWrite, flags: writes, offered: unmaps, admit: (*command).admitUnmap, execute: (*command).unmap, done: (*command).unmapNext},
 		{name: "MODE SELECT(10)", usage: "\x55\x11" + none + "\x00\xff\xff\x04", access: accessWrite, flags: anyState, admit: (*command).admitModeSelect, execute: (*command).modeSelect},
-		{name: "MODE SENSE(10)", usage: "\x5a\x18\xff\xff\x00\x00\x00\xff\xff\x04", access: accessWrite, flags: anyState, admit: (*command).admitModeSense, execute: (*command).modeSense},
+		{name: "RESERVE(10)", usage: "\x56\x00" + none + "\x00\x00\x00\x04", flags: reserves, admit: (*command).admitReserve, execute: (*command).reserve},
+		{name: "RELEASE(10)", usage: "\x57\x00" + none + "\x00\x00\x00\x04", flags: reserves, admit: (*command).admitReserve, execute: (*command).release},
+		{name: "MODE SENSE(10)", usage: "\x5a\x18\xff\xff\x00\x00\x00\xff\xff\x04", access: accessRead, flags: anyState, admit: (*command).admitModeSense, execute: (*command).modeSense},
+		{name: "PERSISTENT RESERVE IN, READ KEYS", usage: "\x5e\x00" + none + "\x00\xff\xff\x04", access: accessFree, flags: acts | anyState | reserves, execute: (*command).readKeys},
+		{name: "PERSISTENT RESERVE IN, READ RESERVATION", usage: "\x5e\x01" + none + "\x00\xff\xff\x04", access: accessFree, flags: acts | anyState | reserves, execute: (*command).readReservation},
+		{name: "PERSISTENT RESERVE IN, REPORT CAPABILITIES", usage: "\x5e\x02" + none + "\x00\xff\xff\x04", access: accessFree, flags: acts | anyState | reserves, execute: (*command).reportCapabilities},
+		{name: "PERSISTENT RESERVE IN, READ FULL STATUS", usage: "\x5e\x03" + none + "\x00\xff\xff\x04", access: accessFree, flags: acts | anyState | reserves, execute: (*command).readFullStatus},
+		{name: "PERSISTENT RESERVE OUT, REGISTER", usage: "\x5f\x00\xff\x00\x00" + all4 + "\x04", access: accessFree, flags: acts | anyState | reserves, admit: (*command).admitPROut, execute: (*command).persistentReserve},
+		{name: "PERSISTENT RESERVE OUT, RESERVE", usage: "\x5f\x01\xff\x00\x00" + all4 + "\x04", access: accessFree, flags: acts | anyState | reserves, admit: (*command).admitPROut, execute: (*command).persistentReserve},
+		{name: "PERSISTENT RESERVE OUT, RELEASE", usage: "\x5f\x02\xff\x00\x00" + all4 + "\x04", access: accessFree, flags: acts | anyState | reserves, admit: (*command).admitPROut, execute: (*command).persistentReserve},
+		{name: "PERSISTENT RESERVE OUT, CLEAR", usage: "\x5f\x03\xff\x00\x00" + all4 + "\x04", access: accessFree, flags: acts | anyState | reserves, admit: (*command).admitPROut, execute: (*command).persistentReserve},
+		{name: "PERSISTENT RESERVE OUT, PREEMPT", usage: "\x5f\x04\xff\x00\x00" + all4 + "\x04", access: accessFree, flags: acts | anyState | reserves, admit: (*command).admitPROut, execute: (*command).persistentReserve},
+		{name: "PERSISTENT RESERVE OUT, PREEMPT AND ABORT", usage: "\x5f\x05\xff\x00\x00" + all4 + "\x04", access: accessFree, flags: acts | anyState | reserves, admit: (*command).admitPROut, execute: (*command).persistentReserve},
+		{name: "PERSISTENT RESERVE OUT, REGISTER AND IGNORE EXISTING KEY", usage: "\x5f\x06\xff\x00\x00" + all4 + "\x04", access: accessFree, flags: acts | anyState | reserves, admit: (*command).admitPROut, execute: (*command).persistentReserve},
+		{name: "PERSISTENT RESERVE OUT, REGISTER AND MOVE", usage: "\x5f\x07\xff\x00\x00" + all4 + "\x04", access: accessFree, flags: acts | anyState | reserves, admit: (*command).admitPROut, execute: (*command).persistentReserve},
 		{name: "READ(16)", usage: "\x88\xf8" + all8 + all4 + "\x00\x04", access: accessRead, admit: (*command).admitRead, execute: (*command).read},
 		{name: "COMPARE AND WRITE", usage: "\x89\xf8" + all8 + "\x00\x00\x00\xff\x00\x04", access: accessWrite, flags: writes, offered: swaps, admit: (*command).admitCompareAndWrite, execute: (*command).compareAndWrite},
 		{name: "WRITE(16)", usage: "\x8a\xf8" + all8 + all4 + "\x00\x04", access: accessWrite, flags: writes, admit: (*command).admitWrite, execute: (*command).write},
@@ -104,8 +121,8 @@ func init() {
 		{name: "READ CAPACITY(16)", usage: "\x9e\x10" + none + none + all4 + "\x00\x04", access: accessFree, flags: acts, execute: (*command).readCapacity16},
 		{name: "REPORT LUNS", usage: "\xa0\x00\xff\x00\x00\x00" + all4 + "\x00\x04", flags: tells | anyState, admit: (*command).admitReportLUNs, execute: (*command).reportLUNs},
 		{name: "REPORT TARGET PORT GROUPS", usage: "\xa3\xea" + none + all4 + "\x00\x04", access: accessFree, flags: acts | anyState, admit: (*command).admitPortGroups, execute: (*command).reportPortGroups},
-		{name: "REPORT SUPPORTED OPERATION CODES", usage: "\xa3\x0c\x87\xff\xff\xff" + all4 + "\x00\x04", access: accessFree, flags: acts | anyState, admit: (*command).admitOpcodes, execute: (*command).reportOpcodes},
-		{name: "REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS", usage: "\xa3\x0d\x80\x00\x00\x00" + all4 + "\x00\x04", access: accessFree, flags: acts | anyState, admit: (*command).admitFunctions, execute: (*command).reportFunctions},
+		{name: "REPORT SUPPORTED OPERATION CODES", usage: "\xa3\x0c\x87\xff\xff\xff" + all4 + "\x00\x04", access: accessRead, flags: acts | anyState, admit: (*command).admitOpcodes, execute: (*command).reportOpcodes},
+		{name: "REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS", usage: "\xa3\x0d\x80\x00\x00\x00" + all4 + "\x00\x04", access: accessRead, flags: acts | anyState, admit: (*command).admitFunctions, execute: (*command).reportFunctions},
 		{name: "READ(12)", usage: "\xa8\xf8" + all4 + all4 + "\x00\x04", access: accessRead, admit: (*command).admitRead, execute: (*command).read},
 		{name: "WRITE(12)", usage: "\xaa\xf8" + all4 + all4 + "\x00\x04", access: accessWrite, flags: writes, admit: (*command).admitWrite, execute: (*command).write},
 		{name: "WRITE AND VERIFY(12)", usage: "\xae\xf6" + all4 + all4 + "\x00\x04", access: accessWrite, flags: writes, admit: (*command).admitWriteVerify, execute: (*command).writeVerify, done: (*command).writeVerifyNext},

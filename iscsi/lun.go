@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"github.com/pollux-storage/pollux/bdev"
+	"github.com/pollux-storage/pollux/bdev/reservation"
 	"github.com/pollux-storage/pollux/internal/invariant"
 	"github.com/pollux-storage/pollux/reactor"
 )
@@ -23,6 +24,8 @@ type unitShare struct {
 	ch       *bdev.Channel
 	inFlight int    // commands that entered and have not left
 	idle     func() // hears once that the last one has left after the unit was withdrawn
+
+	reservations *reservation.State // of the device, as it was published last
 }
 
 // enter counts a command that may use the unit's channel; leave ends that.
@@ -60,6 +63,12 @@ func (t *Target) openUnit(n *Node, device string) (*Unit, error) {
 	}
 	for _, ch := range u.channels {
 		u.shares = append(u.shares, &unitShare{ch: ch})
+	}
+	if err = t.openReservations(u); err != nil {
+		u.closeReservations()
+		bdev.CloseChannels(u.channels)
+		u.handle.Close()
+		return nil, err
 	}
 	return u, nil
 }
@@ -134,6 +143,7 @@ func (t *Target) close(ctx context.Context, u *Unit) error {
 			return fmt.Errorf("LUN %d of target node %s: waiting for the last commands on device %s: %w", u.LUN, u.Node.name, u.BdevName, ctx.Err())
 		}
 	}
+	u.closeReservations()
 	bdev.CloseChannels(u.channels)
 	u.handle.Close()
 	return nil

@@ -2,6 +2,7 @@ package iscsi
 
 import (
 	"github.com/pollux-storage/pollux/bdev"
+	"github.com/pollux-storage/pollux/bdev/reservation"
 	"github.com/pollux-storage/pollux/reactor"
 )
 
@@ -13,6 +14,8 @@ type nexus struct {
 	initiator string      // the initiator port's name
 	tag       int         // the target portal group: the target port
 	state     accessState // of that
+	identity  reservation.Identity
+	r         *reactor.Reactor
 	units     []*nexusUnit
 }
 
@@ -25,8 +28,9 @@ type nexusUnit struct {
 	attentions attentions // unit attentions that it has not been told of
 
 	denyRead, denyWrite bool // by a persistent reservation of another
-	denyAll             bool // by a RESERVE of another
-	registered          bool // with a reservation key
+
+	held  *reservation.Hold   // another's RESERVE, nil or ended without one
+	holds []*reservation.Hold // its own, those that are being made too
 }
 
 // begin makes the nexus of a session that begins.
@@ -41,7 +45,7 @@ func (n *nexus) install(v *nodeView, r *reactor.Reactor) {
 		return
 	}
 	first := n.node == nil
-	n.node = v
+	n.node, n.r, n.identity = v, r, reservation.Nexus(n.initiator, TargetPort(v.name, n.tag))
 	n.setState(v.states[n.tag])
 	units := make([]*nexusUnit, len(v.units))
 	changed := false
@@ -61,6 +65,7 @@ func (n *nexus) install(v *nodeView, r *reactor.Reactor) {
 		changed = true
 		units[lun] = &nexusUnit{unit: u, ch: u.channels[r.Index()], here: u.shares[r.Index()]}
 		units[lun].attentions.begin(u)
+		units[lun].reserved(n.identity)
 	}
 	changed = changed || len(n.units) > len(units)
 	n.units = units
@@ -114,6 +119,7 @@ func (n *nexus) reset(unit *Unit) {
 	for _, u := range n.units {
 		if u != nil && (unit == nil || u.unit == unit) {
 			u.attentions.raise(attentionReset)
+			u.letGo()
 		}
 	}
 }

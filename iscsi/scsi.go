@@ -61,15 +61,13 @@ func (c *command) admitNowhere() bool {
 
 // bars reports whether a reservation of another is in the way.
 func (n *nexusUnit) bars(a access) bool {
-	switch a {
-	case accessFree:
-		return n.denyAll
-	case accessRead:
-		return n.denyRead || n.denyAll
-	case accessWrite:
-		return n.denyWrite || n.denyAll
+	switch {
+	case a == accessAlways:
+		return false
+	case a == accessRead && n.denyRead, a == accessWrite && n.denyWrite:
+		return true
 	}
-	return false
+	return n.held.Live()
 }
 
 // execute serves the command. It is called again when memory may be had that was not.

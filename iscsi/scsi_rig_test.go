@@ -56,7 +56,7 @@ func (g *rig) newNexus() *nexus { return &nexus{initiator: "iqn.a,i,0x1", tag: 1
 // attach makes a device the unit at lun.
 func (g *rig) attach(lun int, name string) *Unit {
 	g.Helper()
-	u := &Unit{LUN: lun, BdevName: name, shares: make([]*unitShare, 1)}
+	u := &Unit{LUN: lun, BdevName: name, shares: []*unitShare{{}}}
 	var err error
 	if u.handle, err = g.bdevs.Open(name, bdev.OpenOptions{Who: "test"}); err != nil {
 		g.Fatal(err)

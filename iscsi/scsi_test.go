@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/pollux-storage/pollux/bdev"
+	"github.com/pollux-storage/pollux/bdev/reservation"
 )
 
 var (
@@ -233,7 +234,7 @@ func TestReservationsBarCommands(t *testing.T) {
 		"WRITE SAME(10)":      {cdb10(0x41, 0, 0, 1), sends(random(512)), "conflict", "conflict", "conflict", "07/27/02"},
 		"SYNCHRONIZE CACHE":   {cdb10(0x35, 0, 0, 0), wants(0), "conflict", "conflict", "conflict", "good"},
 		"REPORT PORT GROUPS":  {cdb12(0xA3, 0x0A, 0, 64), wants(64), "good", "good", "conflict", "good"},
-		"MODE SENSE(6)":       {[]byte{0x1A, 0, 0x3F, 0, 255}, wants(255), "conflict", "conflict", "conflict", "good"},
+		"MODE SENSE(6)":       {[]byte{0x1A, 0, 0x3F, 0, 255}, wants(255), "good", "conflict", "conflict", "good"},
 		"no such command":     {[]byte{0xC1}, wants(0), "05/20/00", "05/20/00", "05/20/00", "05/20/00"},
 		"READ of a bad range": {cdb10(0x28, 0, 1<<31, 1), wants(512), "05/21/00", "conflict", "conflict", "05/21/00"},
 	} {
@@ -241,9 +242,9 @@ func TestReservationsBarCommands(t *testing.T) {
 		g.do(c.cdb, c.o).Want(name+", writes denied", c.write)
 		n.denyRead = true
 		g.do(c.cdb, c.o).Want(name+", reads denied", c.read)
-		n.denyRead, n.denyWrite, n.denyAll = false, false, true
+		n.denyRead, n.denyWrite, n.held = false, false, &reservation.Hold{}
 		g.do(c.cdb, c.o).Want(name+", all denied", c.all)
-		n.denyAll = false
+		n.held = nil
 		n.unit.modes.set(modeSoftProtected, modeSoftProtected)
 		g.do(c.cdb, c.o).Want(name+", protected", c.softwareWriteProtec)
 		n.unit.modes.set(modeSoftProtected, 0)

@@ -36,15 +36,16 @@ const (
 	senseReadError     senseCode = 0x031100
 	senseInternalError senseCode = 0x044400
 
-	senseListLength     senseCode = 0x051A00
-	senseInvalidOpcode  senseCode = 0x052000
-	senseOutOfRange     senseCode = 0x052100
-	senseInvalidField   senseCode = 0x052400 // in the CDB
-	senseNoUnit         senseCode = 0x052500
-	senseInvalidList    senseCode = 0x052600 // a field in the parameter list
-	senseReleaseInvalid senseCode = 0x052604
-	senseNoSaving       senseCode = 0x053900
-	senseInvalidIU      senseCode = 0x050E03 // a field in the command information unit: EDTL does not fit the CDB
+	senseListLength      senseCode = 0x051A00
+	senseInvalidOpcode   senseCode = 0x052000
+	senseOutOfRange      senseCode = 0x052100
+	senseInvalidField    senseCode = 0x052400 // in the CDB
+	senseNoUnit          senseCode = 0x052500
+	senseInvalidList     senseCode = 0x052600 // a field in the parameter list
+	senseReleaseInvalid  senseCode = 0x052604
+	senseNoSaving        senseCode = 0x053900
+	senseNoRegistrations senseCode = 0x055504 // INSUFFICIENT REGISTRATION RESOURCES
+	senseInvalidIU       senseCode = 0x050E03 // a field in the command information unit: EDTL does not fit the CDB
 
 	senseReset          senseCode = 0x062900
 	senseNexusLoss      senseCode = 0x062907

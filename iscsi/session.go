@@ -241,6 +241,7 @@ func (s *session) logoutPDU() {
 // logoutIfDone answers the Logout when every other task is over; those end without an answer.
 func (s *session) logoutIfDone() {
 	if t := s.leaving; t != nil && s.slots == len(s.tasks)-1 && t.state == taskGathering {
+		s.nexus.letGo()
 		s.answer(t)
 	}
 }
@@ -266,6 +267,7 @@ func (s *session) closeIfDone() {
 		return
 	}
 	s.state = sessionClosed
+	s.nexus.letGo()
 	invariant.Check(s.share.Bytes() == 0, "iscsi: memory is lent to a session that ends")
 	s.pg.stats.commands += s.answered
 	s.pg.stats.dropped += s.dropped

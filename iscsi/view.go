@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/pollux-storage/pollux/bdev"
+	"github.com/pollux-storage/pollux/bdev/reservation"
 )
 
 // This file is what is configured, as the reactors see it. A view is never altered once it is published; the next one replaces it.
@@ -98,4 +99,7 @@ type Unit struct {
 
 	modes      modes      // what MODE SELECT has set
 	happenings happenings // what every nexus is to be told
+
+	book *reservation.Book // of its device
+	door *unitDoor
 }

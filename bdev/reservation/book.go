@@ -65,6 +65,9 @@ type Book struct {
 	state *State
 }
 
+// registrantsMax is how many a device has at most. One that keeps them has room for fewer, by the length of their names.
+const registrantsMax = 1024
+
 // KeepError is of a change that was not kept, and so has not happened.
 type KeepError struct {
 	Status bdev.Status // of the device; OK if it was a file
@@ -161,6 +164,9 @@ func (b *Book) change(f func(next *State, persists bool) (Outcome, Verdict)) (Ou
 	out, v := f(next, b.keeps())
 	if v != OK {
 		return out, v, nil, nil
+	}
+	if len(next.Registrants) > registrantsMax {
+		return out, OK, nil, &KeepError{bdev.StatusNoSpace, fmt.Errorf("device %s: %d are registered, there can be no more", b.device.Name(), registrantsMax)}
 	}
 	// What persists is on the disk before anybody may rely on it.
 	if err := b.keep(next); err != nil {
