@@ -52,7 +52,7 @@ func (s *session) managePDU() {
 		case AbortTaskSet:
 			x.here = true
 		case ClearTaskSet:
-			x.clears = true
+			x.clears = unit
 		default:
 			x.reset = func(n *nexus) { n.reset(unit) }
 		}
@@ -78,7 +78,7 @@ func (s *session) managePDU() {
 type sweep struct {
 	match  func(o *task) bool
 	here   bool         // of this session alone
-	clears bool         // others hear that their commands are gone
+	clears *Unit        // whose commands others hear to be gone
 	reset  func(*nexus) // what happens to every nexus
 	cold   bool         // every session of the node ends after it
 	origin *session     // nil: of control
@@ -184,9 +184,9 @@ func (p *sweepPart) visit(s *session) {
 	if x.reset != nil {
 		x.reset(&s.nexus)
 	}
-	if hit && s != x.origin && x.clears {
+	if hit && s != x.origin && x.clears != nil {
 		for _, u := range s.nexus.units {
-			if u != nil {
+			if u != nil && u.unit == x.clears {
 				u.attentions.raise(attentionCleared)
 			}
 		}

@@ -27,7 +27,10 @@ func (c *command) admit() bool {
 		return c.refuseCDB(1, 4)
 	}
 	g := u.ch.Geometry()
-	if r == nil || c.tooBig || !r.serves(g) {
+	if c.tooBig { // the field is the one that RFC 7143 sections 11.2.2.3 and 11.2.2.4 add to a CDB
+		return c.refuse(senseInvalidField)
+	}
+	if r == nil || !r.serves(g) {
 		return c.refuse(senseInvalidOpcode)
 	}
 	if last := len(r.usage) - 1; c.cdb[last]&0x04 != 0 { // NACA: NORMACA of INQUIRY is 0

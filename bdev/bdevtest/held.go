@@ -17,7 +17,8 @@ type Held struct {
 	Device *bdev.Device
 	queues []*heldQueue // by reactor
 
-	Pass bool // requests end at once; set before the device is used
+	Pass  bool // requests end at once; set before the device is used
+	Keeps bool // it does not let go of what is aborted; likewise
 }
 
 type heldQueue struct {
@@ -64,9 +65,9 @@ func (q *heldQueue) Submit(r *bdev.Request) {
 
 func (q *heldQueue) Close() {}
 
-// Abort lets go of a request.
+// Abort lets go of a request, unless the device keeps them.
 func (q *heldQueue) Abort(r *bdev.Request) bool {
-	if !q.list.Remove(r) {
+	if q.d.Keeps || !q.list.Remove(r) {
 		return false
 	}
 	r.CompleteLater(bdev.StatusAborted)
