@@ -87,7 +87,6 @@ func (s *session) answerLogin(r LoginResponse, text []byte, state loginState) {
 		}
 		s.pg.target.log.Warn("a login was refused", "initiator", s.initiator(), "target", s.login.params.TargetName, "status", r.Status.String(), "why", s.login.why)
 		s.last = true
-		s.ignoreData()
 	}
 }
 

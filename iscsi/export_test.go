@@ -1,0 +1,25 @@
+package iscsi
+
+import (
+	"testing"
+	"time"
+
+	"github.com/pollux-storage/pollux/reactor"
+)
+
+// Patience is how long initiators are waited for in a test; what is 0 stays as it is.
+type Patience struct{ Login, Data, Wanted time.Duration }
+
+// SetPatience sets it for engines that the test starts after it.
+func SetPatience(t *testing.T, p Patience) {
+	was := patience
+	t.Cleanup(func() { patience = was })
+	for _, s := range []struct {
+		to *reactor.Ticks
+		d  time.Duration
+	}{{&patience.login, p.Login}, {&patience.data, p.Data}, {&patience.wanted, p.Wanted}} {
+		if s.d > 0 {
+			*s.to = reactor.Ticks(s.d)
+		}
+	}
+}
