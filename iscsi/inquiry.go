@@ -94,7 +94,7 @@ func (c *command) appendInquiry(b []byte) []byte {
 		0x10, // TPGS: implicit; 3PC and PROTECT are 0
 		0x00,
 		0x02) // CMDQUE
-	if rulesOf[opExtendedCopy] != nil {
+	if !c.nowhere() && copies(c.unit.ch.Geometry()) {
 		b[5] |= 0x08 // 3PC
 	}
 	if len(c.nexus.ports()) > 1 {
@@ -110,9 +110,6 @@ func (c *command) appendInquiry(b []byte) []byte {
 	return append(b, make([]byte, standardInquiryBytes-len(b))...)
 }
 
-// opExtendedCopy is EXTENDED COPY.
-const opExtendedCopy = 0x83
-
 // appendPadded appends s, filled up with spaces to n bytes.
 func appendPadded(b []byte, s string, n int) []byte {
 	b = append(b, s...)
@@ -125,11 +122,13 @@ func appendPadded(b []byte, s string, n int) []byte {
 // vpdPage is a page of vital product data.
 type vpdPage struct {
 	code    byte
-	offered func() bool // nil: always
+	offered func(g *bdev.Geometry) bool // nil: always
 	append  func(c *command, b []byte) []byte
 }
 
-func (p *vpdPage) serves(*command) bool { return p.offered == nil || p.offered() }
+func (p *vpdPage) serves(c *command) bool {
+	return p.offered == nil || !c.nowhere() && p.offered(c.unit.ch.Geometry())
+}
 
 // vpdPages are all there are, ascending; the first lists them, of which the compiler must not hear.
 var vpdPages []vpdPage
@@ -142,6 +141,7 @@ func init() {
 		{code: 0x86, append: (*command).appendExtended},
 		{code: 0x87, append: (*command).appendModePolicy},
 		{code: pagePorts, append: (*command).appendPorts},
+		{code: 0x8F, offered: copies, append: (*command).appendCopying},
 		{code: 0xB0, append: (*command).appendLimits},
 		{code: 0xB1, append: (*command).appendCharacteristics},
 		{code: 0xB2, append: (*command).appendProvisioning},

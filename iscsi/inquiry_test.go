@@ -52,6 +52,7 @@ func TestPagesAreAsRecorded(t *testing.T) {
 	page("REPORT TARGET PORT GROUPS, extended header", nil, cdb12(0xA3, 0x2A, 0, 4096))
 	page("REPORT SUPPORTED OPERATION CODES", nil, cdb12(0xA3, 0x0C, 0, 4096))
 	page("REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS", nil, cdb12(0xA3, 0x0D, 0x80000000, 4096))
+	page("RECEIVE COPY RESULTS, operating parameters", nil, cdb16(0x84, 0x03, 0, 4096))
 	const file = "testdata/pages.txt"
 	if *recordPages {
 		if err := os.WriteFile(file, []byte(out.String()), 0o644); err != nil {

@@ -31,6 +31,8 @@ type nexusUnit struct {
 
 	held  *reservation.Hold   // another's RESERVE, nil or ended without one
 	holds []*reservation.Hold // its own, those that are being made too
+
+	copies []copyRecord // the last ones of which it may ask, the oldest first
 }
 
 // begin makes the nexus of a session that begins.

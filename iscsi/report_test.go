@@ -47,7 +47,7 @@ func TestCommandsThatAreListedAreServed(t *testing.T) {
 			if with := g.opcodes(right|reportTimeouts, op, action).in; with[1] != 0x83 || len(with) != len(one)+12 {
 				t.Errorf("command %02x/%02x with timeouts is %x", op, action, with)
 			}
-			cdb := make([]byte, b[7])
+			cdb := make([]byte, 16)
 			cdb[0], cdb[1] = op, byte(action)
 			if rulesOf[op].is(reserves) { // they need more than a unit: reserve_test.go
 				continue

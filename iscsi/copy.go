@@ -1,0 +1,300 @@
+package iscsi
+
+import (
+	"bytes"
+	"encoding/binary"
+
+	"github.com/pollux-storage/pollux/bdev"
+)
+
+// This file is copying without the initiator: EXTENDED COPY(LID1) and RECEIVE COPY RESULTS. SPC-4 sections 5.16, 6.4, 6.17 and 6.18.
+//
+// Offered is what hosts use to copy within a disk: identification descriptors (E4h) and block to block segments (02h), both on the unit that has the
+// command. Another target is told to be unreachable, and the host copies by itself. A parameter list:
+//
+//	0      LIST IDENTIFIER               8..11  SEGMENT DESCRIPTOR LIST LENGTH
+//	1      LIST ID USAGE in bits 4..3    12..15 INLINE DATA LENGTH
+//	2..3   TARGET DESCRIPTOR LIST LENGTH 16..   targets, 32 bytes each, then segments, 28 bytes each
+//
+// All of the list is checked before the first segment is copied.
+
+const (
+	copyHeaderBytes  = 16
+	copyTargetBytes  = 32
+	copySegmentBytes = 28
+	copyTargetsMax   = 8
+	copySegmentsMax  = 64
+	copyListMax      = copyTargetsMax*copyTargetBytes + copySegmentsMax*copySegmentBytes // without the header
+	copyBlocksMax    = 1<<16 - 1                                                         // of a segment
+
+	copyIdentification = 0xE4
+	copyBlockToBlock   = 0x02
+)
+
+// LIST ID USAGE. SPC-4 table 137.
+const (
+	copyHolds    = 0
+	copyDiscards = 2
+	copyNoList   = 3
+)
+
+// The sense codes of copying.
+const (
+	senseCopyAborted     senseCode = 0x0A0000
+	senseUnreachableCopy senseCode = 0x0A0804
+	senseCopyNoDevice    senseCode = 0x0A0D02
+	senseManyTargets     senseCode = 0x052606
+	senseTargetType      senseCode = 0x052607
+	senseManySegments    senseCode = 0x052608
+	senseSegmentType     senseCode = 0x052609
+	senseInlineData      senseCode = 0x05260B
+)
+
+// copyRecord is what RECEIVE COPY RESULTS tells of a copy.
+type copyRecord struct {
+	list     byte
+	failed   bool
+	segments uint16
+	blocks   uint64
+}
+
+// copyRecordsMax is how many of a nexus on a unit are held.
+const copyRecordsMax = 8
+
+// copyOf gives the record of a list, nil if there is none.
+func (n *nexusUnit) copyOf(list byte) *copyRecord {
+	for i := range n.copies {
+		if n.copies[i].list == list {
+			return &n.copies[i]
+		}
+	}
+	return nil
+}
+
+// holdCopy keeps a record, in place of an older one of that list, or of the oldest.
+func (n *nexusUnit) holdCopy(r copyRecord) {
+	if old := n.copyOf(r.list); old != nil {
+		*old = r
+		return
+	}
+	if len(n.copies) == copyRecordsMax {
+		n.copies = append(n.copies[:0], n.copies[1:]...)
+	}
+	n.copies = append(n.copies, r)
+}
+
+// copies reports whether blocks of the device can be copied.
+func copies(g *bdev.Geometry) bool { return g.Supports(bdev.Copy) }
+
+// admitCopy judges EXTENDED COPY.
+func (c *command) admitCopy() bool {
+	n := binary.BigEndian.Uint32(c.cdb[10:])
+	if 0 < n && n < copyHeaderBytes || n > copyHeaderBytes+copyListMax {
+		return c.refuse(senseListLength)
+	}
+	return c.bringsList(n)
+}
+
+// copyTargets and copySegments are how many the list has.
+func (c *command) copyTargets() int {
+	return int(binary.BigEndian.Uint16(c.data[2:])) / copyTargetBytes
+}
+
+func (c *command) copySegments() int {
+	return int(binary.BigEndian.Uint32(c.data[8:])) / copySegmentBytes
+}
+
+// copySegment is segment i of the list.
+func (c *command) copySegment(i int) []byte {
+	return c.data[copyHeaderBytes+c.copyTargets()*copyTargetBytes+i*copySegmentBytes:][:copySegmentBytes]
+}
+
+// extendedCopy checks the list and copies the first segment.
+func (c *command) extendedCopy() {
+	if c.out == 0 || !c.checkCopy() {
+		c.port.end()
+		return
+	}
+	c.copyNext()
+}
+
+// checkCopy judges the list.
+func (c *command) checkCopy() bool {
+	b := c.data[:c.out]
+	targets, segments, inline := binary.BigEndian.Uint16(b[2:]), binary.BigEndian.Uint32(b[8:]), binary.BigEndian.Uint32(b[12:])
+	switch usage := b[1] >> 3 & 3; {
+	case uint64(targets)+uint64(segments)+uint64(inline)+copyHeaderBytes > uint64(len(b)):
+		return c.refuse(senseListLength)
+	case usage == 1, usage == copyNoList && b[0] != 0:
+		return c.refuseList(senseInvalidList, 1, 4)
+	case targets > copyTargetsMax*copyTargetBytes:
+		return c.refuseList(senseManyTargets, 2, -1)
+	case segments > copySegmentsMax*copySegmentBytes:
+		return c.refuseList(senseManySegments, 8, -1)
+	case inline > 0:
+		return c.refuseList(senseInlineData, 12, -1)
+	case targets%copyTargetBytes != 0:
+		return c.refuseList(senseInvalidList, 2, -1)
+	}
+	for i := range c.copyTargets() {
+		if at := copyHeaderBytes + i*copyTargetBytes; b[at] != copyIdentification {
+			return c.refuseList(senseTargetType, uint16(at), -1)
+		}
+	}
+	for i := range (int(segments) + copySegmentBytes - 1) / copySegmentBytes {
+		at := copyHeaderBytes + int(targets) + i*copySegmentBytes
+		if b[at] != copyBlockToBlock {
+			return c.refuseList(senseSegmentType, uint16(at), -1)
+		}
+		if int(segments)-i*copySegmentBytes < copySegmentBytes || binary.BigEndian.Uint16(b[at+2:]) != copySegmentBytes-4 {
+			return c.refuseList(senseInvalidList, uint16(at+2), -1)
+		}
+	}
+	for i := range c.copySegments() {
+		if !c.checkSegment(c.copySegment(i)) {
+			return false
+		}
+	}
+	return true
+}
+
+// checkSegment judges what a segment copies.
+func (c *command) checkSegment(s []byte) bool {
+	for _, i := range [2]int{int(binary.BigEndian.Uint16(s[4:])), int(binary.BigEndian.Uint16(s[6:]))} {
+		if i >= c.copyTargets() {
+			return c.refuse(senseUnreachableCopy)
+		}
+		if !c.isUnit(c.data[copyHeaderBytes+i*copyTargetBytes:][:copyTargetBytes]) {
+			return c.refuse(senseCopyNoDevice)
+		}
+	}
+	g := c.unit.ch.Geometry()
+	from, to, n := segmentRange(s)
+	if from > g.Blocks || n > g.Blocks-from || to > g.Blocks || n > g.Blocks-to {
+		return c.refuse(senseCopyAborted)
+	}
+	return true
+}
+
+// segmentRange is the blocks of a block to block segment. SPC-4 section 6.4.6.3.
+func segmentRange(s []byte) (from, to, blocks uint64) {
+	return binary.BigEndian.Uint64(s[12:]), binary.BigEndian.Uint64(s[20:]), uint64(binary.BigEndian.Uint16(s[10:]))
+}
+
+// isUnit reports whether an identification descriptor names the command's unit: by its NAA, for the T10 designator is longer than there is room.
+// SPC-4 section 6.4.5.2. LU ID TYPE and NUL, which it once had, are obsolete.
+func (c *command) isUnit(d []byte) bool {
+	id := naa(c.unit.unit.id())
+	return d[1]&0x1F == 0 && d[4]&0x0F == codeBinary && d[5]&0x3F == aboutUnit|designatorNAA && bytes.Equal(d[8:8+min(d[7], 20)], id[:]) &&
+		uint32(d[29])<<16|uint32(d[30])<<8|uint32(d[31]) == c.unit.ch.Geometry().BlockSize
+}
+
+// copyNext copies the next segment.
+func (c *command) copyNext() {
+	for i := int(c.step); i < c.copySegments(); i++ {
+		from, to, n := segmentRange(c.copySegment(i))
+		c.step++
+		c.blocks += n
+		if n > 0 {
+			q := &c.req
+			q.Kind, q.LBA2, q.LBA, q.Blocks, q.FUA = bdev.Copy, from, to, n, c.fuaOfMode()
+			c.submit()
+			return
+		}
+	}
+	if c.data[1]>>3&3 == copyHolds {
+		c.unit.holdCopy(copyRecord{list: c.data[0], segments: uint16(c.step), blocks: c.blocks})
+	}
+	c.port.end()
+}
+
+// copyFailed notes that a segment could not be copied.
+func (c *command) copyFailed() {
+	if c.data[1]>>3&3 == copyHolds {
+		c.unit.holdCopy(copyRecord{list: c.data[0], failed: true, segments: uint16(c.step - 1)})
+	}
+}
+
+// admitCopyStatus judges RECEIVE COPY RESULTS with COPY STATUS: the list has to be known.
+func (c *command) admitCopyStatus() bool {
+	if c.unit.copyOf(c.cdb[2]) == nil {
+		return c.refuseCDB(2, 7)
+	}
+	return true
+}
+
+// copyStatus tells of a copy. SPC-4 section 6.18.
+func (c *command) copyStatus() {
+	b := c.page(12)
+	if b == nil {
+		return
+	}
+	r := c.unit.copyOf(c.cdb[2])
+	if r == nil { // another command was told of it
+		c.refuseCDB(2, 7)
+		c.port.end()
+		return
+	}
+	const completed, errors, kilobytes = 1, 2, 1
+	status := byte(completed)
+	if r.failed {
+		status = errors
+	}
+	b = append(b, 0, 0, 0, 8, status, byte(r.segments>>8), byte(r.segments), kilobytes)
+	done := r.blocks << c.unit.ch.Geometry().Shift() >> 10
+	c.answer(binary.BigEndian.AppendUint32(b, uint32(min(done, 1<<32-1))), binary.BigEndian.Uint32(c.cdb[10:]))
+}
+
+// The bytes of a segment at most, and the logarithm of what it is a multiple of.
+func copyBytesMax(g *bdev.Geometry) uint32 { return copyBlocksMax << g.Shift() }
+
+// copyParameters tells what can be copied. SPC-4 section 6.17.
+func (c *command) copyParameters() {
+	b := c.page(64)
+	if b == nil {
+		return
+	}
+	g := c.unit.ch.Geometry()
+	b = append(b, make([]byte, 46)...)
+	binary.BigEndian.PutUint32(b, 42)
+	binary.BigEndian.PutUint16(b[8:], copyTargetsMax)
+	binary.BigEndian.PutUint16(b[10:], copySegmentsMax)
+	binary.BigEndian.PutUint32(b[12:], copyListMax)
+	binary.BigEndian.PutUint32(b[16:], copyBytesMax(g))
+	binary.BigEndian.PutUint16(b[34:], 1) // TOTAL CONCURRENT COPIES, which are not limited but by tasks: at least one
+	b[36] = 1                             // MAXIMUM CONCURRENT COPIES
+	b[37] = byte(g.Shift())               // DATA SEGMENT GRANULARITY
+	b[43] = 2                             // IMPLEMENTED DESCRIPTOR LIST LENGTH
+	b[44], b[45] = copyBlockToBlock, copyIdentification
+	c.answer(b, binary.BigEndian.Uint32(c.cdb[10:]))
+}
+
+// appendCopying is page 8Fh, Third-party Copy. SPC-4 section 7.8.17.
+func (c *command) appendCopying(b []byte) []byte {
+	g := c.unit.ch.Geometry()
+	// Supported Commands
+	b = append(b, 0x00, 0x01, 0, 8, 7, opExtendedCopy, 1, actionCopy, opReceiveCopy, 2, actionCopyStatus, actionCopyParameters)
+	// Parameter Data
+	b = append(b, 0x00, 0x04, 0, 28, 0, 0, 0, 0, 0, copyTargetsMax, 0, copySegmentsMax)
+	b = binary.BigEndian.AppendUint32(b, copyListMax)
+	b = append(b, make([]byte, 16)...)
+	// Supported Descriptors
+	b = append(b, 0x00, 0x08, 0, 4, 2, copyBlockToBlock, copyIdentification, 0)
+	// Supported CSCD Descriptor IDs: those of the list alone
+	b = append(b, 0x00, 0x0C, 0, 4, 0, 0, 0, 0)
+	// General Copy Operations
+	b = append(b, 0x80, 0x01, 0, 32, 0, 0, 0, 1, 0, 0, 0, 1)
+	b = binary.BigEndian.AppendUint32(b, copyBytesMax(g))
+	b = append(b, byte(g.Shift()), 0)
+	return append(b, make([]byte, 18)...)
+}
+
+// The codes of the commands here.
+const (
+	opExtendedCopy = 0x83
+	actionCopy     = 0x00 // LID1
+
+	opReceiveCopy        = 0x84
+	actionCopyStatus     = 0x00
+	actionCopyParameters = 0x03
+)
