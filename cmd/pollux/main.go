@@ -19,6 +19,7 @@ type cli struct {
 	Volume     volumeCmd     `cmd:"" help:"List, make, change and delete volumes."`
 	Snapshot   snapshotCmd   `cmd:"" help:"List, take, clone, restore, compare and delete snapshots of volumes."`
 	NVMF       nvmfCmd       `cmd:"" name:"nvmf" help:"Show block devices to hosts over NVMe/TCP."`
+	ISCSI      iscsiCmd      `cmd:"" name:"iscsi" help:"Show block devices to hosts over iSCSI."`
 	Iostat     iostatCmd     `cmd:"" help:"Watch what block devices do."`
 	Top        topCmd        `cmd:"" help:"Watch reactors, block devices and hosts on one screen."`
 	Trace      traceCmd      `cmd:"" help:"Find where the time of hosts' commands goes, stage by stage."`
@@ -42,7 +43,7 @@ func (versionCmd) Run() error {
 var options = []kong.Option{
 	kong.Name("pollux"), kong.UsageOnError(), kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
 	kong.Vars{"socket": api.DefaultSocket},
-	kong.Description("A block storage engine in user space: files, block devices and memory as volumes over NVMe/TCP."),
+	kong.Description("A block storage engine in user space: files, block devices and memory as volumes over NVMe/TCP and iSCSI."),
 }
 
 func main() {
