@@ -42,6 +42,14 @@ var (
 	mNVMFProtocol  = family(Counter, "pollux_nvmf_protocol_errors_total", "Connections of hosts that ended for an error in the protocol.", "reactor")
 	mNVMFRefused   = family(Counter, "pollux_nvmf_refused_connects_total", "Connect commands that were refused.", "reactor")
 	mNVMFDenied    = family(Counter, "pollux_nvmf_denied_hosts_total", "Connect commands of hosts that are not allowed.", "reactor")
+
+	mISCSIConnections = family(Gauge, "pollux_iscsi_connections", "Connections of initiators.", "reactor", "state")
+	mISCSIPending     = family(Gauge, "pollux_iscsi_pending_commands", "Commands of initiators that came and are not answered.", "reactor")
+	mISCSICompleted   = family(Counter, "pollux_iscsi_commands_total", "Commands of initiators that were answered.", "reactor")
+	mISCSILogins      = family(Counter, "pollux_iscsi_logins_total", "Logins that succeeded.", "reactor")
+	mISCSIProtocol    = family(Counter, "pollux_iscsi_protocol_errors_total", "Connections of initiators that ended for an error in the protocol.", "reactor")
+	mISCSIRefused     = family(Counter, "pollux_iscsi_refused_logins_total", "Logins that did not succeed.", "reactor")
+	mISCSIDenied      = family(Counter, "pollux_iscsi_denied_logins_total", "Logins of initiators that are not allowed, or did not prove who they are.", "reactor")
 )
 
 // engineMetrics gives an engine's metrics.
@@ -53,6 +61,7 @@ func (engineMetrics) Families() []*Family {
 		mBuild, mHealth, mReactorBusy, mReactorIdle, mReactorAsleep, mReactorSleeps, mReactorEnters, mReactorCompletions, mReactorMessages,
 		mReactorLongest, mReactorSlow, mMemoryLimit, mMemoryInUse, mMemoryWaiting, mBdevRequests, mBdevBytes, mBdevErrors, mBdevInFlight, mBdevSize, mBdevLatency,
 		mNVMFQueues, mNVMFPending, mNVMFCompleted, mNVMFProtocol, mNVMFRefused, mNVMFDenied,
+		mISCSIConnections, mISCSIPending, mISCSICompleted, mISCSILogins, mISCSIProtocol, mISCSIRefused, mISCSIDenied,
 	}
 }
 
@@ -74,6 +83,7 @@ func (m engineMetrics) Scrape(s *Scrape) {
 		deviceMetrics(s, d)
 	}
 	m.targetMetrics(s)
+	m.iscsiMetrics(s)
 }
 
 func seconds(t reactor.Ticks) float64 { return float64(t) / float64(reactor.TickRate) }
@@ -132,5 +142,24 @@ func (m engineMetrics) targetMetrics(s *Scrape) {
 		s.Value(mNVMFProtocol, float64(g.ProtocolErrors), reactor)
 		s.Value(mNVMFRefused, float64(g.RefusedConnects), reactor)
 		s.Value(mNVMFDenied, float64(g.DeniedHosts), reactor)
+	}
+}
+
+func (m engineMetrics) iscsiMetrics(s *Scrape) {
+	groups, err := m.e.ISCSI.Stats()
+	if err != nil {
+		return // the engine is ending
+	}
+	for _, g := range groups {
+		reactor := strconv.Itoa(g.Reactor)
+		s.Value(mISCSIConnections, float64(g.Sessions), reactor, "running")
+		s.Value(mISCSIConnections, float64(g.LoggingIn), reactor, "login")
+		s.Value(mISCSIConnections, float64(g.Ending), reactor, "ending")
+		s.Value(mISCSIPending, float64(g.Pending), reactor)
+		s.Value(mISCSICompleted, float64(g.Commands), reactor)
+		s.Value(mISCSILogins, float64(g.Logins), reactor)
+		s.Value(mISCSIProtocol, float64(g.Faults), reactor)
+		s.Value(mISCSIRefused, float64(g.Refused), reactor)
+		s.Value(mISCSIDenied, float64(g.Denied), reactor)
 	}
 }
