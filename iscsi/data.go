@@ -52,7 +52,7 @@ func (s *session) gather(t *task, carried uint32, more, good bool) {
 		s.gatherAgain(t)
 		return
 	case s.share.LendArriving(&t.loan, int(t.out)):
-		t.data = t.loan.B
+		s.lent(t, carried)
 	case s.owing > 0 && !(s.owing == 1 && more):
 		t.refuse(TaskSetFull, sense{})
 	default:
@@ -61,6 +61,14 @@ func (s *session) gather(t *task, carried uint32, more, good bool) {
 		return
 	}
 	s.takeCarried(t, carried)
+}
+
+// lent hears that a task has memory for data of which carried bytes are there. For the rest of it the initiator decides how long that is out.
+func (s *session) lent(t *task, carried uint32) {
+	t.data = t.loan.B
+	if carried < t.out {
+		s.share.Count(&t.loan)
+	}
 }
 
 // stalledRun goes on with the connection when there is memory for the task that it stands at.
@@ -76,7 +84,8 @@ func (r *stalledRun) Run() {
 		s.share.Await(&t.loan, r)
 		return
 	}
-	s.stalled, t.data = nil, t.loan.B
+	s.stalled = nil
+	s.lent(t, s.carried)
 	s.progress = s.r.Now()
 	s.takeCarried(t, s.carried)
 	s.arrive()

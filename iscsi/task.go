@@ -174,8 +174,8 @@ func (s *session) notOpen(t *task) {
 // giveBack returns a task's memory.
 func (s *session) giveBack(t *task) {
 	t.data = nil
-	if t.loan.B != nil {
-		s.share.GiveBack(&t.loan)
+	if s.share.GiveBack(&t.loan) && s.stalled != nil {
+		s.resume() // with the spare
 	}
 }
 

@@ -263,7 +263,14 @@ type tcpResume session
 
 func (t *tcpResume) Run() {
 	s := (*session)(t)
-	if !s.sock.Open() || s.stalled != nil {
+	if !s.sock.Open() {
+		return
+	}
+	if t := s.stalled; t != nil {
+		if t.out <= s.params.FirstBurst { // there may be a spare
+			s.share.Forget(&t.loan)
+			(*stalledRun)(s).Run()
+		}
 		return
 	}
 	s.progress = s.r.Now()

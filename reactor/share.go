@@ -126,6 +126,14 @@ func (s *Share) LendArriving(l *Loan, n int) bool {
 	return false
 }
 
+// Count counts l, which arrived unasked, against the share from now on: the host is to send more for it. Nobody else wants a spare.
+func (s *Share) Count(l *Loan) {
+	if l.spare == nil && l.counted == 0 {
+		l.counted = len(l.B)
+		s.bytes += l.counted
+	}
+}
+
 // Await lets run run when l may have the memory that the pool has just refused.
 func (s *Share) Await(l *Loan, run Runner) {
 	s.r.memory.Await(&l.wait, run)

@@ -168,6 +168,11 @@ func TestDataThatArrivesHasRoomBesideThePool(t *testing.T) {
 	if !s[0].LendArriving(&l[0], 4096) || !m.Owns(l[0].B) || s[0].Bytes() != 0 {
 		t.Fatal("data that arrives is not of the pool, or counts against the share")
 	}
+	for range 2 {
+		if s[0].Count(&l[0]); s[0].Bytes() != 4096 {
+			t.Errorf("it counts %d bytes", s[0].Bytes())
+		}
+	}
 	rest := fill(t, m)
 	if !s[0].LendArriving(&l[1], 8192) || m.Owns(l[1].B) || len(l[1].B) != 8192 {
 		t.Error("no spare for as much as one holds")
@@ -181,6 +186,9 @@ func TestDataThatArrivesHasRoomBesideThePool(t *testing.T) {
 	if !s[1].LendArriving(&l[4], 1) {
 		t.Error("another connection has no spare of its own")
 	}
+	if s[0].Count(&l[1]); s[0].Bytes() != 4096 {
+		t.Error("a spare counts")
+	}
 	room := &l[1].B[0]
 	if !s[0].GiveBack(&l[1]) {
 		t.Error("a spare came back, and nobody hears")
@@ -191,6 +199,9 @@ func TestDataThatArrivesHasRoomBesideThePool(t *testing.T) {
 	for range 2 { // something of the pool, then nothing
 		if s[0].GiveBack(&l[0]) {
 			t.Error("it came back as a spare")
+		}
+		if s[0].Bytes() != 0 {
+			t.Errorf("nothing is lent but spares, and %d bytes count", s[0].Bytes())
 		}
 	}
 	for i := range l {
