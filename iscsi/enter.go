@@ -82,15 +82,15 @@ func (x *tsihs) take() TSIH {
 	for i := range x {
 		for {
 			w := x[i].Load()
-			if i == 0 {
-				w |= 1 // 0 names no session
-			}
 			free := ^w
+			if i == 0 {
+				free &^= 1 // 0 names no session
+			}
 			if free == 0 {
 				break
 			}
 			bit := free & -free
-			if x[i].CompareAndSwap(x[i].Load(), w|bit) {
+			if x[i].CompareAndSwap(w, w|bit) {
 				return TSIH(i*64 + bits.TrailingZeros64(bit))
 			}
 		}
