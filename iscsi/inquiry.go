@@ -275,10 +275,10 @@ func compareAndWriteMax(g *bdev.Geometry) uint64 {
 	return min(255, uint64(g.MaxBlocks), reactor.BufferMax/2>>g.Shift())
 }
 
-// appendLimits is page B0h, Block Limits. SBC-3 section 6.5.3. WSNZ is 0: a WRITE SAME of zero blocks is to the end.
+// appendLimits is page B0h, Block Limits. SBC-3 section 6.5.3.
 func (c *command) appendLimits(b []byte) []byte {
 	g := c.unit.ch.Geometry()
-	b = append(b, 0, byte(compareAndWriteMax(g)))
+	b = append(b, 0x01, byte(compareAndWriteMax(g)))                              // WSNZ: a WRITE SAME of zero blocks is refused
 	b = binary.BigEndian.AppendUint16(b, uint16(g.PhysicalBlockSize/g.BlockSize)) // OPTIMAL TRANSFER LENGTH GRANULARITY
 	b = binary.BigEndian.AppendUint32(b, g.MaxBlocks)
 	b = binary.BigEndian.AppendUint32(b, g.OptimalBlocks)

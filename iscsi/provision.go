@@ -10,7 +10,7 @@ import (
 
 // The limits that VPD page B0 gives.
 const (
-	unmapDescriptorsMax = 255
+	unmapDescriptorsMax = 256
 	unmapBlocksMax      = 1<<32 - 1 // no limit
 	writeSameBytesMax   = 16 << 20
 	writeSamePieces     = 32 // of the memory that a pattern is repeated in, for one request
@@ -64,9 +64,11 @@ func (c *command) unmap() {
 		c.port.end()
 		return
 	}
+	blocks := c.unit.ch.Geometry().Blocks
 	for i := range c.unmapDescriptors() {
-		c.lba, c.blocks = c.unmapDescriptor(i)
-		if !c.inside() {
+		// SBC-3 section 5.28.2: the end itself is not too far for no blocks.
+		if lba, n := c.unmapDescriptor(i); lba > blocks || n > blocks-lba {
+			c.refuse(senseOutOfRange)
 			c.port.end()
 			return
 		}
@@ -99,7 +101,7 @@ const (
 	writeSameNoData = 0x01 // NDOB, of WRITE SAME(16)
 )
 
-// admitWriteSame judges WRITE SAME, SBC-3 section 5.43: zero blocks is to the end, WSNZ being 0.
+// admitWriteSame judges WRITE SAME, SBC-3 section 5.43. Zero blocks would be to the end, which few mean who send it: WSNZ is 1.
 func (c *command) admitWriteSame() bool {
 	if !c.admitRange() {
 		return false
@@ -112,10 +114,7 @@ func (c *command) admitWriteSame() bool {
 	if flags&writeSameUnmap != 0 && !unmaps(g) { // LBPWS, LBPWS10
 		return c.refuseCDB(1, 3)
 	}
-	if c.blocks == 0 {
-		c.blocks = g.Blocks - c.lba
-	}
-	if c.blocks > writeSameMax(g) {
+	if c.blocks == 0 || c.blocks > writeSameMax(g) {
 		return c.refuseCDB(c.lengthAt(), -1)
 	}
 	if c.dataless() {

@@ -128,7 +128,12 @@ func (c *command) admitCompareAndWrite() bool {
 	if c.blocks > compareAndWriteMax(g) {
 		return c.refuseCDB(13, 7)
 	}
-	return c.brings(uint32(2 * c.blocks << g.Shift()))
+	n := uint32(2 * c.blocks << g.Shift())
+	if c.writes && c.edtl != n { // 256 blocks become none in one byte: what comes tells
+		c.want = n
+		return c.refuseCDB(13, 7)
+	}
+	return c.brings(n)
 }
 
 // compareAndWrite serves it: the first half of the data is compared, the second written, in one step of the device.

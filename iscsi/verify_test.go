@@ -83,8 +83,9 @@ func TestCompareAndWrite(t *testing.T) {
 		"over the end":            {cdbSwap(0, rigBlocks-1, 2), 2048, "05/21/00"},
 		"no blocks, past the end": {cdbSwap(0, rigBlocks, 0), 0, "05/21/00"},
 		"protection":              {cdbSwap(0x20, 0, 1), 1024, "05/24/00"},
-		"too little data":         {cdbSwap(0, 0, 3), 2048, "05/0E/03"},
-		"too much data":           {cdbSwap(0, 0, 1), 2048, "05/0E/03"},
+		"too little data":         {cdbSwap(0, 0, 3), 2048, "05/24/00"},
+		"too much data":           {cdbSwap(0, 0, 1), 2048, "05/24/00"},
+		"256 blocks":              {cdbSwap(0, 0, 0), 256 * 1024, "05/24/00"},
 	} {
 		g.do(c.cdb, sends(make([]byte, c.n))).Want(name, c.want)
 	}
