@@ -8,11 +8,13 @@ import (
 	"github.com/pollux-storage/pollux/reactor"
 )
 
-// This file is how control goroutines end sessions: they ask for a logout, which an initiator with another path takes as a reason to use that,
-// and close what is left after a while.
-
-// logoutSeconds is how long initiators have to log out after they were asked to. RFC 7143 section 11.9.1, "AsyncEvent".
-const logoutSeconds = 3
+// This file is how control goroutines end sessions:
+//
+//  1. Asynchronous Message 1 asks for a logout: an initiator ends what it has in flight, and uses another path if it has one.
+//  2. Those that have not logged out in time are told by Asynchronous Message 3 that their session is dropped.
+//  3. What is left is closed at the next look.
+//
+// RFC 7143 section 11.9.1, "AsyncEvent".
 
 // look is how often is looked whether sessions are gone.
 const look = 10 * time.Millisecond
@@ -22,7 +24,7 @@ func (t *Target) ask(match func(s *session) bool) (n int, err error) {
 	err = t.group.Each(func(r *reactor.Reactor) {
 		t.groups[r.Index()].each(func(s *session) {
 			if match(s) {
-				s.requestLogout(logoutSeconds)
+				s.requestLogout(uint16(max(1, patience.logout/reactor.Second)))
 				n++
 			}
 		})
@@ -30,17 +32,18 @@ func (t *Target) ask(match func(s *session) bool) (n int, err error) {
 	return n, err
 }
 
-// evict asks the sessions that match to log out, ends those that are left when their time is over, and waits until all are gone. match is
-// called on the sessions' reactors; tell hears how many are left.
+// evict ends the sessions that match so, and waits until all are gone. match is called on the sessions' reactors; tell hears how many are left.
 func (t *Target) evict(ctx context.Context, match func(s *session) bool, tell func(left int)) error {
-	if _, err := t.ask(match); err != nil {
+	n, err := t.ask(match)
+	if err != nil {
 		return err
 	}
-	over := time.NewTimer(logoutSeconds * time.Second)
+	tell(n)
+	over := time.NewTimer(time.Duration(patience.logout))
 	defer over.Stop()
 	tick := time.NewTicker(look)
 	defer tick.Stop()
-	late := false
+	late, told := false, false
 	for {
 		left := int(t.moving.Load()) // these may match where they arrive
 		err := t.group.Each(func(r *reactor.Reactor) {
@@ -49,14 +52,18 @@ func (t *Target) evict(ctx context.Context, match func(s *session) bool, tell fu
 					return
 				}
 				left++
-				if late {
+				switch {
+				case told:
 					s.close()
+				case late:
+					s.announceDrop()
 				}
 			})
 		})
 		if err != nil {
 			return err
 		}
+		told = late
 		if tell(left); left == 0 {
 			return nil
 		}
@@ -67,6 +74,13 @@ func (t *Target) evict(ctx context.Context, match func(s *session) bool, tell fu
 			late = true
 		case <-tick.C:
 		}
+	}
+}
+
+// announceDrop tells the initiator that its session ends. It may come back at once: nothing is kept.
+func (s *session) announceDrop() {
+	if s.state == sessionFull {
+		s.send(outItem{kind: outAsync, num: uint32(AsyncDropSession)})
 	}
 }
 

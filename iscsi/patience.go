@@ -7,8 +7,10 @@ var patience = struct {
 	login  reactor.Ticks // until a connection is a session
 	data   reactor.Ticks // for the data of a write that it was asked for, or that it announced
 	wanted reactor.Ticks // the same, while others wait for memory
+	logout reactor.Ticks // to log out, after it was asked to
 }{
 	login:  30 * reactor.Second,
 	data:   30 * reactor.Second,
 	wanted: 5 * reactor.Second,
+	logout: 3 * reactor.Second,
 }

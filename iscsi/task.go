@@ -42,6 +42,7 @@ type task struct {
 	itt       ITT
 	cmdSN     SerialNumber
 	immediate bool
+	came      reactor.Ticks
 	next      *task // free
 
 	loan    reactor.Loan
@@ -93,7 +94,7 @@ func (s *session) acquire(kind taskKind, itt ITT, cmdSN SerialNumber, immediate 
 	} else {
 		s.open++
 	}
-	t.state, t.kind, t.itt, t.cmdSN, t.immediate, t.next = taskGathering, kind, itt, cmdSN, immediate, nil
+	t.state, t.kind, t.itt, t.cmdSN, t.immediate, t.next, t.came = taskGathering, kind, itt, cmdSN, immediate, nil, s.r.Now()
 	t.aborted, t.in, t.at, t.sn, t.data = false, burst{}, 0, 0, nil
 	return t
 }
@@ -157,6 +158,9 @@ func (t *task) end() {
 // answer sends what the initiator is to hear of a task; after that its slot is free.
 func (s *session) answer(t *task) {
 	t.state = taskAnswering
+	if t.kind == kindSCSI && s.nexus.node.latency != nil {
+		s.nexus.node.latency.count(s.r, s.r.Now()-t.came)
+	}
 	s.notOpen(t)
 	s.answered++
 	s.send(outItem{kind: outAnswer, t: t})
