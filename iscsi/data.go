@@ -12,7 +12,8 @@ import (
 //	 with the command  Data-Out unasked   R2T, one open, MaxBurst at most each
 //
 // The whole of it has its memory before any of it is asked for. What comes unasked needs memory at once: a task whose data comes so waits for none
-// as long as others of the session wait for data behind it on the same connection; the initiator then hears that the task set is full.
+// as long as others of the session wait for data behind it on the same connection; the initiator then hears that the task set is full. So it does when
+// a session that has memory would take of the last part of the pool for data that it sends when it likes.
 //
 // A task that is refused, or whose data is wrong, is answered when the burst that is under way has come: what is sent for it then is not mistaken for
 // another's.
@@ -51,9 +52,8 @@ func (s *session) gather(t *task, carried uint32, more, good bool) {
 	case carried == 0 && !more:
 		s.gatherAgain(t)
 		return
-	case s.share.LendArriving(&t.loan, int(t.out)):
-		s.lent(t, carried)
-	case s.owing > 0 && !(s.owing == 1 && more):
+	case s.lendUnasked(t, carried):
+	case s.owing > 0 && !(s.owing == 1 && more), s.beyond(t, carried):
 		t.refuse(TaskSetFull, sense{})
 	default:
 		s.stalled, s.carried = t, carried
@@ -63,12 +63,18 @@ func (s *session) gather(t *task, carried uint32, more, good bool) {
 	s.takeCarried(t, carried)
 }
 
-// lent hears that a task has memory for data of which carried bytes are there. For the rest of it the initiator decides how long that is out.
-func (s *session) lent(t *task, carried uint32) {
-	t.data = t.loan.B
-	if carried < t.out {
-		s.share.Count(&t.loan)
+// lendUnasked gets a task memory for all of its data, of which carried bytes arrive. How long that is out for the rest the initiator decides.
+func (s *session) lendUnasked(t *task, carried uint32) bool {
+	if carried < t.out && !s.share.LendBegun(&t.loan, int(t.out)) || carried >= t.out && !s.share.LendArriving(&t.loan, int(t.out)) {
+		return false
 	}
+	t.data = t.loan.B
+	return true
+}
+
+// beyond reports that a task that got no memory is for the initiator to send again: what the pool has left is not for a session that has some.
+func (s *session) beyond(t *task, carried uint32) bool {
+	return carried < t.out && s.share.Bytes() > 0
 }
 
 // stalledRun goes on with the connection when there is memory for the task that it stands at.
@@ -80,12 +86,15 @@ func (r *stalledRun) Run() {
 	if s.state >= sessionClosing || t == nil {
 		return
 	}
-	if !s.share.LendArriving(&t.loan, int(t.out)) {
+	switch {
+	case s.lendUnasked(t, s.carried):
+	case s.beyond(t, s.carried):
+		t.refuse(TaskSetFull, sense{})
+	default:
 		s.share.Await(&t.loan, r)
 		return
 	}
 	s.stalled = nil
-	s.lent(t, s.carried)
 	s.progress = s.r.Now()
 	s.takeCarried(t, s.carried)
 	s.arrive()

@@ -43,6 +43,42 @@ func TestInitiatorsThatBeginWritesAndStallHoldUpNoOther(t *testing.T) {
 	}
 }
 
+// One that has begun more writes than there is memory for hears that its task set is full, and others have what they need at once.
+func TestAnInitiatorThatBeginsManyWritesLeavesMemoryToOthers(t *testing.T) {
+	iscsi.SetPatience(t, iscsi.Patience{Data: time.Hour, Wanted: time.Hour})
+	e := iscsitest.Start(t, iscsitest.Options{MemoryBytes: 16 << 20})
+	s := iscsitest.Dial(t, e.Addr)
+	s.ISID[5] = 10
+	s.Login()
+	s.Unit(0)
+	r2ts, full := 0, 0
+	for range 32 {
+		begun(s, 0, iscsitest.Write10(0, 2048), 1<<20, 4096)
+		switch pdu := s.Recv("a write that has begun"); pdu.Opcode {
+		case iscsi.OpR2T:
+			r2ts++
+		case iscsi.OpSCSIResponse:
+			if r, _ := iscsi.DecodeSCSIResponse(pdu.BHS); r.Status == iscsi.TaskSetFull {
+				full++
+			}
+		}
+	}
+	if r2ts == 0 || full == 0 || r2ts+full != 32 {
+		t.Fatalf("of 32 writes %d are asked for more, and of %d the task set is full", r2ts, full)
+	}
+	p := iscsitest.Login(t, e.Addr)
+	p.Unit(0)
+	data := make([]byte, 1<<20)
+	for range 4 {
+		if r := p.Response(begun(p, 0, iscsitest.Write10(0, 2048), len(data), 8192), data); r.Status != iscsi.Good {
+			t.Fatalf("a write beside it: %v", r.Status)
+		}
+		if r := p.Command(0, iscsitest.Read10(0, 2048), iscsitest.Reads, 1<<20, nil); r.Status != iscsi.Good {
+			t.Fatalf("a read beside it: %v", r.Status)
+		}
+	}
+}
+
 // A write whose data comes with it has room beside the pool, again and again: a connection that stands at the next one goes on when that
 // comes back, whoever has the pool.
 func TestWritesWithTheirDataNeedNoPool(t *testing.T) {

@@ -126,12 +126,18 @@ func (s *Share) LendArriving(l *Loan, n int) bool {
 	return false
 }
 
-// Count counts l, which arrived unasked, against the share from now on: the host is to send more for it. Nobody else wants a spare.
-func (s *Share) Count(l *Loan) {
-	if l.spare == nil && l.counted == 0 {
-		l.counted = len(l.B)
-		s.bytes += l.counted
+// LendBegun gets l memory for n bytes of which the first arrive unasked, and the host is to send the rest when it likes. It counts against the
+// share, but may be more than that. Of the last part of the pool it is only for a connection that has nothing. If it is false a connection that has
+// something gets none for now, and cannot await it.
+func (s *Share) LendBegun(l *Loan, n int) bool {
+	if s.bytes > 0 && s.r.memory.Free()-n < s.kept || !s.LendArriving(l, n) {
+		return false
 	}
+	if l.spare == nil { // which nobody else wants
+		l.counted = n
+		s.bytes += n
+	}
+	return true
 }
 
 // Await lets run run when l may have the memory that the pool has just refused.
