@@ -198,12 +198,12 @@ func (s *session) dataOutPDU() {
 		s.reject(bad.Reason)
 		return
 	}
-	t, known := s.burstOf(&h)
+	t, why := s.burstOf(&h)
 	if t == nil {
-		if known {
+		if why == 0 {
 			s.ignoreData()
 		} else {
-			s.reject(RejectInvalidField)
+			s.reject(why)
 		}
 		return
 	}
@@ -228,27 +228,33 @@ func (s *session) dataOutPDU() {
 	s.place(t, at, n, h.Final)
 }
 
-// burstOf finds the task that a Data-Out is for. known says that there was one: its end came before its data.
-func (s *session) burstOf(h *DataOut) (t *task, known bool) {
+// burstOf finds the task that a Data-Out is for. If there is none it gives the reason for a Reject, 0 where it is to be ignored: the task's end came
+// before its data, or it never was, since its command was outside the window.
+func (s *session) burstOf(h *DataOut) (*task, RejectReason) {
 	if h.TTT == NoTag {
-		if t = s.find(h.ITT); t == nil || !t.in.open || t.in.asked {
-			return nil, true
+		t := s.find(h.ITT)
+		switch {
+		case t == nil || t.aborted:
+			return nil, 0
+		case !t.in.open || t.in.asked: // more than it announced
+			return nil, RejectProtocol
 		}
-		return t, true
+		return t, 0
 	}
 	i := int(h.TTT & 0xffff)
 	if i >= len(s.tasks) {
-		return nil, false
+		return nil, RejectInvalidField
 	}
-	t = &s.tasks[i]
-	if t.tag() != h.TTT {
-		// Of an earlier use of the slot: it was ended while its initiator still sent.
-		return nil, int16(t.turn<<1-uint16(h.TTT>>16)<<1) > 0
+	t := &s.tasks[i]
+	switch {
+	case t.tag() != h.TTT && int16(t.turn<<1-uint16(h.TTT>>16)<<1) > 0:
+		return nil, 0 // of an earlier use of the slot: it was ended while its initiator still sent
+	case t.tag() == h.TTT && t.aborted:
+		return nil, 0
+	case t.tag() != h.TTT, t.itt != h.ITT, !t.in.open, !t.in.asked:
+		return nil, RejectInvalidField
 	}
-	if t.itt != h.ITT || !t.in.open || !t.in.asked || t.aborted {
-		return nil, t.aborted
-	}
-	return t, true
+	return t, 0
 }
 
 // refuse makes a task end so when its burst is over, whatever else comes.

@@ -387,6 +387,27 @@ func TestUnsolicitedDataWrong(t *testing.T) {
 	p.Quiet("after that")
 }
 
+// Unsolicited data that was not announced is rejected: behind the last of the first burst, or beside an R2T. RFC 7143 section 11.7.4.
+func TestUnsolicitedDataUnannounced(t *testing.T) {
+	e := iscsitest.Start(t, iscsitest.Options{})
+	p := ready(t, e, "FirstBurstLength=8192")
+	q := p.SCSI(0, iscsitest.Write10(0, 64), iscsitest.Writes, 32768)
+	q.DataBytes = 4096
+	p.Send(p.PDU(q, make([]byte, 4096)))
+	r := p.WantR2T("a write whose first burst is over")
+	d := iscsi.DataOut{ITT: q.ITT, TTT: iscsi.NoTag, LUN: q.LUN, Offset: 4096, DataBytes: 4096, Final: true}
+	b := p.PDU(d, make([]byte, 4096))
+	p.Send(b)
+	p.WantReject("unsolicited data beside an R2T", iscsi.RejectProtocol, b)
+	p.Solicited(r, make([]byte, 32768)[r.Offset:][:r.Bytes])
+	wantGood(t, "the write", p.Response(q, make([]byte, 32768)))
+	p.Send(b)
+	p.Quiet("data of a command that is answered, or never was")
+	d.TTT = r.TTT
+	p.Send(p.PDU(d, make([]byte, 4096)))
+	p.Quiet("data for the R2T of a command that is answered")
+}
+
 // The device's memory is lent before data is asked for: with little of it many large writes go on, one after another.
 func TestMemoryIsBounded(t *testing.T) {
 	const n = 1 << 20
