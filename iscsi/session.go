@@ -212,6 +212,10 @@ func (s *session) logoutPDU() {
 	if !s.admitted(h.CmdSN, h.Immediate) {
 		return
 	}
+	if h.Reason > LogoutRecovery {
+		s.reject(RejectInvalidField)
+		return
+	}
 	s.ignoreData()
 	t := s.acquire(kindLogout, h.ITT, h.CmdSN, h.Immediate)
 	t.logout = LogoutDone
@@ -220,10 +224,6 @@ func (s *session) logoutPDU() {
 		t.logout = LogoutRecoveryNotSupported
 	case h.Reason == LogoutConnection && h.CID != s.params.CID:
 		t.logout = LogoutCIDNotFound
-	case h.Reason > LogoutRecovery:
-		s.release(t)
-		s.reject(RejectInvalidField)
-		return
 	}
 	if t.logout != LogoutDone {
 		s.answer(t)

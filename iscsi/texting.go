@@ -50,15 +50,19 @@ func (s *session) loginPDU(op Opcode) {
 
 // textEnd hears that the text of a request is there.
 func (s *session) textEnd() {
-	text := s.text
-	s.text = nil
+	text, t := s.text, s.placing
+	s.text, s.placing = nil, nil
 	switch {
 	case s.state == sessionLogin:
-	case !s.conn.DigestOK && len(text) > 0:
+	case t.aborted:
+		s.release(t)
+		return
+	case !s.conn.DigestOK:
+		s.release(t)
 		s.rejectLast(RejectDataDigest)
 		return
 	default:
-		s.textRequest(text)
+		s.textRequest(t, text)
 		return
 	}
 	resp, answer, state := s.login.request(s.texting.login, text)
@@ -110,15 +114,15 @@ func (s *session) textPDU() {
 		x.asked, x.rest = nil, nil
 	}
 	x.request = h
+	s.placing = s.acquire(kindText, h.ITT, h.CmdSN, h.Immediate)
+	s.placing.lun = h.LUN
 	s.takeText()
 }
 
 // textRequest answers a Text request whose text is there.
-func (s *session) textRequest(text []byte) {
+func (s *session) textRequest(t *task, text []byte) {
 	x := &s.texting
 	h := &x.request
-	t := s.acquire(kindText, h.ITT, h.CmdSN, h.Immediate)
-	t.lun = h.LUN
 	switch {
 	case h.Continue:
 		x.asked = append(x.asked, text...)
