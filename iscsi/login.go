@@ -107,8 +107,6 @@ func (l *login) request(h LoginRequest, text []byte) (resp LoginResponse, answer
 		return l.refused(LoginVersion, "version %d at least, and 0 is what there is", h.VersionMin)
 	case l.v.stopping:
 		return l.refused(LoginServiceUnavailable, "the target is being stopped")
-	case l.at != nil && !l.still():
-		return l.refused(LoginRemoved, "%s is gone, or does not let it in any more", l.at.name)
 	case first:
 		l.stage = h.CSG
 		l.params.ISID, l.params.TSIH, l.params.CID = h.ISID, h.TSIH, h.CID
@@ -117,6 +115,9 @@ func (l *login) request(h LoginRequest, text []byte) (resp LoginResponse, answer
 	}
 	if why := l.badStage(h); why != "" {
 		return l.refused(LoginInitiatorError, "%s", why)
+	}
+	if status := l.still(); status != LoginSuccess {
+		return l.refused(status, "%s is gone, or does not let it in any more", l.at.name)
 	}
 	if len(l.text)+len(text) > loginTextMax {
 		return l.refused(LoginInitiatorError, "more than %d bytes of text in a request", loginTextMax)
@@ -278,13 +279,19 @@ func (l *login) locate() (LoginStatus, string) {
 }
 
 // still looks the target up again: what is configured may have changed since the last request.
-func (l *login) still() bool {
-	n := l.v.find(l.at.name)
-	if n == nil || n.admits(l.params.Tag, l.params.InitiatorName, l.remote.Addr()) == nil {
-		return false
+func (l *login) still() LoginStatus {
+	if l.at == nil {
+		return LoginSuccess
 	}
-	l.node, l.at = n.node, n
-	return true
+	n := l.v.find(l.at.name)
+	switch {
+	case n == nil || n.node != l.node:
+		return LoginRemoved
+	case n.admits(l.params.Tag, l.params.InitiatorName, l.remote.Addr()) == nil:
+		return LoginNotAllowed
+	}
+	l.at = n
+	return LoginSuccess
 }
 
 // join refuses a connection for a session that exists: a session has one. RFC 7143 section 6.3.1, "Login Phase Start".

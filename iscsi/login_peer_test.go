@@ -464,3 +464,67 @@ func TestLoginTimeout(t *testing.T) {
 	in.Unit(0)
 	in.Logout("it is logged in")
 }
+
+// TestLoginSeesChangesOverTCP: what is configured while a login goes on counts for it.
+func TestLoginSeesChangesOverTCP(t *testing.T) {
+	e := iscsitest.Start(t, iscsitest.Options{Reactors: 2})
+	begin := func() *iscsitest.Peer {
+		t.Helper()
+		p := iscsitest.Dial(t, e.Addr)
+		if r, _ := p.Step(op, op, names...); r.Status != iscsi.LoginSuccess {
+			t.Fatal(r.Status)
+		}
+		return p
+	}
+	p := begin()
+	must(t, e.Target.RemoveMaps(t.Context(), iscsitest.Node, []iscsi.Map{{PortalGroup: 1, InitiatorGroup: 1}}))
+	r, _ := p.Step(op, ffp)
+	p.WantRefused("its map is gone", r, iscsi.LoginNotAllowed)
+	must(t, e.Target.AddMaps(iscsitest.Node, []iscsi.Map{{PortalGroup: 1, InitiatorGroup: 1}}))
+
+	p = begin()
+	must(t, e.Target.SetNodeAuth(iscsitest.Node, iscsi.Auth{Require: true, Group: 1}))
+	if r, _ := p.Step(op, ffp); r.Status != iscsi.LoginSuccess {
+		t.Errorf("a rule of authentication counts for a login that began before it: %v", r.Status)
+	}
+	must(t, e.Target.SetNodeAuth(iscsitest.Node, iscsi.Auth{}))
+
+	p = begin()
+	must(t, e.Target.Drain(t.Context(), func(int, int) {}))
+	r, _ = p.Step(op, ffp)
+	p.WantRefused("the target is drained", r, iscsi.LoginServiceUnavailable)
+	must(t, e.Target.Undrain())
+
+	p = begin()
+	must(t, e.Target.DeleteNode(t.Context(), iscsitest.Node))
+	r, _ = p.Step(op, ffp)
+	p.WantRefused("its node is gone", r, iscsi.LoginRemoved)
+}
+
+// TestLoginsWithoutEndOverTCP: sessions come and go, of discovery too, and what they had is had by others.
+func TestLoginsWithoutEndOverTCP(t *testing.T) {
+	e := iscsitest.Start(t, iscsitest.Options{Reactors: 2, Target: func(o *iscsi.Options) { o.MaxSessions = 4 }})
+	seen := map[iscsi.TSIH]bool{}
+	for range 100 {
+		p := iscsitest.Discovery(t, e.Addr)
+		seen[p.TSIH] = true
+		p.Logout("discovery")
+		p = iscsitest.Login(t, e.Addr)
+		seen[p.TSIH] = true
+		p.Logout("normal")
+	}
+	if len(seen) > 8 {
+		t.Errorf("%d TSIHs for one session at a time", len(seen))
+	}
+	// The fifth finds no place, and the others are not troubled.
+	var in []*iscsitest.Peer
+	for i := range 4 {
+		in = append(in, iscsitest.Login(t, e.Addr, fmt.Sprintf("InitiatorName=iqn.2026-01.io.pollux:host%d", i)))
+	}
+	p := iscsitest.Dial(t, e.Addr)
+	r, _ := p.Step(op, ffp, names...)
+	p.WantRefused("a fifth session", r, iscsi.LoginOutOfResources)
+	for _, p := range in {
+		p.Unit(0)
+	}
+}

@@ -375,23 +375,31 @@ func TestLoginEnds(t *testing.T) {
 		x.l.v = v
 		x.send(op, ffp).want(t, "refused 0204")
 	})
-	t.Run("the target is there anew", func(t *testing.T) {
+	t.Run("another of its name", func(t *testing.T) {
 		x := newLoginHost(testView(), 1)
 		x.send(op, op, asHost, atTarget)
+		x.l.v = testView()
+		x.send(op, ffp).want(t, "refused 0204")
+	})
+	t.Run("the target changes", func(t *testing.T) {
 		v := testView()
-		x.l.v = v
+		x := newLoginHost(v, 1)
+		x.send(op, op, asHost, atTarget)
+		changed := *v.nodes[0]
+		changed.alias = "another"
+		x.l.v = &view{nodes: []*nodeView{&changed}}
 		x.send(op, ffp).want(t, "enters 0000 T13")
-		if x.l.node != v.nodes[0].node {
+		if x.l.at != &changed {
 			t.Error("it is that of the old view")
 		}
 	})
 	t.Run("its rights are gone", func(t *testing.T) {
 		x := newLoginHost(testView(), 1)
 		x.send(op, op, asHost, atTarget)
-		v := testView()
-		v.nodes[0].maps = nil
-		x.l.v = v
-		x.send(op, ffp).want(t, "refused 0204")
+		changed := *x.l.at
+		changed.maps = nil
+		x.l.v = &view{nodes: []*nodeView{&changed}}
+		x.send(op, ffp).want(t, "refused 0202")
 	})
 	t.Run("the target stops", func(t *testing.T) {
 		x := newLoginHost(testView(), 1)

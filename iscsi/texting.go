@@ -65,6 +65,7 @@ func (s *session) textEnd() {
 		s.textRequest(t, text)
 		return
 	}
+	s.login.v = s.pg.view // what is configured may have changed since the last request
 	resp, answer, state := s.login.request(s.texting.login, text)
 	if state == loginEnters {
 		s.params = s.login.params
@@ -89,7 +90,8 @@ func (s *session) answerLogin(r LoginResponse, text []byte, state loginState) {
 		if r.Status == LoginAuthenticationFail || r.Status == LoginNotAllowed {
 			s.pg.stats.denied++
 		}
-		s.pg.target.log.Warn("a login was refused", "initiator", s.initiator(), "target", s.login.params.TargetName, "status", r.Status.String(), "why", s.login.why)
+		l := s.login
+		s.pg.target.log.Warn("a login was refused", "initiator", l.initiator, "from", s.remote.String(), "target", l.target, "status", r.Status.String(), "why", l.why)
 		s.last = true
 	}
 }
