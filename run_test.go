@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// TestMakeRunOnce does what a newcomer does first: it serves a volume on a file over NVMe/TCP, writes and verifies it, and ends.
+// TestMakeRunOnce does what a newcomer does first: it serves a volume on a file over NVMe/TCP and iSCSI, writes and verifies it, and ends.
 func TestMakeRunOnce(t *testing.T) {
 	dir := t.TempDir()
 	c := exec.Command("make", "run", "ONCE=1")
@@ -17,7 +17,7 @@ func TestMakeRunOnce(t *testing.T) {
 	if err != nil {
 		t.Fatalf("make run ONCE=1: %v\n%s", err, out)
 	}
-	for _, want := range []string{"pollux: ready", "serving volume pool0/volume0", "IOPS", " 0 wrong", "nvme connect -t tcp -a 127.0.0.1 -s "} {
+	for _, want := range []string{"pollux: ready", "serving volume pool0/volume0", "IOPS", " 0 wrong", "nvme connect -t tcp -a 127.0.0.1 -s ", "iscsiadm -m node -T iqn.2026-01.io.pollux:volume0 -p 127.0.0.1:", "iscsi-ls -s iscsi://127.0.0.1:"} {
 		if !strings.Contains(string(out), want) {
 			t.Errorf("its output lacks %q:\n%s", want, out)
 		}

@@ -89,6 +89,8 @@ type topLook struct {
 	latencies []api.Latency
 	target    api.NVMFStats
 	hosts     []connectedHost
+	iscsi     api.ISCSIStats
+	logins    []api.ISCSIConnection
 	volumes   []api.Volume
 	stats     map[string]api.VolumeStats // by UUID
 }
@@ -108,6 +110,12 @@ func lookAround(ctx context.Context, engine api.Caller) (l topLook, err error) {
 		return l, err
 	}
 	if l.hosts, err = hostsOf(ctx, engine); err != nil {
+		return l, err
+	}
+	if l.iscsi, err = api.ISCSIGetStats.Call(ctx, engine, api.None{}); err != nil {
+		return l, err
+	}
+	if l.logins, err = api.ISCSIGetConnections.Call(ctx, engine, api.None{}); err != nil {
 		return l, err
 	}
 	if l.volumes, err = api.VolumeList.Call(ctx, engine, api.VolumeListParams{}); err != nil {
@@ -130,6 +138,9 @@ type engineLoad struct {
 	Volumes  []volumeLoad    `json:"volumes"`
 	Groups   []groupLoad     `json:"nvmf_poll_groups"`
 	Hosts    []connectedHost `json:"nvmf_controllers"`
+
+	ISCSI       []iscsiLoad           `json:"iscsi_poll_groups"`
+	Connections []api.ISCSIConnection `json:"iscsi_connections"`
 }
 
 type reactorLoad struct {
@@ -224,9 +235,33 @@ type groupLoad struct {
 	Commands float64 `json:"commands_per_second"`
 }
 
+type iscsiLoad struct {
+	Name     string  `json:"name"`
+	Sessions uint32  `json:"sessions"`
+	New      uint32  `json:"logging_in"`
+	Pending  uint64  `json:"pending_commands"`
+	Commands float64 `json:"commands_per_second"`
+}
+
+// iscsiLoads compares two looks at the iSCSI target.
+func iscsiLoads(before, now *topLook, seconds float64) []iscsiLoad {
+	list := []iscsiLoad{}
+	for _, g := range now.iscsi.PollGroups {
+		i := slices.IndexFunc(before.iscsi.PollGroups, func(a api.ISCSIPollGroup) bool { return a.Name == g.Name })
+		if i < 0 || g.Commands < before.iscsi.PollGroups[i].Commands {
+			continue
+		}
+		list = append(list, iscsiLoad{
+			Name: g.Name, Sessions: g.Sessions, New: g.LoggingIn, Pending: g.PendingCommands,
+			Commands: float64(g.Commands-before.iscsi.PollGroups[i].Commands) / seconds,
+		})
+	}
+	return list
+}
+
 // loadOf compares two looks. What was not there at the first, or was reset between, is left out once.
 func loadOf(before, now *topLook) engineLoad {
-	load := engineLoad{Reactors: []reactorLoad{}, Devices: []deviceLoad{}, Volumes: []volumeLoad{}, Groups: []groupLoad{}, Hosts: now.hosts}
+	load := engineLoad{Reactors: []reactorLoad{}, Devices: []deviceLoad{}, Volumes: []volumeLoad{}, Groups: []groupLoad{}, Hosts: now.hosts, ISCSI: []iscsiLoad{}, Connections: now.logins}
 	if now.devices.Ticks > before.devices.Ticks {
 		load.Seconds = float64(now.devices.Ticks-before.devices.Ticks) / float64(now.devices.TickRate)
 	}
@@ -248,6 +283,7 @@ func loadOf(before, now *topLook) engineLoad {
 		return load
 	}
 	load.Volumes = volumeLoads(before, now, load.Seconds)
+	load.ISCSI = iscsiLoads(before, now, load.Seconds)
 	devices := rates(&before.devices, &now.devices)
 	nameVolumes(devices, now.volumes)
 	for _, r := range devices {
@@ -304,7 +340,7 @@ func (d *deviceLoad) measure(key string) float64 {
 
 // text is the load as tables, one below the other.
 func (l *engineLoad) text() string {
-	var reactors, devices, volumes, groups, hosts table
+	var reactors, devices, volumes, groups, hosts, iscsi, logins table
 	volumeTable(&volumes, l.Volumes)
 	reactors.columns("REACTOR", "CORE", "BUSY %", "ASLEEP")
 	for _, r := range l.Reactors {
@@ -323,5 +359,10 @@ func (l *engineLoad) text() string {
 	for _, k := range l.Hosts {
 		hosts.row(k.NQN, k.HostNQN, k.CntlID, k.CntrlType, k.NumIOQpairs)
 	}
-	return strings.Join([]string{reactors.String(), devices.String(), volumes.String(), groups.String(), hosts.String()}, "\n")
+	iscsi.columns("iSCSI", "SESSIONS", "NEW", "PENDING", "COMMANDS/S")
+	for _, g := range l.ISCSI {
+		iscsi.row(g.Name, g.Sessions, g.New, g.Pending, decimal(g.Commands))
+	}
+	connectionTable(&logins, l.Connections)
+	return strings.Join([]string{reactors.String(), devices.String(), volumes.String(), groups.String(), hosts.String(), iscsi.String(), logins.String()}, "\n")
 }

@@ -62,6 +62,13 @@ func fixedLooks() (before, now topLook) {
 		target:    group(2100),
 		hosts:     []connectedHost{{"nqn.2024-01.com.example:disk", api.NVMFController{CntlID: 1, CntrlType: "io", HostNQN: "nqn.2024-01.com.example:host", NumIOQpairs: 4}}},
 	}
+	login := api.ISCSIConnection{
+		TSIH: 7, State: "running", LoginPhase: "full_feature_phase", InitiatorAddr: "192.0.2.1", TargetNodeName: "iqn.2026-01.io.pollux:disk", ThreadName: "reactor_0",
+		InitiatorName: "iqn.1992-01.com.example:host", PGTag: 1, Commands: 700, Open: 3,
+	}
+	before.iscsi.PollGroups = []api.ISCSIPollGroup{{Name: "reactor_0", Commands: 100}}
+	now.iscsi.PollGroups = []api.ISCSIPollGroup{{Name: "reactor_0", Sessions: 1, LoggingIn: 2, PendingCommands: 3, Commands: 700}, {Name: "reactor_1"}}
+	now.logins = []api.ISCSIConnection{login, {TSIH: -1, LoginPhase: "security_negotiation_phase", InitiatorAddr: "192.0.2.2", ThreadName: "reactor_0", PGTag: 1}}
 	stages := func(n uint64) []api.VolumeStage {
 		return []api.VolumeStage{
 			{Stage: "admit", Count: n, SumNS: n * 1000}, {Stage: "place"}, {Stage: "append", Count: n, SumNS: n * 2500}, {Stage: "write", Count: n, SumNS: n * 20_000},
@@ -159,14 +166,14 @@ func TestTopOnce(t *testing.T) {
 	sh.must("bdev create null n0 1M")
 	sh.must("nvmf export n0 --port 0")
 	out := sh.must("top --once -i 1ms")
-	for _, want := range []string{"REACTOR", "reactor_0", "DEVICE", "n0", "NVMe-oF", "NQN  HOST  CNTLID  KIND  QUEUES"} {
+	for _, want := range []string{"REACTOR", "reactor_0", "DEVICE", "n0", "NVMe-oF", "NQN  HOST  CNTLID  KIND  QUEUES", "iSCSI", "TARGET  INITIATOR"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("there is no %q in\n%s", want, out)
 		}
 	}
 	var load engineLoad
 	if err := json.Unmarshal([]byte(sh.must("top --once -i 1ms -o json")), &load); err != nil || len(load.Devices) != 1 || load.Devices[0].Name != "n0" ||
-		len(load.Reactors) != 1 || len(load.Groups) != 1 || load.Seconds <= 0 {
+		len(load.Reactors) != 1 || len(load.Groups) != 1 || len(load.ISCSI) != 1 || load.Seconds <= 0 {
 		t.Errorf("%+v, %v", load, err)
 	}
 	sh.fails("top --once -i 0s", "the interval 0s is no time")
