@@ -147,7 +147,7 @@ func (s *session) depart() {
 	}
 	s.pg.target.moving.Add(1)
 	a.fd = s.sock.Detach()
-	s.pg.putRecv(s.conn.Buffer())
+	s.r.Memory().PutReceive(s.conn.Buffer())
 	s.state, s.gone = sessionClosed, true
 	s.pg.closed(s)
 	s.pg.send(a.owner.r, a)

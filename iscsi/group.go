@@ -18,8 +18,7 @@ type pollGroup struct {
 	count    int
 	entries  map[entryKey]*entry // of the nodes that this reactor owns
 
-	recvBytes int // of the pool, lent to connections as receive buffers
-	lender    reactor.Lender
+	lender reactor.Lender
 
 	stopping bool // no session is made here any more
 
@@ -61,33 +60,11 @@ type groupStats struct {
 	dropped  uint64 // requests whose CmdSN was not the next, of such
 }
 
-// recvShare is the part of the pool that may be receive buffers, as in nvmf.
-const recvShare = 4
-
 // Sizes of receive buffers, in bytes. The small one holds the longest header.
 const (
 	recvBytes      = 64 << 10
 	recvBytesSmall = 16 << 10
 )
-
-// takeRecv makes a receive buffer. Beyond the share of the pool, or when that is used up, it is a small one of the process's memory: slower, but
-// the connection serves.
-func (pg *pollGroup) takeRecv(size int) []byte {
-	if m := pg.r.Memory(); pg.recvBytes+size <= m.Stats().Limit/recvShare {
-		if b := m.Get(size); b != nil {
-			pg.recvBytes += size
-			return b
-		}
-	}
-	return make([]byte, recvBytesSmall)
-}
-
-func (pg *pollGroup) putRecv(b []byte) {
-	if m := pg.r.Memory(); m.Owns(b) {
-		pg.recvBytes -= len(b)
-		m.Put(b)
-	}
-}
 
 func (pg *pollGroup) add(s *session) {
 	s.next, s.prev = pg.sessions, nil

@@ -72,7 +72,7 @@ const (
 
 // attach takes a socket over.
 func (s *session) attach(fd, size int) {
-	s.conn.Init(s.pg.takeRecv(size))
+	s.conn.Init(s.r.Memory().GetReceive(size, recvBytesSmall))
 	s.conn.Limits(recvDataMax)
 	s.heads = new([headsMax][headBytes]byte)
 	s.vec = make([][]byte, 0, reactor.SendVecMax)
@@ -290,7 +290,7 @@ func (s *session) shut() {
 // Closed hears that nothing of the socket is in flight: the memory of tasks is theirs alone again.
 func (s *session) Closed() {
 	s.gone, s.placing, s.starved = true, nil, false
-	s.pg.putRecv(s.conn.Buffer())
+	s.r.Memory().PutReceive(s.conn.Buffer())
 	s.out, s.outHead, s.vec, s.vecHead = s.out[:0], 0, s.vec[:0], 0
 	s.sent = s.sent[:0]
 	for i := range s.tasks {

@@ -22,8 +22,7 @@ type pollGroup struct {
 
 	foundBytes int // of discovery pages that are kept for hosts
 
-	recvBytes int // of the pool, lent to connections as receive buffers
-	lender    reactor.Lender
+	lender reactor.Lender
 
 	queues *queue // a list of all
 	count  int
@@ -37,28 +36,6 @@ type pollGroup struct {
 	served                  uint64 // commands of queues that have closed
 	adminMade, ioMade       uint64 // queues made
 	movedIn, movedOut       uint64 // queues that came from another reactor, and that went to one
-}
-
-// recvShare is the part of the pool that may be receive buffers: the more connections there are, the more memory their data needs.
-const recvShare = 4
-
-// takeRecv makes a receive buffer of size bytes. Beyond the share of the pool, or when that is used up, it is a small one of the
-// process's memory: slower, but the connection serves.
-func (pg *pollGroup) takeRecv(size int) []byte {
-	if m := pg.r.Memory(); pg.recvBytes+size <= m.Stats().Limit/recvShare {
-		if b := m.Get(size); b != nil {
-			pg.recvBytes += size
-			return b
-		}
-	}
-	return make([]byte, recvBytesAdmin)
-}
-
-func (pg *pollGroup) putRecv(b []byte) {
-	if m := pg.r.Memory(); m.Owns(b) {
-		pg.recvBytes -= len(b)
-		m.Put(b)
-	}
 }
 
 func (pg *pollGroup) add(q *queue) {

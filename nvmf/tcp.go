@@ -95,7 +95,7 @@ func (o tcpOrigin) open(pg *pollGroup, id QID, entries uint32) *queue {
 	if id == 0 {
 		size = recvBytesAdmin
 	}
-	buf := pg.takeRecv(size)
+	buf := pg.r.Memory().GetReceive(size, recvBytesAdmin)
 	t.conn.Init(SideController, buf, 0)
 	t.conn.Limits(pg.target.capsuleBytes(id), h2cDataMax)
 	if o.opened {
@@ -513,7 +513,7 @@ func (t *tcpQueue) shut() {
 
 // Closed hears that the socket is closed and nothing of it is in flight.
 func (t *tcpQueue) Closed() {
-	t.pg.putRecv(t.conn.Buffer())
+	t.r.Memory().PutReceive(t.conn.Buffer())
 	t.out, t.outHead = t.out[:0], 0
 	t.queue.shut()
 }

@@ -49,7 +49,8 @@ type Memory struct {
 	spare   int32          // the first slab of those that are wholly free and have no class
 
 	waiting
-	lenders *Lender // a list of those who lend to hosts
+	lenders   *Lender // a list of those who lend to hosts
+	receiving int     // bytes that are receive buffers
 
 	inUse    int
 	peak     int
