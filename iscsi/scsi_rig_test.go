@@ -15,7 +15,7 @@ import (
 
 // rig is a target node with units on a simulated reactor, as a session with it sees it. The test plays the transport.
 type rig struct {
-	*testing.T
+	testing.TB
 	group  *reactor.Group
 	r      *reactor.Reactor
 	bdevs  *bdev.Registry
@@ -33,17 +33,22 @@ const (
 var rigUUID = uuid.MustParse("01234567-89ab-4cde-8f01-23456789abcd")
 
 // newRig makes one with a device in memory as LUN 0.
-func newRig(t *testing.T, blockSize uint32) *rig {
+func newRig(t testing.TB, blockSize uint32) *rig {
+	t.Helper()
+	return newRigOf(t, blockSize, rigBlocks)
+}
+
+func newRigOf(t testing.TB, blockSize uint32, blocks uint64) *rig {
 	t.Helper()
 	g, err := reactor.Simulate(1, reactor.Config{MemoryBytes: 16 << 20})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(g.Abandon)
-	rg := &rig{T: t, group: g, r: g.Reactor(0), bdevs: bdev.NewRegistry(g)}
+	rg := &rig{TB: t, group: g, r: g.Reactor(0), bdevs: bdev.NewRegistry(g)}
 	rg.node = &nodeView{name: rigName, maps: []mapView{{group: &groupView{tag: 1}}, {group: &groupView{tag: 7}}}}
 	rg.nexus = rg.newNexus()
-	if _, err := bdev.NewMem(rg.bdevs, "Mem0", rigUUID, blockSize, rigBlocks); err != nil {
+	if _, err := bdev.NewMem(rg.bdevs, "Mem0", rigUUID, blockSize, blocks); err != nil {
 		t.Fatal(err)
 	}
 	rg.attach(0, "Mem0")
