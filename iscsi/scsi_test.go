@@ -158,7 +158,7 @@ func TestCommandsThatAreNotServed(t *testing.T) {
 		g.do(c.cdb, wants(96)).Want(name, c.want)
 	}
 	x := g.start(cdb10(0x28, 0, 0, 1), wants(512), func(x *exchange) { x.tooBig = true })
-	g.finish(x).Want("an extended CDB", "05/20/00")
+	g.finish(x).Want("an extended CDB", "05/24/00")
 }
 
 func TestNoUnit(t *testing.T) {
