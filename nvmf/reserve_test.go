@@ -104,6 +104,47 @@ func TestPreemptAndAbortEndsWhatIsInFlight(t *testing.T) {
 	b.WantStatus("preempt and abort", cqe, nvmf.StatusSuccess)
 }
 
+// TestNamespacesOnOneDeviceShareReservations: those of two subsystems, and of one; with the last of them they are forgotten.
+func TestNamespacesOnOneDeviceShareReservations(t *testing.T) {
+	e := nvmftest.Start(t, nvmftest.Options{Reactors: 2})
+	const second = nvmftest.NQN + "-2"
+	if err := e.Target.CreateSubsystem(nvmf.SubsystemOptions{NQN: second, AllowAnyHost: true}); err != nil {
+		t.Fatal(err)
+	}
+	ids := map[string]nvmf.NSID{}
+	for _, nqn := range []string{nvmftest.NQN, second} {
+		id, err := e.Target.AddNamespace(nqn, nvmf.NamespaceOptions{BdevName: "Malloc0", UUID: uuid.New()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids[nqn] = id
+	}
+	a := newReserver(t, e, 1)
+	a.WantStatus("register", a.reserve(nvmf.IOReservationRegister, nvmf.RREGARegister, 0, 0, 0, 10), nvmf.StatusSuccess)
+	a.WantStatus("acquire", a.reserve(nvmf.IOReservationAcquire, nvmf.RACQAAcquire, nvmf.WriteExclusive, 0, 10, 0), nvmf.StatusSuccess)
+	b := newReserver(t, e, 2)
+	w := b.RW(nvmf.IOWrite, 0, 1)
+	w.SetCDW(1, uint32(ids[nvmftest.NQN]))
+	b.WantStatus("another host by the second namespace", b.Do(w, make([]byte, 4096)), nvmf.StatusReservationConflict)
+
+	addr := e.Listen(second)
+	d := nvmf.ConnectData{CNTLID: nvmf.CNTLIDDynamic, SUBNQN: second, HOSTNQN: nvmftest.Host + "2", HOSTID: [16]byte{2}}
+	d.CNTLID = nvmftest.AdminAs(t, addr, 0, d).CNTLID
+	p := nvmftest.Open(t, addr, 0)
+	p.WantStatus("Connect", p.ConnectAs(1, 32, 0, 0, d), nvmf.StatusSuccess)
+	p.WantStatus("another host by the second subsystem", p.Do(p.RW(nvmf.IOWrite, 0, 1), make([]byte, 4096)), nvmf.StatusReservationConflict)
+
+	for nqn, list := range map[string][]nvmf.NSID{nvmftest.NQN: {1, ids[nvmftest.NQN]}, second: {ids[second]}} {
+		for _, id := range list {
+			if err := e.Target.RemoveNamespace(t.Context(), nqn, id); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	e.AddNamespace(nvmf.NamespaceOptions{BdevName: "Malloc0"})
+	b.WantStatus("another host, added anew", b.write(), nvmf.StatusSuccess)
+}
+
 func TestReservationsSurviveARestartByTheirFile(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "ptpl")
 	id := uuid.New()

@@ -160,6 +160,9 @@ func (b *Book) Change(abort bool, f func(next *State, persists bool) (Outcome, V
 func (b *Book) change(f func(next *State, persists bool) (Outcome, Verdict)) (Outcome, Verdict, []Door, error) {
 	b.changing.Lock()
 	defer b.changing.Unlock()
+	if len(b.doors) == 0 { // who comes late may not write over what a later book has kept
+		return Outcome{}, OK, nil, &KeepError{bdev.StatusGone, fmt.Errorf("device %s: its reservations are closed", b.device.Name())}
+	}
 	next := b.State().Clone()
 	out, v := f(next, b.keeps())
 	if v != OK {

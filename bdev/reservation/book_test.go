@@ -173,8 +173,21 @@ func TestBookHasManyDoors(t *testing.T) {
 		t.Errorf("states: %d by the closed door, %d by the other", len(one.states), len(two.states))
 	}
 	b.Close(two)
+	late := b
 	b, _ = open(t, d, reservation.Options{})
 	wantKeys(t, "opened anew", b.State())
+	_, err = register(late, host, 1)
+	if kept := (*reservation.KeepError)(nil); !errors.As(err, &kept) || kept.Status != bdev.StatusGone {
+		t.Errorf("a change of a book that is closed: %v", err)
+	}
+	for n := range uint64(1024) {
+		v, err := register(b, reservation.Host([16]byte{9, byte(n), byte(n >> 8)}), 1)
+		must(t, v, err)
+	}
+	_, err = register(b, host, 1)
+	if kept := (*reservation.KeepError)(nil); !errors.As(err, &kept) || kept.Status != bdev.StatusNoSpace || len(b.State().Registrants) != 1024 {
+		t.Errorf("one registrant too many: %v", err)
+	}
 }
 
 // TestBookIsKeptByTheDevice: what persists is there again, what does not is cleared, and a change that is not kept has not happened.
