@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"strings"
 
 	"github.com/pollux-storage/pollux/internal/invariant"
 )
@@ -223,7 +224,9 @@ func (l *login) identify() (LoginStatus, string) {
 	case len(l.initiator) > NameBytesMax:
 		return LoginInitiatorError, fmt.Sprintf("InitiatorName has %d bytes, %d are allowed", len(l.initiator), NameBytesMax)
 	}
-	p.InitiatorName = l.initiator
+	// RFC 7143 section 4.2.7.2: names are compared in lower case. What is kept by name, a session to be replaced or a reservation, is
+	// that of the same initiator however it writes its name.
+	p.InitiatorName = strings.ToLower(l.initiator)
 	switch l.session {
 	case "Discovery":
 		p.Discovery = true

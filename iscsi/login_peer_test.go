@@ -4,13 +4,20 @@ import (
 	"crypto/md5"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
+	"io"
+	"net"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/pollux-storage/pollux/internal/patient"
 	"github.com/pollux-storage/pollux/iscsi"
 	"github.com/pollux-storage/pollux/iscsi/iscsitest"
 )
@@ -484,9 +491,11 @@ func TestLoginSeesChangesOverTCP(t *testing.T) {
 
 	p = begin()
 	must(t, e.Target.SetNodeAuth(iscsitest.Node, iscsi.Auth{Require: true, Group: 1}))
-	if r, _ := p.Step(op, ffp); r.Status != iscsi.LoginSuccess {
-		t.Errorf("a rule of authentication counts for a login that began before it: %v", r.Status)
+	if r, _ = p.Step(op, ffp); r.Status != iscsi.LoginSuccess {
+		t.Fatalf("a rule of authentication counts for a login that began before it: %v", r.Status)
 	}
+	p.Enter(r)
+	p.Logout("before the drain")
 	must(t, e.Target.SetNodeAuth(iscsitest.Node, iscsi.Auth{}))
 
 	p = begin()
@@ -527,4 +536,56 @@ func TestLoginsWithoutEndOverTCP(t *testing.T) {
 	for _, p := range in {
 		p.Unit(0)
 	}
+}
+
+// TestReinstatementsAtOnceOverTCP: of many that log in as one and the same, each becomes the session for a while, or is let go; in the end
+// there is one, which works, and nothing is left of the others.
+func TestReinstatementsAtOnceOverTCP(t *testing.T) {
+	e := iscsitest.Start(t, iscsitest.Options{Reactors: 3})
+	text := iscsitest.Text(iscsitest.Keys()...)
+	login := iscsi.AppendDataEnd(append(iscsi.LoginRequest{
+		Request: iscsi.Request{Immediate: true, CmdSN: 1}, Transit: true, CSG: op, NSG: ffp, ISID: iscsi.ISID{0x80, 0, 0, 0, 0, 1}, ITT: 1, CID: 1, DataBytes: uint32(len(text)),
+	}.AppendTo(nil), text...), uint32(len(text)), 0, 0)
+	var in, out atomic.Int32
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for range 10 {
+				c, err := net.Dial("tcp", e.Addr.String())
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				_ = c.SetDeadline(time.Now().Add(patient.Limit))
+				_, _ = c.Write(login)
+				h := make([]byte, iscsi.BHSBytes)
+				if _, err := io.ReadFull(c, h); err != nil {
+					if errors.Is(err, os.ErrDeadlineExceeded) {
+						t.Error("neither let in nor let go")
+					}
+					out.Add(1)
+				} else if r, _ := iscsi.DecodeLoginResponse(h); r.Status != iscsi.LoginSuccess || r.TSIH == 0 {
+					t.Errorf("%+v", r)
+				} else {
+					in.Add(1)
+				}
+				c.Close()
+			}
+		})
+	}
+	wg.Wait()
+	t.Logf("%d were let in, %d let go", in.Load(), out.Load())
+	last := iscsitest.Login(t, e.Addr)
+	last.Unit(0)
+	for end := time.Now().Add(patient.Limit); ; time.Sleep(time.Millisecond) {
+		cs, err := e.Target.Connections()
+		must(t, err)
+		if len(cs) == 1 && cs[0].TSIH == last.TSIH {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatalf("%d connections are left: %+v", len(cs), cs)
+		}
+	}
+	last.Logout("the last")
 }

@@ -266,6 +266,11 @@ func TestLoginResult(t *testing.T) {
 	if p := x.l.params; x.l.node != nil || !p.Discovery || p.RecvBytesMax != 8192 || p.SendBytesMax != 8192 || p.TargetName != "" {
 		t.Errorf("%+v", p)
 	}
+	// One initiator has one name.
+	x = newLoginHost(v, 1)
+	if x.send(op, ffp, "InitiatorName="+strings.ToUpper(testInitiator), atTarget); x.l.params.InitiatorName != testInitiator {
+		t.Errorf("%+v", x.l.params)
+	}
 	// Lengths that came in requests of their own.
 	x = newLoginHost(v, 1)
 	x.send(op, op, asHost, atTarget, "FirstBurstLength=65536").send(op, ffp, "MaxBurstLength=4096").want(t, "enters 0000 T13 MaxBurstLength=4096")

@@ -12,7 +12,7 @@ func TestTSIHsAreTakenOnce(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 8 {
 		wg.Go(func() {
-			for range 20000 {
+			for range 4000 {
 				h := x.take()
 				if h == 0 || !x.live(h) {
 					t.Errorf("TSIH %d", h)
