@@ -50,7 +50,7 @@ var faultPlaces = []struct {
 func TestFaultsLoseNothing(t *testing.T) {
 	for _, place := range faultPlaces {
 		t.Run(place.name, func(t *testing.T) {
-			sim.Each(t, 1, nil, func(t *testing.T, seed uint64) {
+			sim.Each(t, 1, []uint64{6009644124056103018}, func(t *testing.T, seed uint64) {
 				k := newCrashHarness(t, seed, crashPoolBytes)
 				k.faulty = true
 				clients := k.clients(4)
@@ -61,9 +61,11 @@ func TestFaultsLoseNothing(t *testing.T) {
 				}
 				medium := bdevsim.DiskOf(k.disk).Medium()
 				in := medium.Inject(f)
-				k.work(clients, 120)
-				k.rest(clients)
-				k.w.RunFor(reactor.Second)
+				for n := 0; n == 0 || in.Hits() == 0 && n < 10; n++ { // some seeds come to the place seldom
+					k.work(clients, 120)
+					k.rest(clients)
+					k.w.RunFor(reactor.Second)
+				}
 				if in.Hits() == 0 && f.Count < 1<<40 { // a place that is given up is not written
 					t.Fatal("nothing has failed")
 				}
