@@ -50,12 +50,14 @@ func (w *silence) Run() {
 	}
 	due := s.heard + every
 	switch {
-	case s.ping.out && now >= s.ping.sent+patience:
+	case s.ping.out && patience > 0 && now >= s.ping.sent+patience: // 0 is for ever
 		s.pg.target.log.Warn("an initiator does not answer, its session ends", "initiator", s.initiator(), "silent", time.Duration(now-s.heard))
 		s.close()
 		return
-	case s.ping.out:
+	case s.ping.out && patience > 0:
 		due = s.ping.sent + patience
+	case s.ping.out:
+		due = now + every
 	case now >= due:
 		s.ping.out, s.ping.sent = true, now
 		if s.ping.ttt++; s.ping.ttt == NoTag {

@@ -14,7 +14,7 @@ type ISCSIAuth struct {
 type ISCSISetOptionsParams struct {
 	AuthFile                    string  `json:"auth_file,omitempty" doc:"file of CHAP secrets, in SPDK's form; the role admin is needed for it"`
 	NodeBase                    string  `json:"node_base,omitempty" default:"iqn.2026-01.io.pollux" doc:"goes before the name of a target that does not begin with iqn., eui. or naa."`
-	NOPTimeout                  *int32  `json:"nop_timeout,omitempty" default:"60" min:"0" doc:"seconds that an initiator has to answer a NOP-In"`
+	NOPTimeout                  *int32  `json:"nop_timeout,omitempty" default:"60" min:"0" doc:"seconds that an initiator has to answer a NOP-In; 0 is for ever"`
 	NOPInInterval               *int32  `json:"nop_in_interval,omitempty" default:"30" min:"0" doc:"seconds of silence until an initiator is asked by a NOP-In; 0 is never"`
 	MaxSessions                 uint32  `json:"max_sessions,omitempty" default:"128" min:"1" doc:"sessions of all targets"`
 	MaxQueueDepth               uint32  `json:"max_queue_depth,omitempty" default:"64" min:"1" doc:"commands of one session"`
@@ -24,7 +24,7 @@ type ISCSISetOptionsParams struct {
 	FirstBurstLength            uint32  `json:"first_burst_length,omitempty" default:"65536" doc:"bytes that an initiator may send without being asked for them"`
 	ImmediateData               *bool   `json:"immediate_data,omitempty" default:"true" doc:"data may come with its command"`
 	ErrorRecoveryLevel          uint32  `json:"error_recovery_level,omitempty" default:"0" doc:"only 0"`
-	AllowDuplicatedISID         bool    `json:"allow_duplicated_isid,omitempty" default:"false" doc:"no effect: a session replaces the one with the same name"`
+	AllowDuplicatedISID         bool    `json:"allow_duplicated_isid,omitempty" default:"false" doc:"let an initiator have two sessions with the same ISID; otherwise the second replaces the first"`
 	MaxLargeDatainPerConnection uint32  `json:"max_large_datain_per_connection,omitempty" default:"64" min:"1" doc:"no effect: reads are bounded by the queue depth and the memory"`
 	MaxR2TPerConnection         uint32  `json:"max_r2t_per_connection,omitempty" default:"4" min:"1" doc:"no effect: writes are bounded by the queue depth and the memory"`
 	PDUPoolSize                 uint32  `json:"pdu_pool_size,omitempty" doc:"no effect: buffers are the reactors' own"`
