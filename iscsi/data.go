@@ -44,9 +44,8 @@ func (s *session) gather(t *task, carried uint32, more, good bool) {
 	}
 	if more {
 		t.in.open, t.in.at, t.in.end = true, carried, min(s.params.FirstBurst, t.edtl)
-		s.owes(t)
+		s.owes()
 	}
-	s.progress = s.r.Now()
 	switch {
 	case t.out == 0:
 	case carried == 0 && !more:
@@ -54,6 +53,10 @@ func (s *session) gather(t *task, carried uint32, more, good bool) {
 		return
 	case s.lendUnasked(t, carried):
 	case s.owing > 0 && !(s.owing == 1 && more), s.beyond(t, carried):
+		if t.kind == kindPing { // nothing of it comes back
+			t.ping, t.out = 0, 0
+			break
+		}
 		t.refuse(TaskSetFull, sense{})
 	default:
 		s.stalled, s.carried = t, carried
@@ -184,7 +187,7 @@ func (s *session) ask(t *task) {
 	in := &t.in
 	in.open, in.asked, in.sn = true, true, 0
 	in.at, in.end = in.got, min(in.got+s.params.MaxBurst, t.out)
-	s.owes(t)
+	s.owes()
 	s.send(outItem{kind: outR2T, t: t, num: uint32(t.turn)})
 }
 
@@ -207,8 +210,10 @@ func (s *session) dataOutPDU() {
 		}
 		return
 	}
-	s.progress = s.r.Now()
 	in, n := &t.in, s.conn.DataBytes
+	if n > 0 {
+		s.progress = s.r.Now()
+	}
 	switch {
 	case in.refused:
 	case h.DataSN != in.sn || h.Offset != in.at || n > in.end-in.at,
@@ -266,7 +271,7 @@ func (t *task) refuse(status SCSIStatus, why sense) {
 }
 
 // owes notes that the initiator owes data.
-func (s *session) owes(t *task) {
+func (s *session) owes() {
 	if s.owing++; s.owing == 1 {
 		s.progress = s.r.Now()
 		s.r.SetTimer(&s.late, s.progress+patience.data, (*dataTimer)(s))
@@ -279,8 +284,29 @@ func (s *session) endBurst(t *task) {
 		return
 	}
 	t.in.open, t.in.asked = false, false
+	s.paid()
+}
+
+// paid ends what owes has noted.
+func (s *session) paid() {
 	if s.owing--; s.owing == 0 {
 		s.r.StopTimer(&s.late)
+	}
+}
+
+// amidst notes that we wait for the rest of a request's data, which holds memory and is of no burst.
+func (s *session) amidst() {
+	if t := s.placing; t != nil && !t.in.open && !s.midway {
+		s.midway = true
+		s.owes()
+	}
+}
+
+// whole notes that all data of a PDU is there.
+func (s *session) whole() {
+	if s.midway {
+		s.midway = false
+		s.paid()
 	}
 }
 

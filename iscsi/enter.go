@@ -65,10 +65,12 @@ type arrival struct {
 // targetSessions is what the reactors share of the target's sessions.
 type targetSessions struct {
 	tsihs  tsihs
-	placed []atomic.Int32 // sessions of each reactor
-	count  atomic.Int32   // sessions with a TSIH, but for discovery
-	moving atomic.Int32   // connections that are on no reactor
+	placed []atomic.Int32 // sessions of each reactor, from the time that they are sent there
+	count  atomic.Int32   // of them all
+	moving atomic.Int32   // connections that are between two reactors
 	aparts atomic.Uint64
+
+	discoveries atomic.Int32 // discovery sessions
 }
 
 // owner is where it is known which sessions a node has.
@@ -105,18 +107,8 @@ func (x *tsihs) live(t TSIH) bool { return t != 0 && x[t/64].Load()&(1<<(t%64)) 
 
 // enter makes a session of a connection whose login has agreed on everything.
 func (s *session) enter() {
-	t := s.pg.target
-	if int(t.count.Load()) >= s.pg.view.options.MaxSessions {
-		s.refuseLogin(LoginOutOfResources)
-		return
-	}
 	if s.params.Discovery {
-		s.r.StopTimer(&s.timer)
-		if h := t.tsihs.take(); h != 0 {
-			s.full(h)
-		} else {
-			s.refuseLogin(LoginOutOfResources)
-		}
+		s.discover()
 		return
 	}
 	if s.conn.Unread() > 0 {
@@ -129,9 +121,26 @@ func (s *session) enter() {
 	}
 }
 
+// discover makes it a discovery session. Of those there are no more than of others.
+func (s *session) discover() {
+	t := s.pg.target
+	if int(t.discoveries.Add(1)) <= s.pg.view.options.MaxSessions {
+		if h := t.tsihs.take(); h != 0 {
+			s.r.StopTimer(&s.timer)
+			s.full(h)
+			return
+		}
+	}
+	t.discoveries.Add(-1)
+	s.refuseLogin(LoginOutOfResources, whyFull)
+}
+
+const whyFull = "there are as many sessions as there may be"
+
 // refuseLogin ends a login that the machine would have let go on.
-func (s *session) refuseLogin(why LoginStatus) {
-	s.answerLogin(s.login.refuse(why), nil, loginRefused)
+func (s *session) refuseLogin(status LoginStatus, why string) {
+	s.login.why = why
+	s.answerLogin(s.login.refuse(status), nil, loginRefused)
 }
 
 // depart gives the connection to the owner of its node.
@@ -182,13 +191,40 @@ func (a *arrival) drop() {
 	a.owner.target.moving.Add(-1)
 }
 
+// refuse ends a login where the connection is now. It still counts as moving.
+func (a *arrival) refuse(pg *pollGroup, status LoginStatus, why string) {
+	s := a.session(pg, recvBytesSmall)
+	s.r.SetTimer(&s.timer, s.r.Now()+patience.login, (*loginTimer)(s))
+	s.refuseLogin(status, why)
+}
+
+// session goes on with the connection on a reactor.
+func (a *arrival) session(pg *pollGroup, recv int) *session {
+	s := &session{
+		pg: pg, r: pg.r, port: a.port, login: a.login, params: a.login.params, expCmdSN: a.expCmdSN, statSN: a.statSN,
+		local: a.local, remote: a.remote,
+	}
+	s.attach(a.fd, recv)
+	pg.add(s)
+	return s
+}
+
 // register gives the session its name, and sends it home.
 func (a *arrival) register() {
 	pg := a.owner
 	t := pg.target
-	e := &entry{key: a.key, tsih: t.tsihs.take(), owner: pg}
-	if e.tsih == 0 {
+	if pg.stopping {
 		a.drop()
+		return
+	}
+	e := &entry{key: a.key, owner: pg}
+	if int(t.count.Add(1)) <= pg.view.options.MaxSessions {
+		e.tsih = t.tsihs.take()
+	}
+	if e.tsih == 0 {
+		t.count.Add(-1)
+		a.refuse(pg, LoginOutOfResources, whyFull)
+		t.moving.Add(-1)
 		return
 	}
 	home := 0
@@ -198,31 +234,38 @@ func (a *arrival) register() {
 		}
 	}
 	t.placed[home].Add(1)
-	t.count.Add(1)
 	e.home = t.group.Reactor(home)
 	pg.entries[a.key] = e
 	a.entry = e
 	pg.send(e.home, a)
 }
 
-// settle makes the session at home.
+// settle makes the session at home. What is configured may have changed since its login was judged; who ends sessions for that looks at those that
+// have settled.
 func (a *arrival) settle(pg *pollGroup) {
 	e := a.entry
 	defer pg.target.moving.Add(-1)
 	v := pg.view.nodeOf(a.key.node)
-	if pg.stopping || v == nil {
+	switch {
+	case pg.stopping:
 		_ = unix.Close(a.fd)
 		e.left(pg)
 		return
+	case pg.view.stopping:
+		a.refuse(pg, LoginServiceUnavailable, "the target is being stopped")
+		e.left(pg)
+		return
+	case v == nil:
+		a.refuse(pg, LoginRemoved, "its target is gone")
+		e.left(pg)
+		return
+	case v.admits(a.key.tag, a.key.initiator, a.remote.Addr()) == nil:
+		a.refuse(pg, LoginNotAllowed, "its target does not let it in any more")
+		e.left(pg)
+		return
 	}
-	s := &session{
-		pg: pg, r: pg.r, port: a.port, login: a.login, params: a.login.params, node: a.key.node, entry: e,
-		expCmdSN: a.expCmdSN, statSN: a.statSN,
-	}
-	s.local, s.remote = a.local, a.remote
-	e.s = s
-	s.attach(a.fd, recvBytes)
-	pg.add(s)
+	s := a.session(pg, recvBytes)
+	s.node, s.entry, e.s = a.key.node, e, s
 	s.nexus.begin(v, &s.params, pg.r)
 	s.full(e.tsih)
 	pg.send(e.owner.r, &settledMessage{e})

@@ -45,7 +45,7 @@ func (t *Target) evict(ctx context.Context, match func(s *session) bool, tell fu
 	defer tick.Stop()
 	late, told := false, false
 	for {
-		left := int(t.moving.Load()) // these may match where they arrive
+		left := 0 // without connections that are between two reactors: where they arrive they are judged anew
 		err := t.group.Each(func(r *reactor.Reactor) {
 			t.groups[r.Index()].each(func(s *session) {
 				if !match(s) {

@@ -101,8 +101,13 @@ func (pg *pollGroup) send(to *reactor.Reactor, m reactor.Message) {
 func (pg *pollGroup) install(v *view) {
 	pg.view = v
 	for s := pg.sessions; s != nil; s = s.next {
-		if s.node != nil {
-			s.nexus.install(v.nodeOf(s.node), pg.r)
+		if s.node == nil {
+			continue
+		}
+		if n := v.nodeOf(s.node); n != nil {
+			s.nexus.install(n, pg.r)
+		} else {
+			s.close()
 		}
 	}
 }

@@ -278,6 +278,7 @@ func (s *session) closeIfDone() {
 		s.entry.left(s.pg)
 	case s.params.TSIH != 0: // of discovery
 		s.pg.target.tsihs.give(s.params.TSIH)
+		s.pg.target.discoveries.Add(-1)
 	}
 }
 

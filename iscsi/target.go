@@ -37,10 +37,6 @@ type Target struct {
 	draining atomic.Bool // changes under mu
 	drains   sync.Mutex  // one at a time
 
-	moving atomic.Int32   // connections that are between two reactors
-	placed []atomic.Int32 // sessions of each reactor, from the time that they are sent there
-	count  atomic.Int32   // sessions, those in discovery not among them
-
 	mu         sync.Mutex // the configuration; never held while a reactor is waited for
 	options    Options
 	discovery  Auth // of discovery sessions
@@ -58,7 +54,7 @@ type Target struct {
 
 // NewTarget makes a target that serves nothing yet.
 func NewTarget(reg *bdev.Registry, log *slog.Logger) (*Target, error) {
-	t := &Target{group: reg.Group(), registry: reg, log: log, options: DefaultOptions(), placed: make([]atomic.Int32, reg.Group().Len())}
+	t := &Target{group: reg.Group(), registry: reg, log: log, options: DefaultOptions()}
 	for _, r := range t.group.Reactors() {
 		t.groups = append(t.groups, newPollGroup(t, r))
 	}

@@ -1,6 +1,7 @@
 package iscsi
 
 import (
+	"github.com/pollux-storage/pollux/bdev"
 	"github.com/pollux-storage/pollux/internal/invariant"
 	"github.com/pollux-storage/pollux/reactor"
 )
@@ -68,7 +69,7 @@ func (s *session) newTasks(depth int) {
 	for i := len(s.tasks) - 1; i >= 0; i-- {
 		t := &s.tasks[i]
 		t.s, t.index, t.next = s, uint16(i), s.free
-		t.port, t.nexus, t.req.Done = t, &s.nexus, &t.command
+		t.port, t.nexus, t.req.Done = t, &s.nexus, t
 		s.free = t
 	}
 	s.slots = len(s.tasks)
@@ -134,6 +135,15 @@ func (t *task) Run() {
 func (t *task) begin() {
 	t.state = taskExecuting
 	t.execute()
+}
+
+// RequestDone goes on with a command whose request has ended, unless it is to have no other.
+func (t *task) RequestDone(q *bdev.Request) {
+	if t.aborted || t.s.state >= sessionClosing {
+		t.s.release(t)
+		return
+	}
+	t.command.RequestDone(q)
 }
 
 // end answers the task's command.

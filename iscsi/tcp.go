@@ -28,7 +28,8 @@ type tcp struct {
 	carried uint32
 	starved bool // the connection waits for a slot
 
-	owing    int           // tasks whose initiator owes data
+	owing    int           // bursts that the initiator owes data of
+	midway   bool          // and the rest of a request, which counts as one
 	progress reactor.Ticks // when it last sent some, or began to owe it
 	taken    reactor.Ticks // when it last took something, or was sent something after it had taken all
 	late     reactor.Timer
@@ -132,6 +133,7 @@ func (s *session) arrive() {
 		}
 		switch s.conn.Next() {
 		case ArrivedNothing:
+			s.amidst()
 			s.receive()
 			return
 		case ArrivedPDU:
@@ -139,6 +141,7 @@ func (s *session) arrive() {
 		case ArrivedDataMore:
 			s.conn.Discard() // more than the command moves: it counts as residual
 		case ArrivedDataEnd:
+			s.whole()
 			if s.text != nil {
 				s.textEnd()
 			} else {
