@@ -177,6 +177,38 @@ func TestOneDeviceManyDoors(t *testing.T) {
 	})
 }
 
+// TestPreemptAndAbortAcrossDoors: what the preempted has in flight is over when the command is answered, whichever doors the two came by.
+func TestPreemptAndAbortAcrossDoors(t *testing.T) {
+	d := newDoors(t, mallocDevice(t))
+	a, h := d.initiator("a"), newVolumeHost(t, d.nvme, 1)
+	a.prout("register", iscsi.Good, 0, 0, 0, 0xA, 0)
+	h.reserve("register", nvmf.IOReservationRegister, nvmf.RREGARegister, 0, 0, 0, 0xB)
+	w := h.RW(nvmf.IOWrite, 0, 16)
+	h.Send(h.Capsule(nvmftest.Wants(w, 65536), nil))
+	q := h.WantR2T("a host's write waits for its data")
+	list := binary.BigEndian.AppendUint64(nil, 0xA)
+	list = append(binary.BigEndian.AppendUint64(list, 0xB), make([]byte, 8)...)
+	c := a.SCSI(0, []byte{0x5F, 5, 3, 0, 0, 0, 0, 0, 24, 0}, iscsitest.Writes, 24)
+	c.DataBytes = 24
+	a.Send(a.PDU(c, list))
+	for { // until the preemption is known; its answer waits for the write
+		if cqe, _ := h.Read(h.RW(nvmf.IORead, 0, 1), 4096); !cqe.Status.OK() {
+			break
+		}
+	}
+	h.Send(h.H2C(nvmf.DataPDU{CCCID: q.CCCID, TTAG: q.TTAG, Last: true}, make([]byte, 65536)))
+	cqe, _ := h.Completion(w)
+	h.WantStatus("the preempted write", cqe, nvmf.StatusPreempted)
+	a.want("preempt and abort", a.Response(c, nil), iscsi.Good, 0)
+
+	h.reserve("register", nvmf.IOReservationRegister, nvmf.RREGARegister, 0, 0, 0, 0xB)
+	a.Send(a.PDU(a.SCSI(0, iscsitest.Write10(0, 1), iscsitest.Writes, 4096), nil))
+	a.WantR2T("an initiator's write waits for its data")
+	h.reserve("preempt and abort", nvmf.IOReservationAcquire, nvmf.RACQAPreemptAbort, nvmf.WriteExclusive, 0, 0xB, 0xA)
+	a.Quiet("the preempted write has no answer")
+	a.want("it is told", a.Command(0, make([]byte, 6), 0, 0, nil), iscsi.CheckCondition, 0x062A05)
+}
+
 // TestDoorsOfAVolumeOverARestart (T-16): who is registered by either door is there after a restart, and the holder holds.
 func TestDoorsOfAVolumeOverARestart(t *testing.T) {
 	server, disk := uuid.New(), filepath.Join(t.TempDir(), "disk")
