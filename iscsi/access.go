@@ -74,16 +74,13 @@ func (v *view) find(name string) *nodeView {
 // authOf is the rule for a session of a target, or, with nil, for a discovery session, that came by a portal group.
 //
 //	discovery   the portal group's, if it has one of its own, or else that of all discovery sessions
-//	normal      the target's, or, if it says nothing, the options'
+//	normal      the target's
 func (v *view) authOf(n *nodeView, tag int) Auth {
 	if n == nil {
 		if g := v.group(tag); g != nil && g.authSet {
 			return g.auth
 		}
 		return v.discovery
-	}
-	if n.auth == (Auth{}) {
-		return v.options.Auth
 	}
 	return n.auth
 }

@@ -79,8 +79,8 @@ func TestAdmits(t *testing.T) {
 func TestAuthOf(t *testing.T) {
 	need := Auth{Require: true, Group: 7}
 	v := &view{
-		options: Options{Auth: Auth{Group: 1}}, discovery: Auth{Group: 2},
-		groups: []*groupView{{tag: 1}, {tag: 2, auth: need, authSet: true}, {tag: 3, authSet: true}},
+		discovery: Auth{Group: 2},
+		groups:    []*groupView{{tag: 1}, {tag: 2, auth: need, authSet: true}, {tag: 3, authSet: true}},
 	}
 	for _, c := range []struct {
 		name string
@@ -92,7 +92,7 @@ func TestAuthOf(t *testing.T) {
 		{"discovery by a portal group with a rule of its own", nil, 2, need},
 		{"discovery by a portal group that asks for nothing", nil, 3, Auth{}},
 		{"discovery by a portal group that is gone", nil, 4, Auth{Group: 2}},
-		{"a target that says nothing", &nodeView{}, 2, Auth{Group: 1}},
+		{"a target that says nothing", &nodeView{}, 2, Auth{}},
 		{"a target with a rule of its own", &nodeView{auth: need}, 1, need},
 		{"a target that forbids it", &nodeView{auth: Auth{Disable: true}}, 2, Auth{Disable: true}},
 	} {

@@ -305,6 +305,21 @@ func TestLoginCHAPOverTCP(t *testing.T) {
 			}
 		}
 	}
+	// What the public suite offers (test_iscsi_chap.c: it is newer than Debian's): it computes MD5 whatever is chosen.
+	t.Run("offers of the public suite", func(t *testing.T) {
+		for offer, want := range map[string]iscsi.LoginStatus{
+			"5,6,7,8": iscsi.LoginSuccess, "56": iscsi.LoginAuthenticationFail, "": iscsi.LoginAuthenticationFail,
+		} {
+			p := iscsitest.Dial(t, e.Addr)
+			p.Step(sec, op, append(slices.Clone(names), "AuthMethod=CHAP,None")...)
+			r, _ := p.Step(sec, sec, "CHAP_A="+offer)
+			if want != iscsi.LoginSuccess {
+				p.WantRefused(offer, r, want)
+			} else if p.Keys["CHAP_A"] != "5" {
+				t.Errorf("CHAP_A=%s: %v, CHAP_A=%s", offer, r.Status, p.Keys["CHAP_A"])
+			}
+		}
+	})
 	t.Run("the user is told of", func(t *testing.T) {
 		p := iscsitest.Dial(t, e.Addr)
 		proveTo(t, p, names, "7", peerSecret.Secret, challenge)
@@ -337,12 +352,20 @@ func TestDiscoveryOverTCP(t *testing.T) {
 	if got := sendTargets(t, p, "SendTargets=iqn.2026-01.io.pollux:none"); len(got) != 0 {
 		t.Errorf("%q, want nothing", got)
 	}
-	for _, bad := range []string{"SendTargets=", "SendTargets=Alle", "sENDtARGETS=aLL", "SendTargetsPlease=All"} {
-		b := iscsitest.Text(bad)
-		pdu := p.PDU(iscsi.TextRequest{Request: p.Request(), Final: true, ITT: p.ITT(), TTT: iscsi.NoTag, DataBytes: uint32(len(b))}, b)
-		p.Send(pdu)
-		p.WantReject(bad, iscsi.RejectProtocol, pdu)
+	// What the public suite sends, immediate, and goes on behind it (test_iscsi_sendtargets.c: it is newer than Debian's).
+	rejects := func(p *iscsitest.Peer, texts ...string) {
+		t.Helper()
+		for _, bad := range texts {
+			b := iscsitest.Text(bad)
+			pdu := p.PDU(iscsi.TextRequest{Request: p.Immediate(), Final: true, ITT: p.ITT(), TTT: iscsi.NoTag, DataBytes: uint32(len(b))}, b)
+			p.Send(pdu)
+			p.WantReject(bad, iscsi.RejectProtocol, pdu)
+		}
+		if got := sendTargets(t, p, "SendTargets=All"); !slices.Equal(got, here) {
+			t.Errorf("behind what was rejected: %q, want %q", got, here)
+		}
 	}
+	rejects(p, "SendTargetsPlease=All", "SendTargets=Alle", "SendTargets=A", "sENDtARGETS=aLL", "SendTargets=")
 	p.Logout("discovery")
 
 	p = iscsitest.Login(t, e.Addr)
@@ -351,6 +374,8 @@ func TestDiscoveryOverTCP(t *testing.T) {
 			t.Errorf("in a normal session: %s: %q, want %q", text, got, here)
 		}
 	}
+
+	rejects(p, "SendTargetsPlease=All", "SendTargets=Alle", "SendTargets=A", "sENDtARGETS=aLL")
 
 	p = iscsitest.Discovery(t, e.Addr)
 	p.Send(p.PDU(p.SCSI(0, make([]byte, 6), 0, 0), nil))
