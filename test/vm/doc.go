@@ -1,5 +1,5 @@
 // Package vm tests Pollux against real Linux hosts: it boots a small guest under qemu, whose kernel is an
-// NVMe/TCP host, and runs scenarios in it that drive that kernel with nvme-cli, fio, mkfs and their like.
+// NVMe/TCP host and an iSCSI one, and runs scenarios in it that drive that kernel with nvme-cli, open-iscsi, fio, mkfs and their like.
 //
 // The files:
 //

@@ -35,6 +35,7 @@ finish() {
 		nvme list-subsys
 		echo "--- its processes, and its disks: reads and writes in flight"
 		busybox ps -o pid,ppid,stat,args | grep -v '\[.*\]$'
+		if declare -F iscsi_report >/dev/null; then iscsi_report; fi
 		grep . /sys/block/nvme*/inflight /sys/class/nvme/nvme*/nvme*c*n*/inflight 2>/dev/null
 		# Where those stand that wait for the disk goes to the log.
 		echo w >/proc/sysrq-trigger
