@@ -24,7 +24,7 @@ var rows = []struct {
 	{both: []string{"ctl/api"}},
 	{both: []string{"ctl", "bench", "csi", "cluster"}},
 	{both: []string{"cmd/pollux"}},
-	{both: []string{"test/vm", "deploy", "."}},
+	{both: []string{"test/vm", "test/iscsi", "deploy", "."}},
 }
 
 const module = "github.com/pollux-storage/pollux"

@@ -1,0 +1,102 @@
+package iscsi
+
+import (
+	"context"
+	"errors"
+	"os/exec"
+
+	"syscall"
+	"testing"
+	"time"
+)
+
+// suiteLimit ends a run of the suite that hangs. It asserts nothing of speed: a run takes less than a tenth of it.
+const suiteLimit = 10 * time.Minute
+
+// TestSuite runs libiscsi's suite, iscsi-test-cu, on each LUN, with and without CHAP and digests, with what loses data. Each of its tests that
+// fails is a failed sub-test, and so is one that skipped something which docs/conformance.md does not name, or that skipped nothing though the
+// page says so. The suite waits most of its time, so all targets are tested at a time; the LUNs of one are not, since the suite resets targets.
+func TestSuite(t *testing.T) {
+	need(t, "iscsi-test-cu")
+	t.Parallel()
+	e := startEngine(t)
+	for _, g := range []target{plainTarget, mutualTarget, digestTarget, bothTarget} {
+		t.Run(g.name, func(t *testing.T) {
+			t.Parallel()
+			for lun, kind := range []string{memLUN: "mem", volumeLUN: "volume"} {
+				t.Run(kind, func(t *testing.T) {
+					output := runSuite(t, g, "ALL", e.url(0, g, lun), e.url(1, g, lun))
+					list, err := readSuite(output)
+					if err != nil {
+						t.Errorf("iscsi-test-cu: %v\n%s", err, tail(output, 4000))
+					}
+					judge(t, list, listedSkips(t, kind))
+				})
+			}
+		})
+	}
+}
+
+// TestSuiteOnWhatIsReadOnly has what the suite knows of a LUN that is write-protected, which TestSuite skips, and its reads.
+func TestSuiteOnWhatIsReadOnly(t *testing.T) {
+	need(t, "iscsi-test-cu")
+	t.Parallel()
+	e := startEngine(t)
+	url := e.url(0, plainTarget, frozenLUN)
+	list, err := readSuite(runSuite(t, plainTarget, "ALL.ReadOnly,ALL.Read10,ALL.Read16,ALL.ReadCapacity10,ALL.Inquiry", url, e.url(1, plainTarget, frozenLUN)))
+	if err != nil {
+		t.Error(err)
+	}
+	judge(t, list, map[string]bool{"ReadOnly.ReadOnlySBC": true}) // of ORWRITE, which is not offered
+}
+
+// runSuite runs tests of it, by two initiators.
+func runSuite(t *testing.T, g target, tests, url, secondPath string) string {
+	t.Helper()
+	initiator := "iqn.2026-01.io.pollux:" + g.name + "-initiator"
+	ctx, cancel := context.WithTimeout(t.Context(), suiteLimit)
+	defer cancel()
+	c := exec.CommandContext(ctx, "iscsi-test-cu", "--dataloss", "--allow-sanitize", "--verbose",
+		"--initiator-name", initiator+"1", "--initiator-name-2", initiator+"2", "--test", tests, url, secondPath)
+	c.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	out, err := c.CombinedOutput()
+	if ctx.Err() != nil {
+		t.Errorf("iscsi-test-cu did not end within %v", suiteLimit)
+	}
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		t.Fatal(err)
+	}
+	return string(out)
+}
+
+// judge makes sub-tests of the verdicts that are not as they should be, and says how many there were.
+func judge(t *testing.T, list []verdict, skips map[string]bool) {
+	t.Helper()
+	skipped := 0
+	for _, v := range list {
+		listed := skips[v.name]
+		delete(skips, v.name)
+		why := ""
+		switch {
+		case v.failed:
+			why = "it failed"
+		case v.skipped && !listed:
+			why = "it skipped something that " + conformancePage + " does not name"
+		case !v.skipped && listed:
+			why = conformancePage + " says that it skips something, and it did not"
+		}
+		if v.skipped {
+			skipped++
+		}
+		if why != "" {
+			t.Run(v.name, func(t *testing.T) { t.Errorf("%s:\n%s", why, v.said) })
+		}
+	}
+	for name := range skips {
+		t.Errorf("%s names %s, which is not a test of the suite, or was not reached", conformancePage, name)
+	}
+	t.Logf("%d tests, of which %d skipped something", len(list), skipped)
+}
+
+func tail(s string, n int) string { return s[max(0, len(s)-n):] }
