@@ -14,7 +14,8 @@ import "github.com/pollux-storage/pollux/internal/invariant"
 //
 // Data that arrives unasked is different: while it waits for memory, so does the whole connection, and with it the data of earlier
 // commands that hold memory. If that is all of the pool, they would wait for each other for ever. So a connection has room for such
-// data beside the pool, its spares, which come back whatever the host does.
+// data beside the pool, its spares, which come back whatever the host does. Where the rest is to be asked for, it gets memory for all
+// beyond its share, since it cannot wait in turn, but none of the last part of the pool, unless it has nothing.
 
 // lentShare is the part of what is free that one connection may have, and lentLast that of the pool which is kept for connections that
 // have nothing.
@@ -25,10 +26,9 @@ const (
 
 // Share is what one connection has of its reactor's pool, and who waits for it to have less. It lives on that reactor.
 type Share struct {
-	r      *Reactor
-	lender *Lender
-	bytes  int // lent, but for what arrived unasked
-	kept   int // of the pool, for connections that have nothing
+	r     *Reactor
+	bytes int // lent, but for what arrived unasked and whole
+	kept  int // of the pool, for connections that have nothing
 
 	first, last *Loan // those who wait in turn
 	serving     *Loan // whose turn it is
@@ -60,7 +60,7 @@ type Loan struct {
 // Init makes it ready, with so many spares. It may allocate; of what comes later only the first use of a spare does.
 func (s *Share) Init(r *Reactor, l *Lender, spareBytes, spares int) {
 	l.join(r)
-	*s = Share{r: r, lender: l, kept: r.memory.limit / lentLast, spares: make([]spare, spares), spareBytes: spareBytes}
+	*s = Share{r: r, kept: r.memory.limit / lentLast, spares: make([]spare, spares), spareBytes: spareBytes}
 }
 
 // Bytes is what its host keeps from others, for as long as it likes: memory for data that it is to send or to take.
