@@ -147,7 +147,7 @@ func (e *Engine) info() api.EngineInfo {
 	i := api.EngineInfo{
 		Version: version.Pollux, Commit: version.Commit(), Go: runtime.Version(), Kernel: unix.ByteSliceToString(u.Release[:]), Hostname: host, PID: os.Getpid(),
 		Started: e.began.Format(time.RFC3339), UptimeSec: uint64(time.Since(e.began).Seconds()), State: e.Methods.State().String(),
-		IdlePolicy: e.Reactors.Reactor(0).Idle().String(), CPU: api.EngineCPU{Model: model, Features: features}, Abilities: []string{"tcp"},
+		IdlePolicy: e.Reactors.Reactor(0).Idle().String(), CPU: api.EngineCPU{Model: model, Features: features}, Abilities: []string{"tcp", "iscsi"},
 	}
 	for _, r := range e.Reactors.Reactors() {
 		i.Cores = append(i.Cores, uint32(max(0, r.Core())))

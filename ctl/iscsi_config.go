@@ -163,7 +163,10 @@ func describeConnection(c *iscsi.ConnectionInfo) api.ISCSIConnection {
 	}
 	switch {
 	case c.LoggingIn:
-		out.TSIH, out.LoginPhase = -1, "security_negotiation_phase"
+		out.TSIH, out.LoginPhase = -1, "security_negotiation_phase" // the words are SPDK's, lib/iscsi/conn.c
+		if c.Stage == iscsi.OperationalStage {
+			out.LoginPhase = "operational_negotiation_phase"
+		}
 	case c.Ending:
 		out.State = "exiting"
 	}

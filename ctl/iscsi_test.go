@@ -12,6 +12,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/pollux-storage/pollux/ctl/api"
+	"github.com/pollux-storage/pollux/internal/patient"
+	"github.com/pollux-storage/pollux/iscsi"
+	"github.com/pollux-storage/pollux/iscsi/iscsitest"
 )
 
 func TestISCSIMethods(t *testing.T) {
@@ -277,5 +280,39 @@ func TestAuthFileIsRefused(t *testing.T) {
 	}
 	if o := e.ISCSI.Options(); o.AuthFile != "" {
 		t.Errorf("%+v", o)
+	}
+}
+
+// TestISCSIConnections: a connection is listed as SPDK lists one, from before its login to its end.
+func TestISCSIConnections(t *testing.T) {
+	x := &optionRig{T: t}
+	d := x.doors("", `, "queue_depth": 0`)
+	p := iscsitest.Dial(t, d.addr(1))
+	one := func(why string) api.ISCSIConnection {
+		t.Helper()
+		var list []api.ISCSIConnection
+		patient.Await(t, why, func() bool {
+			list = must(t, d.testEngine.Methods, api.ISCSIGetConnections, api.None{})
+			return len(list) == 1
+		})
+		return list[0]
+	}
+	if c := one("it is connected"); c.TSIH != -1 || c.LoginPhase != "security_negotiation_phase" || c.State != "running" || c.InitiatorAddr != "127.0.0.1" || c.TargetAddr != "127.0.0.1" || c.ThreadName != "reactor_0" {
+		t.Errorf("%+v", c)
+	}
+	p.Step(iscsi.OperationalStage, iscsi.OperationalStage, iscsitest.Keys()...)
+	if c := one("it logs in"); c.LoginPhase != "operational_negotiation_phase" {
+		t.Errorf("%+v", c)
+	}
+	r, _ := p.Step(iscsi.OperationalStage, iscsi.FullFeature)
+	p.Enter(r)
+	p.Unit(0)
+	c := one("it is in")
+	if c.TSIH != int32(r.TSIH) || c.LoginPhase != "full_feature_phase" || c.TargetNodeName != iscsitest.Node || c.InitiatorName != iscsitest.Initiator || c.PGTag != 1 || c.Commands == 0 {
+		t.Errorf("%+v", c)
+	}
+	stats := must(t, d.testEngine.Methods, api.ISCSIGetStats, api.None{})
+	if stats.Running != 1 || stats.Invalid != 0 || stats.PollGroups[0].Sessions != 1 || stats.PollGroups[0].Logins != 1 {
+		t.Errorf("%+v", stats)
 	}
 }

@@ -18,6 +18,7 @@ type ConnectionInfo struct {
 	Local, Remote netip.AddrPort
 	Tag           int // of the portal group by which it came
 	LoggingIn     bool
+	Stage         Stage // of its login, while it logs in
 	Ending        bool
 	Open          uint32 // commands that came and are not answered
 	Commands      uint64 // that were answered
@@ -31,6 +32,9 @@ func (t *Target) Connections() ([]ConnectionInfo, error) {
 			i := ConnectionInfo{
 				Params: s.params, Reactor: r.Index(), Local: s.local, Remote: s.remote, Tag: s.port.tag, LoggingIn: s.state < sessionFull,
 				Ending: s.state > sessionFull, Open: s.open, Commands: s.answered,
+			}
+			if i.LoggingIn && s.login != nil {
+				i.Stage = s.login.stage
 			}
 			out = append(out, i)
 		}

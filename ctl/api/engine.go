@@ -16,7 +16,7 @@ type EngineInfo struct {
 	IdlePolicy string    `json:"idle_policy"`
 	Cores      []uint32  `json:"cores" doc:"with a reactor"`
 	CPU        EngineCPU `json:"cpu"`
-	Abilities  []string  `json:"abilities" doc:"what this build on this machine can do, such as tcp, rdma, iopoll"`
+	Abilities  []string  `json:"abilities" doc:"what this build on this machine can do, such as tcp, iscsi, rdma, iopoll"`
 
 	Memory   []EngineMemory   `json:"memory" doc:"buffers for I/O, of each reactor"`
 	MapCache []EngineMapCache `json:"map_cache,omitempty" doc:"pages of the maps of volumes, of each reactor that has volumes"`
