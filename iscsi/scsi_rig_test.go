@@ -1,7 +1,6 @@
 package iscsi
 
 import (
-	"context"
 	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
@@ -310,14 +309,7 @@ func (g *rig) read(lba uint64, blocks int) []byte {
 
 func (g *rig) blockSize() uint32 { return g.nexus.units[0].ch.Geometry().BlockSize }
 
-// device makes one that has what mem has not, by changing its shape as the channel shows it.
+// reshape changes the device's shape as the channel shows it.
 func (g *rig) reshape(change func(q *bdev.Geometry)) {
 	change(g.nexus.units[0].ch.Geometry())
-}
-
-func (g *rig) unregister(name string) {
-	g.Helper()
-	if err := g.bdevs.Unregister(context.Background(), name); err != nil {
-		g.Fatal(err)
-	}
 }
