@@ -116,6 +116,7 @@ func init() {
 		{name: "READ(16)", usage: "\x88\xf8" + all8 + all4 + "\x00\x04", access: accessRead, admit: (*command).admitRead, execute: (*command).read},
 		{name: "COMPARE AND WRITE", usage: "\x89\xf8" + all8 + "\x00\x00\x00\xff\x00\x04", access: accessWrite, flags: writes, offered: swaps, admit: (*command).admitCompareAndWrite, execute: (*command).compareAndWrite},
 		{name: "WRITE(16)", usage: "\x8a\xf8" + all8 + all4 + "\x00\x04", access: accessWrite, flags: writes, admit: (*command).admitWrite, execute: (*command).write},
+		{name: "ORWRITE(16)", usage: "\x8b\xf8" + all8 + all4 + "\x00\x04", access: accessWrite, flags: writes, offered: swaps, admit: (*command).admitOrWrite, execute: (*command).orWrite, done: (*command).orWriteNext},
 		{name: "WRITE AND VERIFY(16)", usage: "\x8e\xf6" + all8 + all4 + "\x00\x04", access: accessWrite, flags: writes, admit: (*command).admitWriteVerify, execute: (*command).writeVerify, done: (*command).writeVerifyNext},
 		{name: "VERIFY(16)", usage: "\x8f\xf6" + all8 + all4 + "\x00\x04", access: accessRead, admit: (*command).admitVerify, execute: (*command).verify, done: (*command).verifyNext},
 		{name: "PRE-FETCH(16)", usage: "\x90\x00" + all8 + all4 + "\x00\x04", access: accessRead, admit: (*command).admitPrefetch, execute: (*command).prefetch},

@@ -78,6 +78,8 @@ type command struct {
 	req  bdev.Request
 	two  [1][]byte // what Data2 is
 	step uint64    // of commands that take several requests: what is done
+
+	nextOr *command // of those that wait for another's ORWRITE
 }
 
 // start makes a command as it came ready for admit. port, nexus, unit, lun, cdb, attr, reads, writes, edtl and tooBig are set.

@@ -26,6 +26,8 @@ type unitShare struct {
 	idle     func() // hears once that the last one has left after the unit was withdrawn
 
 	reservations *reservation.State // of the device, as it was published last
+
+	or oring
 }
 
 // enter counts a command that may use the unit's channel; leave ends that.

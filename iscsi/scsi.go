@@ -79,7 +79,9 @@ func (c *command) execute() { c.rule.execute(c) }
 // RequestDone takes the end of the command's request.
 func (c *command) RequestDone(q *bdev.Request) {
 	if q.Status != bdev.StatusOK {
-		c.failed(q)
+		if c.unit.here.or.by != c || !c.orFailed(q) {
+			c.failed(q)
+		}
 		return
 	}
 	if c.rule.done != nil {

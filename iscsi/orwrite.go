@@ -1,0 +1,102 @@
+package iscsi
+
+import (
+	"github.com/pollux-storage/pollux/bdev"
+)
+
+// This file is ORWRITE(16), SBC-3 section 5.6: blocks are read, or'ed with what has come, and written, and nobody comes in between.
+//
+// No request of a device does that, but one compares and writes in one step. So the blocks are read, and written if they are still as they were read;
+// if not it is tried again. The memory for both is not the pool's: a unit has it once on each reactor, made when it is first needed, and commands
+// use it one after the other.
+
+// oring is what the ORWRITEs of a unit share on a reactor.
+type oring struct {
+	old, new    []byte
+	by          *command // who uses them
+	first, last *command // who waits, in their order
+}
+
+// orTriesMax is how often others may be in the way before the initiator hears that the unit is busy.
+const orTriesMax = 32
+
+// admitOrWrite judges ORWRITE.
+func (c *command) admitOrWrite() bool {
+	n, ok := c.admitData()
+	return ok && c.brings(n)
+}
+
+// orWrite serves it, now or after those before it.
+func (c *command) orWrite() {
+	if c.out == 0 {
+		c.port.end()
+		return
+	}
+	w := &c.unit.here.or
+	switch {
+	case w.by == nil:
+		w.begin(c)
+	case w.first == nil:
+		w.first, w.last = c, c
+	default:
+		w.last.nextOr, w.last = c, c
+	}
+}
+
+func (w *oring) begin(c *command) {
+	w.by = c
+	if n := int(c.out); len(w.old) < n {
+		w.old, w.new = make([]byte, n), make([]byte, n)
+	}
+	c.orRead()
+}
+
+// orRead reads what is there.
+func (c *command) orRead() {
+	c.step++
+	q := &c.req
+	q.Kind, q.LBA, q.Blocks, q.FUA = bdev.Read, c.lba, c.blocks, false
+	q.SetData(c.unit.here.or.old[:c.out])
+	c.submit()
+}
+
+// orWriteNext goes on after a request.
+func (c *command) orWriteNext() {
+	if c.req.Kind == bdev.CompareAndWrite {
+		c.orEnd()
+		c.port.end()
+		return
+	}
+	w := &c.unit.here.or
+	for i, b := range c.data[:c.out] {
+		w.new[i] = w.old[i] | b
+	}
+	q := &c.req
+	q.Kind, q.FUA = bdev.CompareAndWrite, c.fua()
+	c.two[0] = w.new[:c.out]
+	q.Data2 = c.two[:]
+	c.submit()
+}
+
+// orFailed takes the end of a request that failed, and reports whether the command goes on.
+func (c *command) orFailed(q *bdev.Request) bool {
+	if q.Status == bdev.StatusMiscompare {
+		if c.step < orTriesMax {
+			c.orRead()
+			return true
+		}
+		q.Status = bdev.StatusBusy
+	}
+	c.orEnd()
+	return false
+}
+
+// orEnd lets the next have the memory.
+func (c *command) orEnd() {
+	w := &c.unit.here.or
+	w.by = nil
+	if next := w.first; next != nil {
+		w.first, next.nextOr = next.nextOr, nil
+		w.begin(next)
+	}
+}
