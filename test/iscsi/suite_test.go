@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"os/exec"
+	"slices"
+	"strings"
 
 	"syscall"
 	"testing"
@@ -75,28 +77,56 @@ func judge(t *testing.T, list []verdict, skips map[string]bool) {
 	t.Helper()
 	skipped := 0
 	for _, v := range list {
-		listed := skips[v.name]
-		delete(skips, v.name)
-		why := ""
-		switch {
-		case v.failed:
-			why = "it failed"
-		case v.skipped && !listed:
-			why = "it skipped something that " + conformancePage + " does not name"
-		case !v.skipped && listed:
-			why = conformancePage + " says that it skips something, and it did not"
-		}
 		if v.skipped {
 			skipped++
 		}
-		if why != "" {
+		if why := v.fault(skips[v.name]); why != "" {
 			t.Run(v.name, func(t *testing.T) { t.Errorf("%s:\n%s", why, v.said) })
 		}
 	}
 	for name := range skips {
-		t.Errorf("%s names %s, which is not a test of the suite, or was not reached", conformancePage, name)
+		if !slices.ContainsFunc(list, func(v verdict) bool { return v.name == name }) {
+			t.Errorf("%s names %s, which is not a test of the suite, or was not reached", conformancePage, name)
+		}
 	}
 	t.Logf("%d tests, of which %d skipped something", len(list), skipped)
+}
+
+// fault is what is wrong with a verdict, "" if nothing is.
+func (v *verdict) fault(listed bool) string {
+	switch {
+	case v.failed:
+		return "it failed"
+	case v.skipped && !listed:
+		return "it skipped something that " + conformancePage + " does not name"
+	case !v.skipped && listed:
+		return conformancePage + " says that it skips something, and it did not"
+	}
+	return ""
+}
+
+func TestVerdictsAreHeldAgainstThePage(t *testing.T) {
+	for _, c := range []struct {
+		verdict
+		listed bool
+		want   string
+	}{
+		{verdict{}, false, ""},
+		{verdict{skipped: true}, true, ""},
+		{verdict{failed: true}, false, "failed"},
+		{verdict{failed: true, skipped: true}, true, "failed"},
+		{verdict{skipped: true}, false, "does not name"},
+		{verdict{}, true, "did not"},
+	} {
+		if why := c.fault(c.listed); !strings.Contains(why, c.want) || (why == "") != (c.want == "") {
+			t.Errorf("%+v, listed %v: %q, want %q", c.verdict, c.listed, why, c.want)
+		}
+	}
+	for _, kind := range []string{"mem", "volume"} {
+		if len(listedSkips(t, kind)) == 0 {
+			t.Errorf("%s lists nothing for %s", conformancePage, kind)
+		}
+	}
 }
 
 func tail(s string, n int) string { return s[max(0, len(s)-n):] }
