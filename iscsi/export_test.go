@@ -8,7 +8,7 @@ import (
 )
 
 // Patience is how long initiators are waited for in a test; what is 0 stays as it is.
-type Patience struct{ Login, Data, Wanted, Logout time.Duration }
+type Patience struct{ Login, Data, Wanted, Logout, Discovery time.Duration }
 
 // SetPatience sets it for engines that the test starts after it.
 func SetPatience(t *testing.T, p Patience) {
@@ -17,7 +17,7 @@ func SetPatience(t *testing.T, p Patience) {
 	for _, s := range []struct {
 		to *reactor.Ticks
 		d  time.Duration
-	}{{&patience.login, p.Login}, {&patience.data, p.Data}, {&patience.wanted, p.Wanted}, {&patience.logout, p.Logout}} {
+	}{{&patience.login, p.Login}, {&patience.data, p.Data}, {&patience.wanted, p.Wanted}, {&patience.logout, p.Logout}, {&patience.discovery, p.Discovery}} {
 		if s.d > 0 {
 			*s.to = reactor.Ticks(s.d)
 		}

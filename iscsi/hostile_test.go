@@ -193,3 +193,18 @@ func TestRightsTakenAwayDuringTheLogin(t *testing.T) {
 	r, _ := p.Step(iscsi.OperationalStage, iscsi.FullFeature)
 	p.WantRefused("its map is gone", r, iscsi.LoginNotAllowed)
 }
+
+// A discovery session that asks nothing any more ends. There are no more of them than of others.
+func TestIdleDiscovery(t *testing.T) {
+	iscsi.SetPatience(t, iscsi.Patience{Discovery: 300 * time.Millisecond})
+	e := iscsitest.Start(t, iscsitest.Options{Target: func(o *iscsi.Options) { o.MaxSessions = 1 }})
+	p := iscsitest.Discovery(t, e.Addr)
+	p.Ask("discovery", "SendTargets=All")
+	other := iscsitest.Dial(t, e.Addr)
+	r, _ := other.Step(iscsi.OperationalStage, iscsi.FullFeature, "InitiatorName="+iscsitest.Initiator, "SessionType=Discovery")
+	other.WantRefused("a second one where there may be one", r, iscsi.LoginOutOfResources)
+	ready(t, e).Logout("a session beside it")
+	p.WantClosed("it asks nothing")
+	sessions(t, e, "after that", 0)
+	iscsitest.Discovery(t, e.Addr).Logout("another after it")
+}

@@ -8,9 +8,13 @@ var patience = struct {
 	data   reactor.Ticks // for the data of a write that it was asked for, or that it announced
 	wanted reactor.Ticks // the same, while others wait for memory
 	logout reactor.Ticks // to log out, after it was asked to
+
+	discovery reactor.Ticks // for the next request of a discovery session
 }{
 	login:  30 * reactor.Second,
 	data:   30 * reactor.Second,
 	wanted: 5 * reactor.Second,
 	logout: 3 * reactor.Second,
+
+	discovery: 60 * reactor.Second,
 }

@@ -25,9 +25,30 @@ func (p *ping) answered(ttt TTT) {
 
 // watch begins to look for silence.
 func (s *session) watch() {
-	if every := reactor.Ticks(s.pg.view.options.NOPInInterval); every > 0 && !s.params.Discovery {
-		s.r.SetTimer(&s.timer, s.r.Now()+every, (*silence)(s))
+	if s.params.Discovery {
+		s.r.SetTimer(&s.timer, s.r.Now()+patience.discovery, (*idleDiscovery)(s))
+		return
 	}
+	every := reactor.Ticks(s.pg.view.options.NOPInInterval)
+	if every <= 0 {
+		every = pingsOff
+	}
+	s.r.SetTimer(&s.timer, s.r.Now()+every, (*silence)(s))
+}
+
+// pingsOff is how often is looked whether pings are switched on again.
+const pingsOff = 30 * reactor.Second
+
+// idleDiscovery ends a discovery session that asks nothing any more: it takes no pings, and its initiator need not log out.
+type idleDiscovery session
+
+func (w *idleDiscovery) Run() {
+	s := (*session)(w)
+	if due := s.heard + patience.discovery; s.r.Now() < due {
+		s.r.SetTimer(&s.timer, due, w)
+		return
+	}
+	s.close()
 }
 
 // silence looks when the initiator was heard last.
@@ -39,7 +60,7 @@ func (w *silence) Run() {
 	every, patience := reactor.Ticks(o.NOPInInterval), reactor.Ticks(o.NOPTimeout)
 	if every <= 0 {
 		s.ping.out = false
-		s.r.SetTimer(&s.timer, now+30*reactor.Second, w) // it may be switched on again
+		s.r.SetTimer(&s.timer, now+pingsOff, w)
 		return
 	}
 	if s.held() {
