@@ -316,3 +316,32 @@ func TestISCSIConnections(t *testing.T) {
 		t.Errorf("%+v", stats)
 	}
 }
+
+// TestInitiatorsWaitForTheWholeConfiguration: one that comes back while the configuration is being loaded is served when its target is there. Were
+// it told that there is none, open-iscsi would give up.
+func TestInitiatorsWaitForTheWholeConfiguration(t *testing.T) {
+	e, addr, end := startEngine(t), freePort(t), make(chan error, 1)
+	release := holdExaminations(e.Engine)
+	t.Cleanup(release) // before the engine's end, which waits for examinations
+	text := fmt.Sprintf(`
+subsystems:
+  - subsystem: iscsi
+    config:
+      - {method: iscsi_create_portal_group, params: {tag: 1, portals: [{host: 127.0.0.1, port: "%d"}]}}
+      - {method: iscsi_create_initiator_group, params: {tag: 1, initiators: [ANY], netmasks: [ANY]}}
+      - {method: bdev_wait_for_examine}
+      - {method: iscsi_create_target_node, params: {name: test, alias_name: "", pg_ig_maps: [{pg_tag: 1, ig_tag: 1}], luns: [], queue_depth: 0}}
+`, addr.Port())
+	go func() { end <- configureEngine(t, e, "c.yaml", text, false) }()
+	awaitWaiter(t, e.Engine)
+	p := iscsitest.Dial(t, addr) // it listens
+	if list, err := e.ISCSI.Connections(); err != nil || len(list) != 0 {
+		t.Errorf("a connection is taken while the configuration is being loaded: %+v, %v", list, err)
+	}
+	release()
+	if err := patient.Take(t, "the configuration is loaded", end); err != nil {
+		t.Fatal(err)
+	}
+	p.Login()
+	p.Logout("it was served")
+}
