@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 
@@ -264,6 +265,13 @@ func (c *iscsiExportCmd) Run() error {
 		return err
 	}
 	address := l.addresses(n)
+	for _, all := range []string{"0.0.0.0:", "[::]:"} { // no address to log in at: the machine's name is one
+		if port, wild := strings.CutPrefix(address, all); wild {
+			if host, err := os.Hostname(); err == nil {
+				address = host + ":" + port
+			}
+		}
+	}
 	fmt.Printf("%s is target %s. Log in from a Linux host with\n\n%s", c.Bdev, n.Name, loginLines(n.Name, address))
 	if len(c.Initiator) == 0 {
 		fmt.Printf("\nafter allowing it here, by the name in its /etc/iscsi/initiatorname.iscsi, with\n\n  pollux iscsi allow %s INITIATOR\n", n.Name)

@@ -42,6 +42,10 @@ func TestISCSICommands(t *testing.T) {
 	if groups := sh.must("rpc iscsi_get_initiator_groups") + sh.must("rpc iscsi_get_portal_groups"); strings.Count(groups, `"tag"`) != 4 {
 		t.Errorf("a failed export left something:\n%s", groups)
 	}
+	if out := sh.must("iscsi export m0 --name wild --address 0.0.0.0 --port 0 --any-initiator"); strings.Contains(out, "0.0.0.0") || !strings.Contains(out, "iscsiadm -m node -T iqn.2026-01.io.pollux:wild -p ") {
+		t.Errorf("it prints an address at which nobody can log in:\n%s", out)
+	}
+	sh.must("iscsi unexport wild")
 	sh.must("iscsi unexport m0")
 	sh.must("iscsi unexport m1")
 	if groups := sh.must("rpc iscsi_get_initiator_groups") + sh.must("rpc iscsi_get_portal_groups"); groups != "[]\n[]\n" {
