@@ -441,3 +441,49 @@ func TestMemoryIsBounded(t *testing.T) {
 		}
 	}
 }
+
+// Lengths that are agreed on may be as small as 512, and no multiple of anything.
+func TestOddLengths(t *testing.T) {
+	e := iscsitest.Start(t, iscsitest.Options{})
+	for _, digests := range []string{"None", "CRC32C"} {
+		for _, c := range []struct{ first, most, recv string }{
+			{"512", "512", "512"}, {"513", "515", "513"}, {"1000", "1001", "514"}, {"700", "65537", "16777215"}, {"16777215", "16777215", "16777215"},
+		} {
+			name := fmt.Sprintf("%v digests %s", c, digests)
+			p := ready(t, e, "FirstBurstLength="+c.first, "MaxBurstLength="+c.most, "MaxRecvDataSegmentLength="+c.recv, "HeaderDigest="+digests, "DataDigest="+digests)
+			first, most := p.Number("FirstBurstLength", 0), p.Number("MaxBurstLength", 0)
+			for _, n := range []int{512, 2048, 20480} {
+				data := pattern(n, byte(n))
+				q := p.SCSI(0, iscsitest.Write10(8, uint16(n/512)), iscsitest.Writes, uint32(n))
+				unasked := min(int(first), n)
+				q.Final, q.DataBytes = false, uint32(min(unasked, 3))
+				b := p.PDU(q, data[:q.DataBytes])
+				b = append(b, p.Burst(iscsi.DataOut{ITT: q.ITT, TTT: iscsi.NoTag, LUN: q.LUN, Offset: q.DataBytes}, data[q.DataBytes:unasked], true)...)
+				p.Send(b)
+				r := p.Response(q, data)
+				wantGood(t, name, r)
+				if want := (n - unasked + int(most) - 1) / int(most); r.R2Ts != want {
+					t.Errorf("%s: %d bytes in %d R2Ts, want %d", name, n, r.R2Ts, want)
+				}
+				r = p.Command(0, iscsitest.Read10(8, uint16(n/512)), iscsitest.Reads, uint32(n), nil)
+				wantGood(t, name, r)
+				if !bytes.Equal(r.Data, data) {
+					t.Errorf("%s: of %d bytes others are read than were written", name, n)
+				}
+			}
+			p.Logout(name)
+		}
+	}
+}
+
+// An initiator may say again how much it takes in one PDU. RFC 7143 section 13.12.
+func TestMaxRecvDataSegmentLengthSaidAgain(t *testing.T) {
+	e := iscsitest.Start(t, iscsitest.Options{})
+	p := ready(t, e)
+	for _, c := range []struct{ most, pdus int }{{262144, 1}, {512, 64}, {4096, 8}, {32768, 1}} {
+		p.Ask("how much it takes", fmt.Sprintf("MaxRecvDataSegmentLength=%d", c.most))
+		if r := p.Command(0, iscsitest.Read10(0, 64), iscsitest.Reads, 32768, nil); r.Status != iscsi.Good || r.DataIns != c.pdus {
+			t.Errorf("32 KiB to one that takes %d bytes: %d PDUs, want %d", c.most, r.DataIns, c.pdus)
+		}
+	}
+}

@@ -135,7 +135,7 @@ func TestDataThatStaysAway(t *testing.T) {
 func TestAbortBetweenSteps(t *testing.T) {
 	e := iscsitest.Start(t, iscsitest.Options{})
 	h := e.AddHeld(1)
-	h.Keeps = true
+	h.Keep()
 	p := ready(t, e)
 	p.Unit(1)
 	list := make([]byte, 8+3*16)

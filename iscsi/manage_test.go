@@ -75,7 +75,7 @@ func TestAbortTaskWhoseDataIsOnTheWay(t *testing.T) {
 func TestTaskManagementWaitsForItsTasks(t *testing.T) {
 	e := iscsitest.Start(t, iscsitest.Options{Reactors: 2})
 	h := e.AddHeld(1)
-	h.Keeps = true
+	h.Keep()
 	p := ready(t, e)
 	p.Unit(1)
 	for _, f := range []iscsi.TaskFunction{iscsi.AbortTask, iscsi.AbortTaskSet, iscsi.ClearTaskSet, iscsi.LogicalUnitReset, iscsi.TargetWarmReset} {

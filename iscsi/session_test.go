@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/pollux-storage/pollux/bdev"
 	"github.com/pollux-storage/pollux/internal/patient"
 	"github.com/pollux-storage/pollux/iscsi"
 	"github.com/pollux-storage/pollux/iscsi/iscsitest"
@@ -414,6 +416,71 @@ func TestSessionReinstatement(t *testing.T) {
 	other.Unit(0)
 	old.Quiet("a session of another ISID beside it")
 	sessions(t, e, "two at the end", 2)
+}
+
+// The new session begins when the tasks of the older one are over, not before: here the device does not let go.
+func TestReinstatementWaitsForTasks(t *testing.T) {
+	e := iscsitest.Start(t, iscsitest.Options{Reactors: 2})
+	h := e.AddHeld(1)
+	h.Keep()
+	old := iscsitest.Login(t, e.Addr)
+	old.Unit(1)
+	hold(old, 2)
+	h.Want("the reads of the older session", 2)
+	next := iscsitest.Dial(t, e.Addr)
+	text := iscsitest.Text(iscsitest.Keys()...)
+	next.Send(next.PDU(iscsi.LoginRequest{
+		Request: next.Immediate(), Transit: true, CSG: iscsi.OperationalStage, NSG: iscsi.FullFeature, ISID: next.ISID, CID: 1, DataBytes: uint32(len(text)),
+	}, text))
+	old.WantClosed("another session takes its place")
+	other := iscsitest.Dial(t, e.Addr)
+	other.ISID[5] = 2
+	other.Login()
+	other.Unit(0)
+	next.Silent("while tasks of the older session are open")
+	if n := h.Count(); n != 2 {
+		t.Errorf("the device has %d commands, want the 2 of the older session", n)
+	}
+	h.End(bdev.StatusOK)
+	r, _ := next.WantLogin("when they are over")
+	if r.Status != iscsi.LoginSuccess || r.TSIH == 0 {
+		t.Fatalf("the login: %v", r.Status)
+	}
+	next.Enter(r)
+	next.Unit(0)
+	sessions(t, e, "at the end", 2)
+}
+
+// Many sessions at once write and read, each in its place.
+func TestManySessionsAtOnce(t *testing.T) {
+	const peers, n = 64, 128 << 10
+	e := iscsitest.Start(t, iscsitest.Options{Reactors: 2})
+	var all sync.WaitGroup
+	for i := range peers {
+		p := iscsitest.Dial(t, e.Addr)
+		p.ISID[5] = byte(i)
+		digest := []string{"None", "CRC32C"}[i%2]
+		p.Login("DataDigest="+digest, "HeaderDigest="+digest)
+		p.Unit(0)
+		all.Go(func() {
+			at := uint32(i * n / 512)
+			for round := range byte(6) {
+				data := pattern(n, byte(i)*6+round)
+				wantGood(t, "a write", p.Command(0, iscsitest.Write10(at, n/512), iscsitest.Writes, n, data))
+				if r := p.Command(0, iscsitest.Read10(at, n/512), iscsitest.Reads, n, nil); !bytes.Equal(r.Data, data) {
+					t.Errorf("session %d reads what it did not write", i)
+				}
+			}
+			if i%4 == 0 {
+				p.Reset()
+			} else {
+				p.Logout("at the end")
+			}
+		})
+	}
+	all.Wait()
+	sessions(t, e, "all are gone", 0)
+	e.WantNothingLent("all are gone")
 }
 
 // RFC 7143 section 7.8: a wrong header digest ends the connection.

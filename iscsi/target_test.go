@@ -72,6 +72,8 @@ func (x targetRig) made() targetRig {
 // views gives what every reactor knows, and fails unless that is the same.
 func (x targetRig) view() *view {
 	x.Helper()
+	x.publishing.Lock() // what a device's end publishes comes from elsewhere
+	defer x.publishing.Unlock()
 	var v *view
 	x.good(x.group.Each(func(r *reactor.Reactor) {
 		if now := x.groups[r.Index()].view; v == nil {

@@ -1,6 +1,7 @@
 package bdevtest
 
 import (
+	"sync/atomic"
 	"testing"
 
 	"github.com/google/uuid"
@@ -18,7 +19,7 @@ type Held struct {
 	queues []*heldQueue // by reactor
 
 	Pass  bool // requests end at once; set before the device is used
-	Keeps bool // it does not let go of what is aborted; likewise
+	keeps atomic.Bool
 }
 
 type heldQueue struct {
@@ -67,7 +68,7 @@ func (q *heldQueue) Close() {}
 
 // Abort lets go of a request, unless the device keeps them.
 func (q *heldQueue) Abort(r *bdev.Request) bool {
-	if q.d.Keeps || !q.list.Remove(r) {
+	if q.d.keeps.Load() || !q.list.Remove(r) {
 		return false
 	}
 	r.CompleteLater(bdev.StatusAborted)
@@ -80,6 +81,9 @@ func (h *Held) must(err error) {
 		h.t.Fatal(err)
 	}
 }
+
+// Keep makes it a device that does not let go of what is aborted.
+func (h *Held) Keep() { h.keeps.Store(true) }
 
 // Count is the number of requests held now.
 func (h *Held) Count() int {

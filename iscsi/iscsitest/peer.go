@@ -194,6 +194,25 @@ func (p *Peer) Quiet(why string) {
 	}
 }
 
+// Silent fails if anything has come that was not taken, and if the connection has ended.
+func (p *Peer) Silent(why string) {
+	p.t.Helper()
+	raw, err := p.Conn.SyscallConn()
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	var b [1]byte
+	var n int
+	if e := raw.Control(func(fd uintptr) {
+		n, _, err = syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+	}); e != nil {
+		p.t.Fatal(e)
+	}
+	if !errors.Is(err, syscall.EAGAIN) {
+		p.t.Errorf("%s: something has come, or the connection has ended: %d bytes, %v", why, n, err)
+	}
+}
+
 // Want takes a PDU of a kind.
 func (p *Peer) Want(why string, op iscsi.Opcode) PDU {
 	p.t.Helper()
