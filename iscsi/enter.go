@@ -22,6 +22,9 @@ import (
 // ends that session and takes its place. The new one waits until the tasks of the old one are over. If another comes meanwhile, that one waits, and who
 // waited is let go.
 //
+// On the way it is judged twice: the owner lets no more sessions be than there may be, and home asks the view that it has whether the node still lets
+// the initiator in. Who is refused there hears it in the last Login Response.
+//
 // A discovery session stays where it was accepted.
 
 // entryKey names the sessions of which there is one at a time.
