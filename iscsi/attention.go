@@ -2,7 +2,7 @@ package iscsi
 
 import "sync/atomic"
 
-// This file is unit attentions: what an initiator is told of a logical unit before its next command, once. SAM-5 section 5.14, "Unit attention
+// This file is unit attentions: what an initiator is told of a logical unit before its next command, once. SAM-5, "Unit attention
 // conditions".
 //
 // There are those of one nexus, which its session raises, and those of all. For the latter a unit counts how often each has happened, and a

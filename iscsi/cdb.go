@@ -9,7 +9,7 @@ import (
 // This file is the commands: one table from which they are dispatched and judged, and which is what REPORT SUPPORTED OPERATION CODES lists.
 //
 // What a CDB means is in its usage: its length, and for each byte the bits that are looked at, as REPORT SUPPORTED OPERATION CODES gives it
-// (SPC-4 section 6.35.3, "One_command parameter data"): first the operation code, in the second byte the service action if there is one. The ranges
+// (SPC-4, "One_command parameter data format"): first the operation code, in the second byte the service action if there is one. The ranges
 // of blocks stand by its length:
 //
 //	length   LBA     number of blocks
@@ -18,7 +18,7 @@ import (
 //	12       2..5    6..9
 //	16       2..9    10..13
 
-// access is what reservations ask of a command. SPC-4 section 5.13, "Reservations", and SBC-3 section 4.17, "Reservations".
+// access is what reservations ask of a command. SPC-4 and SBC-3, "Reservations".
 type access uint8
 
 const (
@@ -31,7 +31,7 @@ const (
 // The bits that rules have.
 const (
 	writes   = 1 << iota // it changes the medium: not of a unit that is read-only
-	tells                // it is served before unit attentions are told. SPC-4 table 31
+	tells                // it is served before unit attentions are told. SAM-5, "Unit attention conditions"
 	anyState             // and whatever the state of the path
 	acts                 // there is a service action
 	reserves             // it is about reservations
@@ -159,7 +159,7 @@ func (c *command) parseRange() {
 	switch len(c.rule.usage) {
 	case 6:
 		c.lba, c.blocks = uint64(binary.BigEndian.Uint32(b[:])&0x1FFFFF), uint64(b[4])
-		if c.blocks == 0 { // SBC-3 section 5.11, "READ (6) command"
+		if c.blocks == 0 { // SBC-2, "READ (6) command"
 			c.blocks = 256
 		}
 	case 10:
@@ -186,7 +186,7 @@ func (c *command) lengthAt() uint16 {
 
 // The rest of this file is what several commands have in common.
 
-// admitRange judges the range, of a command whose protection bits are the first three of its flags. SBC-3 section 4.22.1, "Protection information":
+// admitRange judges the range, of a command whose protection bits are the first three of its flags. SBC-3, "Protection information model":
 // there is none.
 func (c *command) admitRange() bool {
 	c.parseRange()

@@ -7,7 +7,7 @@ import (
 	"github.com/pollux-storage/pollux/bdev"
 )
 
-// This file is copying without the initiator: EXTENDED COPY(LID1) and RECEIVE COPY RESULTS. SPC-4 sections 5.16, 6.4, 6.17 and 6.18.
+// This file is copying without the initiator: EXTENDED COPY(LID1) and RECEIVE COPY RESULTS. SPC-4, "Third-party copies".
 //
 // Offered is what hosts use to copy within a disk: identification descriptors (E4h) and block to block segments (02h), both on the unit that has the
 // command. Another target is told to be unreachable, and the host copies by itself. A parameter list:
@@ -31,7 +31,7 @@ const (
 	copyBlockToBlock   = 0x02
 )
 
-// LIST ID USAGE. SPC-4 table 137.
+// LIST ID USAGE. SPC-4, "EXTENDED COPY(LID1) command".
 const (
 	copyHolds    = 0
 	copyDiscards = 2
@@ -176,13 +176,13 @@ func (c *command) checkSegment(s []byte) bool {
 	return true
 }
 
-// segmentRange is the blocks of a block to block segment. SPC-4 section 6.4.6.3.
+// segmentRange is the blocks of a block to block segment.
 func segmentRange(s []byte) (from, to, blocks uint64) {
 	return binary.BigEndian.Uint64(s[12:]), binary.BigEndian.Uint64(s[20:]), uint64(binary.BigEndian.Uint16(s[10:]))
 }
 
 // isUnit reports whether an identification descriptor names the command's unit: by its NAA, for the T10 designator is longer than there is room.
-// SPC-4 section 6.4.5.2. LU ID TYPE and NUL, which it once had, are obsolete.
+// SPC-4, "Identification Descriptor CSCD descriptor format". LU ID TYPE and NUL, which it once had, are obsolete.
 func (c *command) isUnit(d []byte) bool {
 	id := naa(c.unit.unit.id())
 	return d[1]&0x1F == 0 && d[4]&0x0F == codeBinary && d[5]&0x3F == aboutUnit|designatorNAA && bytes.Equal(d[8:8+min(d[7], 20)], id[:]) &&
@@ -223,7 +223,7 @@ func (c *command) admitCopyStatus() bool {
 	return true
 }
 
-// copyStatus tells of a copy. SPC-4 section 6.18.
+// copyStatus tells of a copy. SPC-4, "RECEIVE COPY STATUS(LID1) command".
 func (c *command) copyStatus() {
 	b := c.page(12)
 	if b == nil {
@@ -248,7 +248,7 @@ func (c *command) copyStatus() {
 // The bytes of a segment at most, and the logarithm of what it is a multiple of.
 func copyBytesMax(g *bdev.Geometry) uint32 { return copyBlocksMax << g.Shift() }
 
-// copyParameters tells what can be copied. SPC-4 section 6.17.
+// copyParameters tells what can be copied. SPC-4, "RECEIVE COPY OPERATING PARAMETERS command".
 func (c *command) copyParameters() {
 	b := c.page(64)
 	if b == nil {
@@ -269,7 +269,7 @@ func (c *command) copyParameters() {
 	c.answer(b, binary.BigEndian.Uint32(c.cdb[10:]))
 }
 
-// appendCopying is page 8Fh, Third-party Copy. SPC-4 section 7.8.17.
+// appendCopying is page 8Fh, Third-party Copy.
 func (c *command) appendCopying(b []byte) []byte {
 	g := c.unit.ch.Geometry()
 	// Supported Commands

@@ -9,7 +9,7 @@ import (
 	"github.com/pollux-storage/pollux/reactor"
 )
 
-// This file is INQUIRY: who the unit is and what it can. SPC-4 section 6.6 and, for the vital product data, 7.8; SBC-3 section 6.5.
+// This file is INQUIRY: who the unit is and what it can. SPC-4, "INQUIRY command" and "Vital product data parameters", and the latter of SBC-3.
 //
 // A unit's identity is made of its device's UUID and nothing else, so it is the same on every node that serves the device.
 
@@ -82,10 +82,10 @@ func (c *command) peripheral() byte {
 	return 0
 }
 
-// The version descriptors: SAM-5, SPC-4, SBC-3 and iSCSI, no revision claimed. SPC-4 table 146.
+// The version descriptors: SAM-5, SPC-4, SBC-3 and iSCSI, no revision claimed. SPC-4, "Version descriptor values".
 var versionDescriptors = [...]uint16{0x00A0, 0x0460, 0x04C0, 0x0960}
 
-// appendInquiry appends the standard INQUIRY data. SPC-4 section 6.6.2.
+// appendInquiry appends the standard INQUIRY data. SPC-4, "Standard INQUIRY data".
 func (c *command) appendInquiry(b []byte) []byte {
 	b = append(b, c.peripheral(), 0,
 		0x06,      // VERSION: SPC-4
@@ -171,7 +171,7 @@ func appendHex(b []byte, id uuid.UUID) []byte {
 	return b
 }
 
-// naa is the NAA IEEE Registered Extended designator, SPC-4 section 7.8.6.6.5: 6, the company, and the last 100 bits of the UUID, which hold what is
+// naa is the NAA IEEE Registered Extended designator of SPC-4: 6, the company, and the last 100 bits of the UUID, which hold what is
 // random in one of version 4 but for 22 bits.
 func naa(id uuid.UUID) (b [16]byte) {
 	copy(b[3:], id[3:])
@@ -180,7 +180,7 @@ func naa(id uuid.UUID) (b [16]byte) {
 	return b
 }
 
-// The fields of a designation descriptor. SPC-4 section 7.8.6.1.
+// The fields of a designation descriptor. SPC-4, "Device Identification VPD page".
 const (
 	codeBinary = 1
 	codeASCII  = 2
@@ -206,7 +206,7 @@ func appendDesignator(b []byte, code, about, kind byte, id []byte) []byte {
 	return append(append(b, code, about|kind, 0, byte(len(id))), id...)
 }
 
-// appendName appends a SCSI name string designator, which ends in a zero and is a multiple of 4 bytes long. SPC-4 section 7.8.6.11.
+// appendName appends a SCSI name string designator, which ends in a zero and is a multiple of 4 bytes long. SPC-4, "SCSI name string designator format".
 func appendName(b []byte, about byte, name string) []byte {
 	at := len(b)
 	b = appendDesignator(b, codeUTF8, about, designatorName, nil)
@@ -231,7 +231,7 @@ func (c *command) appendDesignators(b []byte) []byte {
 	return appendName(b, aboutDevice, c.nexus.node.name)
 }
 
-// appendExtended is page 86h, Extended INQUIRY Data. SPC-4 section 7.8.7.
+// appendExtended is page 86h, Extended INQUIRY Data.
 func (c *command) appendExtended(b []byte) []byte {
 	at := len(b) - 4
 	b = append(b, make([]byte, 60)...)
@@ -242,7 +242,7 @@ func (c *command) appendExtended(b []byte) []byte {
 	return b
 }
 
-// appendModePolicy is page 87h, Mode Page Policy: all pages are shared by all nexuses. SPC-4 section 7.8.9.
+// appendModePolicy is page 87h, Mode Page Policy: all pages are shared by all nexuses.
 func (c *command) appendModePolicy(b []byte) []byte { return append(b, 0x3F, 0xFF, 0x00, 0x00) }
 
 // pagePorts is the one page that has no limit.
@@ -256,7 +256,7 @@ func (c *command) portsBytes() uint32 {
 	return uint32(min(4+len(c.nexus.ports())*(12+8+len(TargetPort(c.nexus.node.name, 0))), 1<<16-1))
 }
 
-// appendPorts is page 88h, SCSI Ports. SPC-4 section 7.8.13.
+// appendPorts is page 88h, SCSI Ports.
 func (c *command) appendPorts(b []byte) []byte {
 	for _, p := range c.nexus.ports() {
 		b = append(b, 0, 0, byte(p.tag>>8), byte(p.tag), 0, 0, 0, 0, 0, 0, 0, 0)
@@ -275,7 +275,7 @@ func compareAndWriteMax(g *bdev.Geometry) uint64 {
 	return min(255, uint64(g.MaxBlocks), reactor.BufferMax/2>>g.Shift())
 }
 
-// appendLimits is page B0h, Block Limits. SBC-3 section 6.5.3.
+// appendLimits is page B0h, Block Limits.
 func (c *command) appendLimits(b []byte) []byte {
 	g := c.unit.ch.Geometry()
 	b = append(b, 0x01, byte(compareAndWriteMax(g)))                              // WSNZ: a WRITE SAME of zero blocks is refused
@@ -294,14 +294,14 @@ func (c *command) appendLimits(b []byte) []byte {
 	return append(b, make([]byte, 20)...) // the limits of WRITE ATOMIC: there is none
 }
 
-// appendCharacteristics is page B1h, Block Device Characteristics. SBC-3 section 6.5.2.
+// appendCharacteristics is page B1h, Block Device Characteristics.
 func (c *command) appendCharacteristics(b []byte) []byte {
 	b = append(b, make([]byte, 60)...)
 	binary.BigEndian.PutUint16(b[4:], 1) // MEDIUM ROTATION RATE: it does not rotate
 	return b
 }
 
-// appendProvisioning is page B2h, Logical Block Provisioning. SBC-3 section 6.5.4.
+// appendProvisioning is page B2h, Logical Block Provisioning.
 func (c *command) appendProvisioning(b []byte) []byte {
 	g := c.unit.ch.Geometry()
 	if !unmaps(g) {

@@ -7,7 +7,7 @@ import (
 	"github.com/pollux-storage/pollux/bdev"
 )
 
-// This file is mode pages: MODE SENSE and MODE SELECT. SPC-4 sections 6.11 to 6.14 and 7.5, SBC-3 section 6.4.
+// This file is mode pages: MODE SENSE and MODE SELECT. SPC-4 and SBC-3, "Mode parameters".
 //
 // Three things can be set, for all nexuses alike and until the engine ends: that sense data has descriptors (D_SENSE), that nothing may be written
 // (SWP), and that a device with a volatile cache is to be written through it (WCE 0).
@@ -57,7 +57,7 @@ var modePages = [...]modePage{
 	{code: 0x1C, bytes: 12, fill: fillInformal}, // Informational Exceptions Control
 }
 
-// The Caching page, SBC-3 section 6.4.5.
+// The Caching page. SBC-3, "Caching mode page".
 const cachingWCE = 0x04 // in byte 2
 
 func fillCaching(p []byte, g *bdev.Geometry, bits uint32) {
@@ -79,7 +79,7 @@ func bitsCaching(p []byte) (mask, bits uint32) {
 	return modeWriteThrough, bits
 }
 
-// The Control page, SPC-4 section 7.5.8.
+// The Control page. SPC-4, "Control mode page".
 const (
 	controlDSense = 0x04 // in byte 2
 	controlSWP    = 0x08 // in byte 4
@@ -107,7 +107,7 @@ func bitsControl(p []byte) (mask, bits uint32) {
 	return modeDescriptorSense | modeSoftProtected, bits
 }
 
-// fillInformal says that no exceptions are reported. SBC-3 section 6.4.8.
+// fillInformal says that no exceptions are reported. SBC-3, "Informational Exceptions Control mode page".
 func fillInformal(p []byte, _ *bdev.Geometry, _ uint32) { p[2] = 0x08 } // DEXCPT
 
 // current makes the page as it is.
@@ -135,7 +135,7 @@ func modePageOf(code byte) *modePage {
 	return nil
 }
 
-// PAGE CONTROL of MODE SENSE, SPC-4 section 6.13.1, and its page code and subpage code for all.
+// PAGE CONTROL of MODE SENSE, and its page code and subpage code for all.
 const (
 	modeCurrent    = 0
 	modeChangeable = 1
@@ -161,7 +161,7 @@ func (c *command) admitModeSense() bool {
 	return true
 }
 
-// The lengths of headers and block descriptors. SPC-4 section 7.5.4, "Mode parameter list format", and SBC-3 section 6.4.2.
+// The lengths of headers and block descriptors. SPC-4, "Mode parameter list format", and SBC-3, "Mode parameter block descriptors".
 const (
 	modeHeader6Bytes  = 4
 	modeHeader10Bytes = 8

@@ -159,3 +159,24 @@ func TestWriteCacheIsSwitchedOff(t *testing.T) {
 		t.Error("a write goes through a cache that is on again")
 	}
 }
+
+func TestAWriteThatIsOnItsWayIsProtectedAgainst(t *testing.T) {
+	g := newRig(t, 512)
+	x := &exchange{g: g}
+	x.port, x.nexus, x.unit, x.req.Done = x, g.nexus, g.nexus.units[0], &x.command
+	x.writes, x.edtl = true, 512
+	copy(x.cdb[:], cdb10(0x2A, 0, 0, 1))
+	x.command.start()
+	if !x.admit() {
+		t.Fatal(x.answered())
+	}
+	control := g.modeSense(modeCurrent, 0x0A)
+	control[4] |= controlSWP
+	g.selectPage(control).Want("SWP", "good")
+	g.call(func() {
+		x.lent = g.r.Memory().Get(512)
+		x.data = x.lent
+		x.execute()
+	})
+	g.finish(x).Want("a write whose data came later", "07/27/02")
+}

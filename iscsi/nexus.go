@@ -76,7 +76,7 @@ func (n *nexus) install(v *nodeView, r *reactor.Reactor) {
 	}
 }
 
-// setState takes the state of the port over. SPC-4 section 5.15.2.5: initiators are told when it has changed.
+// setState takes the state of the port over. SPC-4, "Transitions between target port asymmetric access states": initiators are told when it has changed.
 func (n *nexus) setState(s accessState) {
 	if n.state != s {
 		n.state = s

@@ -4,7 +4,7 @@ import (
 	"github.com/pollux-storage/pollux/bdev"
 )
 
-// This file is ORWRITE(16), SBC-3 section 5.6: blocks are read, or'ed with what has come, and written, and nobody comes in between.
+// This file is ORWRITE(16) of SBC-3: blocks are read, or'ed with what has come, and written, and nobody comes in between.
 //
 // No request of a device does that, but one compares and writes in one step. So the blocks are read, and written if they are still as they were read;
 // if not it is tried again. The memory for both is not the pool's: a unit has it once on each reactor, made when it is first needed, and commands

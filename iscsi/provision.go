@@ -6,7 +6,7 @@ import (
 	"github.com/pollux-storage/pollux/bdev"
 )
 
-// This file is logical block provisioning: UNMAP and WRITE SAME. SBC-3 section 4.7.
+// This file is logical block provisioning: UNMAP and WRITE SAME. SBC-3, "Logical block provisioning".
 
 // isThick reports whether all blocks of the device are mapped, always. GET LBA STATUS is offered for such devices alone: of the others a device would
 // have to tell which are.
@@ -26,13 +26,13 @@ func unmaps(g *bdev.Geometry) bool { return g.Supports(bdev.Unmap) }
 // writeSameMax is MAXIMUM WRITE SAME LENGTH, in blocks.
 func writeSameMax(g *bdev.Geometry) uint64 { return writeSameBytesMax >> g.Shift() }
 
-// The parameter list of UNMAP. SBC-3 section 5.28.2: a header, and descriptors of which each is an LBA and a number of blocks.
+// SBC-3, "UNMAP parameter list": a header, and descriptors of which each is an LBA and a number of blocks.
 const (
 	unmapHeaderBytes     = 8
 	unmapDescriptorBytes = 16
 )
 
-// admitUnmap judges UNMAP, SBC-3 section 5.28.
+// admitUnmap judges UNMAP. SBC-3, "UNMAP command".
 func (c *command) admitUnmap() bool {
 	if c.cdb[1]&0x01 != 0 { // ANCHOR, without ANC_SUP
 		return c.refuseCDB(1, 0)
@@ -70,7 +70,7 @@ func (c *command) unmap() {
 	}
 	blocks := c.unit.ch.Geometry().Blocks
 	for i := range c.unmapDescriptors() {
-		// SBC-3 section 5.28.2: the end itself is not too far for no blocks.
+		// "UNMAP parameter list": the end itself is not too far for no blocks.
 		if lba, n := c.unmapDescriptor(i); lba > blocks || n > blocks-lba {
 			c.refuse(senseOutOfRange)
 			c.port.end()
@@ -105,7 +105,7 @@ const (
 	writeSameNoData = 0x01 // NDOB, of WRITE SAME(16)
 )
 
-// admitWriteSame judges WRITE SAME, SBC-3 section 5.43. Zero blocks would be to the end, which few mean who send it: WSNZ is 1.
+// admitWriteSame judges WRITE SAME. SBC-3, "WRITE SAME (10) command". Zero blocks would be to the end, which few mean who send it: WSNZ is 1.
 func (c *command) admitWriteSame() bool {
 	if !c.admitRange() {
 		return false
@@ -182,7 +182,7 @@ func allZero(b []byte) bool {
 	return true
 }
 
-// admitLBAStatus judges GET LBA STATUS, SBC-3 section 5.3.
+// admitLBAStatus judges GET LBA STATUS. SBC-3, "GET LBA STATUS command".
 func (c *command) admitLBAStatus() bool {
 	c.parseRange()
 	c.blocks = 0

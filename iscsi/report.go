@@ -6,9 +6,9 @@ import (
 	"github.com/pollux-storage/pollux/reactor"
 )
 
-// This file is what reports on the target: its units, its port groups, its commands. SPC-4 sections 6.33, 6.35, 6.36 and 6.37.
+// This file is what reports on the target: its units, its port groups, its commands. SPC-4, the sections of the commands' names.
 
-// accessState is the asymmetric access state of a target port group. SPC-4 section 5.15.2.4. The numbers are those on the wire.
+// accessState is the asymmetric access state of a target port group. SPC-4, "Target port group asymmetric access states". The numbers are those on the wire.
 type accessState uint8
 
 // The states.
@@ -54,7 +54,7 @@ func (n *nexus) ports() []targetPort {
 	return out
 }
 
-// admitReportLUNs judges REPORT LUNS. SPC-4 section 6.33: 00h all but the well known ones, of which there are none; 01h those; 02h both.
+// admitReportLUNs judges REPORT LUNS: 00h all but the well known ones, of which there are none; 01h those; 02h both.
 func (c *command) admitReportLUNs() bool {
 	if c.cdb[2] > 2 {
 		return c.refuseCDB(2, 7)
@@ -88,7 +88,7 @@ func (c *command) reportLUNs() {
 	c.answer(b, binary.BigEndian.Uint32(c.cdb[6:]))
 }
 
-// lunOf is the LUN of unit i: with peripheral device addressing up to 255, with flat space addressing above. SAM-5 section 4.7.7.
+// lunOf is the LUN of unit i: with peripheral device addressing up to 255, with flat space addressing above. SAM-5, "Single level LUN structure".
 func lunOf(i int) LUN {
 	if i < 256 {
 		return LUN(i) << 48
@@ -96,7 +96,7 @@ func lunOf(i int) LUN {
 	return LUN(0x4000|i) << 48
 }
 
-// admitPortGroups judges REPORT TARGET PORT GROUPS, SPC-4 section 6.37: with or without an extended header.
+// admitPortGroups judges REPORT TARGET PORT GROUPS: with or without an extended header.
 func (c *command) admitPortGroups() bool {
 	if c.cdb[1]>>5 > 1 {
 		return c.refuseCDB(1, 7)
@@ -130,7 +130,7 @@ func (c *command) reportPortGroups() {
 // statusImplicit is STATUS CODE: the state was altered by implicit asymmetric logical unit access behavior.
 const statusImplicit = 2
 
-// REPORTING OPTIONS of REPORT SUPPORTED OPERATION CODES. SPC-4 section 6.35.1.
+// REPORTING OPTIONS of REPORT SUPPORTED OPERATION CODES. SPC-4, "REPORT SUPPORTED OPERATION CODES command introduction".
 const (
 	reportAll     = 0
 	reportOpcode  = 1 // that has no service actions
@@ -196,7 +196,7 @@ func (c *command) reportOpcodes() {
 	c.answer(b, allocated)
 }
 
-// appendOpcode tells of one command. SPC-4 section 6.35.3, "One_command parameter data".
+// appendOpcode tells of one command. SPC-4, "One_command parameter data format".
 func (c *command) appendOpcode(b []byte, timeouts bool) []byte {
 	r := rulesOf[c.cdb[3]]
 	if r != nil && r.is(acts) {
@@ -204,7 +204,7 @@ func (c *command) appendOpcode(b []byte, timeouts bool) []byte {
 			r = r.next
 		}
 	} else if r != nil && c.cdb[2]&reportOptions == reportEither && (c.cdb[4] != 0 || c.cdb[5] != 0) {
-		r = nil // SPC-4 table 277: it has no actions, so there is none but 0
+		r = nil // it has no actions, so there is none but 0
 	}
 	if r == nil || !r.serves(c.unit.ch.Geometry()) {
 		return append(b, 0, 0x01, 0, 0) // SUPPORT: not supported
@@ -221,10 +221,10 @@ func (c *command) appendOpcode(b []byte, timeouts bool) []byte {
 	return b
 }
 
-// appendTimeouts appends a command timeouts descriptor that gives none. SPC-4 section 6.35.4.
+// appendTimeouts appends a command timeouts descriptor that gives none. SPC-4, "Command timeouts descriptor".
 func appendTimeouts(b []byte) []byte { return append(b, 0, 10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0) }
 
-// admitFunctions judges REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS. SPC-4 section 6.36: the allocation length is at least 4.
+// admitFunctions judges REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS: the allocation length is at least 4.
 func (c *command) admitFunctions() bool {
 	if binary.BigEndian.Uint32(c.cdb[6:]) < 4 {
 		return c.refuseCDB(6, -1)

@@ -54,7 +54,7 @@ func (c *command) admit() bool {
 	return r.admit == nil || r.admit(c)
 }
 
-// admitNowhere judges a command to a LUN without a unit. SPC-4 section 4.3, "Incorrect logical unit selection".
+// admitNowhere judges a command to a LUN without a unit. SPC-4, "Incorrect logical unit selection".
 func (c *command) admitNowhere() bool {
 	if c.rule == nil || !c.rule.is(tells) || c.tooBig {
 		return c.refuse(senseNoUnit)
@@ -73,8 +73,16 @@ func (n *nexusUnit) bars(a access) bool {
 	return n.held.Live()
 }
 
-// execute serves the command. It is called again when memory may be had that was not.
-func (c *command) execute() { c.rule.execute(c) }
+// execute serves the command. It is called again when memory may be had that was not. Who protected the unit from writing while the data was on its way
+// has been told that it is.
+func (c *command) execute() {
+	if c.rule.is(writes) && c.unit.unit.modes.has(modeSoftProtected) {
+		c.refuse(senseSoftProtected)
+		c.port.end()
+		return
+	}
+	c.rule.execute(c)
+}
 
 // RequestDone takes the end of the command's request.
 func (c *command) RequestDone(q *bdev.Request) {
@@ -166,7 +174,7 @@ func (c *command) write() {
 	c.submit()
 }
 
-// admitSync judges SYNCHRONIZE CACHE. SBC-3 section 5.25: zero blocks is to the end.
+// admitSync judges SYNCHRONIZE CACHE. SBC-3, "SYNCHRONIZE CACHE (10) command": zero blocks is to the end.
 func (c *command) admitSync() bool {
 	c.parseRange()
 	return c.inside()
@@ -178,7 +186,7 @@ func (c *command) sync() {
 	c.submit()
 }
 
-// startStop serves START STOP UNIT, SBC-3 section 5.23. The medium cannot be taken out, so stopping means no more than that it is safe to switch off.
+// startStop serves START STOP UNIT of SBC-3. The medium cannot be taken out, so stopping means no more than that it is safe to switch off.
 func (c *command) startStop() {
 	if b := c.cdb[4]; b>>4 == 0 && b&0x05 == 0 { // POWER CONDITION, NO_FLUSH, START
 		c.sync()
@@ -187,7 +195,7 @@ func (c *command) startStop() {
 	c.port.end()
 }
 
-// readCapacity10 serves READ CAPACITY(10), SBC-3 section 5.16.
+// readCapacity10 serves READ CAPACITY(10) of SBC-3.
 func (c *command) readCapacity10() {
 	b := c.page(8)
 	if b == nil {
@@ -198,7 +206,7 @@ func (c *command) readCapacity10() {
 	c.answer(binary.BigEndian.AppendUint32(b, g.BlockSize), 8)
 }
 
-// readCapacity16 serves READ CAPACITY(16), SBC-3 section 5.17.
+// readCapacity16 serves READ CAPACITY(16) of SBC-3.
 func (c *command) readCapacity16() {
 	b := c.page(readCapacity16Bytes)
 	if b == nil {
@@ -228,7 +236,7 @@ func physicalExponent(g *bdev.Geometry) byte {
 	return byte(bits.Len32(g.PhysicalBlockSize/g.BlockSize) - 1)
 }
 
-// requestSense serves REQUEST SENSE, SPC-4 section 6.39: a unit attention, or that there is nothing to tell.
+// requestSense serves REQUEST SENSE of SPC-4: a unit attention, or that there is nothing to tell.
 func (c *command) requestSense() {
 	b := c.page(senseBytesMax)
 	if b == nil {

@@ -8,7 +8,7 @@ import (
 
 // This file is what a command is told that fails: sense data, and the one place where a bdev.Status becomes status and sense.
 //
-// SPC-4 section 4.5, "Sense data". The fixed format, response code 70h:
+// SPC-4, "Sense data". The fixed format, response code 70h:
 //
 //	0      VALID, 70h            8..11  COMMAND-SPECIFIC INFORMATION
 //	2      SENSE KEY             12,13  ADDITIONAL SENSE CODE and QUALIFIER
@@ -23,7 +23,7 @@ import (
 // senseCode is sense key, additional sense code and qualifier: 0x052400 is 05/24/00.
 type senseCode uint32
 
-// The codes. SPC-4 annex F.2, "Additional sense codes".
+// The codes. SPC-4, "Additional sense codes", of its annex on numeric order codes.
 const (
 	senseNone senseCode = 0x000000
 
@@ -94,7 +94,7 @@ const (
 	pointsList
 )
 
-// specific is SENSE KEY SPECIFIC: the field pointer. SPC-4 section 4.5.2.4.2, "Field pointer sense key specific data".
+// specific is SENSE KEY SPECIFIC: the field pointer. SPC-4, "Field pointer sense key specific data".
 func (s *sense) specific() (b [3]byte) {
 	if s.pointing == pointsNowhere {
 		return b
@@ -223,10 +223,10 @@ func (c *command) failed(q *bdev.Request) {
 	c.status = status
 	switch {
 	case q.Status == bdev.StatusMiscompare:
-		// SBC-3 section 5.2, "COMPARE AND WRITE command": the offset of the first byte that differs.
+		// SBC-3, "COMPARE AND WRITE command": the offset of the first byte that differs.
 		c.sense.informs, c.sense.info = true, uint64(q.Detail)
 	case code == senseReadError || code == senseWriteError && q.Kind != bdev.Flush:
-		// SBC-3 section 4.18, "Error reporting": which of the blocks it was is not known, but none before the first.
+		// SBC-3, "Error reporting": which of the blocks it was is not known, but none before the first.
 		c.sense.informs, c.sense.info = true, q.LBA
 	}
 	c.port.end()

@@ -4,9 +4,9 @@ import (
 	"github.com/pollux-storage/pollux/bdev"
 )
 
-// This file is what compares: VERIFY, WRITE AND VERIFY, COMPARE AND WRITE; and PRE-FETCH. SBC-3 sections 5.2, 5.7, 5.31 and 5.40.
+// This file is what compares: VERIFY, WRITE AND VERIFY, COMPARE AND WRITE; and PRE-FETCH. SBC-3, the sections of these names.
 
-// BYTCHK of VERIFY and WRITE AND VERIFY. SBC-3 table 110.
+// BYTCHK of VERIFY and WRITE AND VERIFY. SBC-3, "VERIFY (10) command".
 const (
 	verifyMedium = 0 // that it can be read; no data comes
 	verifyBytes  = 1 // that it is what comes
@@ -114,7 +114,7 @@ func (c *command) writeVerifyNext() {
 	c.submit()
 }
 
-// admitCompareAndWrite judges COMPARE AND WRITE. SBC-3 section 5.2.
+// admitCompareAndWrite judges COMPARE AND WRITE.
 func (c *command) admitCompareAndWrite() bool {
 	c.parseRange()
 	c.blocks = uint64(c.cdb[13]) // NUMBER OF LOGICAL BLOCKS is not where the others have it
@@ -153,7 +153,7 @@ func (c *command) compareAndWrite() {
 // swaps reports whether the device can compare and write.
 func swaps(g *bdev.Geometry) bool { return g.Supports(bdev.CompareAndWrite) }
 
-// admitPrefetch judges PRE-FETCH. SBC-3 section 5.7: zero blocks is to the end.
+// admitPrefetch judges PRE-FETCH: zero blocks is to the end.
 func (c *command) admitPrefetch() bool {
 	c.parseRange()
 	return c.inside()
