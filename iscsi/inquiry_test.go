@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/binary"
 	"encoding/hex"
-	"flag"
 	"fmt"
 	"os"
 	"strings"
@@ -14,8 +13,6 @@ import (
 
 	"github.com/pollux-storage/pollux/bdev"
 )
-
-var recordPages = flag.Bool("record-pages", false, "record testdata/pages.txt anew")
 
 // The pages that are kept in testdata/pages.txt, byte by byte.
 func TestPagesAreAsRecorded(t *testing.T) {
@@ -54,7 +51,7 @@ func TestPagesAreAsRecorded(t *testing.T) {
 	page("REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS", nil, cdb12(0xA3, 0x0D, 0x80000000, 4096))
 	page("RECEIVE COPY RESULTS, operating parameters", nil, cdb16(0x84, 0x03, 0, 4096))
 	const file = "testdata/pages.txt"
-	if *recordPages {
+	if *update {
 		if err := os.WriteFile(file, []byte(out.String()), 0o644); err != nil {
 			t.Fatal(err)
 		}
@@ -67,7 +64,7 @@ func TestPagesAreAsRecorded(t *testing.T) {
 		g, w := strings.Split(got, "\n"), strings.Split(string(want), "\n")
 		for i := range g {
 			if i >= len(w) || g[i] != w[i] {
-				t.Fatalf("the pages are not as in %s, from line %d on:\n%s\nRead the change, then record it: go test ./iscsi -run TestPagesAreAsRecorded -record-pages", file, i+1, g[i])
+				t.Fatalf("the pages are not as in %s, from line %d on:\n%s\nRead the change, then record it with make golden", file, i+1, g[i])
 			}
 		}
 		t.Fatalf("the pages are fewer than in %s", file)
