@@ -22,6 +22,9 @@ type pollGroup struct {
 
 	stopping bool // no session is made here any more
 
+	refusalLogged  reactor.Ticks
+	refusalsUnsaid int
+
 	stats groupStats
 }
 

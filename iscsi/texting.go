@@ -1,5 +1,7 @@
 package iscsi
 
+import "github.com/pollux-storage/pollux/reactor"
+
 // This file is the requests of a session that are text: its login, which login.go judges, and Text requests in the full feature phase. RFC 7143 sections
 // 11.10 to 11.13. Their data is small and seldom: it is gathered in memory of the process.
 
@@ -90,10 +92,24 @@ func (s *session) answerLogin(r LoginResponse, text []byte, state loginState) {
 		if r.Status == LoginAuthenticationFail || r.Status == LoginNotAllowed {
 			s.pg.stats.denied++
 		}
-		l := s.login
-		s.pg.target.log.Warn("a login was refused", "initiator", l.initiator, "from", s.remote.String(), "target", l.target, "status", r.Status.String(), "why", l.why)
+		s.pg.logRefusal(s, r.Status)
 		s.last = true
 	}
+}
+
+// refusalsApart is how often a reactor logs a refused login at most: an initiator that tries for ever must not fill the log.
+const refusalsApart = reactor.Second
+
+// logRefusal logs a login that was refused, with the number of those before it that were not.
+func (pg *pollGroup) logRefusal(s *session, status LoginStatus) {
+	if now := pg.r.Now(); now < pg.refusalLogged+refusalsApart && pg.refusalLogged > 0 {
+		pg.refusalsUnsaid++
+		return
+	}
+	l := s.login
+	pg.target.log.Warn("a login was refused", "initiator", l.initiator, "from", s.remote.String(), "target", l.target, "status", status.String(),
+		"why", l.why, "not logged before it", pg.refusalsUnsaid)
+	pg.refusalLogged, pg.refusalsUnsaid = pg.r.Now(), 0
 }
 
 // textPDU takes a Text request in the full feature phase.
