@@ -101,14 +101,10 @@ type sweepPart struct {
 // sweep ends tasks for a task management function, which is answered after it.
 func (s *session) sweep(x *sweep, t *task) {
 	x.origin, x.node, x.target = s, s.node, s.pg.target
-	turn := t.turn
+	t.sweep = x
 	x.run(s.pg, func() {
-		if t.turn != turn || t.state != taskExecuting {
-			return
-		}
-		if t.aborted || s.state >= sessionClosing {
-			s.release(t)
-			return
+		if t.sweep != x {
+			return // it was ended meanwhile, with its session or by another
 		}
 		s.answer(t)
 		if x.cold { // this one when its answer has left

@@ -111,6 +111,32 @@ func TestTaskManagementWaitsForItsTasks(t *testing.T) {
 	}
 }
 
+// A session ends although a function of it waits for a task of another: who sent it hears no answer then, and is not kept from coming back.
+func TestSessionsEndBesideTasksOfOthers(t *testing.T) {
+	e := iscsitest.Start(t, iscsitest.Options{Reactors: 2})
+	h := e.AddHeld(1)
+	h.Keep()
+	b := iscsitest.Dial(t, e.Addr)
+	b.ISID[5] = 9
+	b.Login()
+	b.Unit(1)
+	hold(b, 1)
+	h.Want("the read of the other", 1)
+	for _, leave := range []func(p *iscsitest.Peer){
+		func(p *iscsitest.Peer) { p.Logout("with a function that waits") },
+		func(p *iscsitest.Peer) { p.Reset() },
+		func(p *iscsitest.Peer) {},
+	} {
+		p := ready(t, e)
+		p.Send(p.PDU(iscsi.TaskRequest{Request: p.Immediate(), Function: iscsi.LogicalUnitReset, LUN: iscsitest.LUN(1), ITT: p.ITT(), RefITT: iscsi.NoTag}, nil))
+		p.Quiet("the device works on")
+		leave(p)
+	}
+	ready(t, e).Logout("after those")
+	h.End(bdev.StatusOK)
+	b.Quiet("what was ended has no answer")
+}
+
 func TestTaskSets(t *testing.T) {
 	e := iscsitest.Start(t, iscsitest.Options{Reactors: 2})
 	h := e.AddHeld(1)

@@ -49,6 +49,7 @@ type task struct {
 	loan    reactor.Loan
 	aborted bool         // ends without an answer
 	parts   []*sweepPart // of the sweeps that wait for its end
+	sweep   *sweep       // of kindManage: what it waits for
 
 	in  burst  // data from the initiator
 	at  uint32 // of the data that goes to it: bytes sent
@@ -201,7 +202,7 @@ func (s *session) release(t *task) {
 	}
 	s.endBurst(t)
 	s.giveBack(t)
-	t.state = taskFree
+	t.state, t.sweep = taskFree, nil
 	t.turn++
 	if t.unit != nil {
 		t.unit.here.leave()
@@ -240,6 +241,8 @@ func (s *session) cut(t *task) {
 	case s.share.Forget(&t.loan):
 		s.release(t)
 	case t.state == taskGathering && s.placing != t:
+		s.release(t)
+	case t.sweep != nil: // that goes on, whoever hears of its end; the tasks that it waits for may be others'
 		s.release(t)
 	case t.state == taskExecuting && t.kind == kindSCSI:
 		t.abort()
