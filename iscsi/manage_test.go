@@ -235,3 +235,20 @@ func TestTaskFunctionsThatAreNotDone(t *testing.T) {
 	}
 	wantGood(t, "a command after that", p.Command(0, make([]byte, 6), 0, 0, nil))
 }
+
+// A reset takes back what MODE SELECT has set, for everybody.
+func TestResetTakesModesBack(t *testing.T) {
+	e := iscsitest.Start(t, iscsitest.Options{})
+	p := ready(t, e)
+	// SPC-4 section 7.5.8, "Control mode page": byte 4, bit 3 is SWP.
+	list := append(make([]byte, 4), 0x0A, 0x0A, 0, 0x10, 0x08, 0, 0, 0, 0, 0, 0, 0)
+	for _, f := range []iscsi.TaskFunction{iscsi.LogicalUnitReset, iscsi.TargetWarmReset} {
+		wantGood(t, "MODE SELECT", p.WithData(0, []byte{0x15, 0x10, 0, 0, byte(len(list)), 0}, list))
+		wantSense(t, "a write while SWP is set", p.WithData(0, iscsitest.Write10(0, 1), make([]byte, 512)), 0x072702)
+		if r := p.Manage("a reset", f, 0, iscsi.SCSICommand{}); r != iscsi.FunctionComplete {
+			t.Fatalf("%v: %v", f, r)
+		}
+		p.Unit(0)
+		wantGood(t, "a write after the reset", p.WithData(0, iscsitest.Write10(0, 1), make([]byte, 512)))
+	}
+}

@@ -120,6 +120,7 @@ func (l LUN) index() (int, bool) {
 func (n *nexus) reset(unit *Unit) {
 	for _, u := range n.units {
 		if u != nil && (unit == nil || u.unit == unit) {
+			u.unit.modes.set(^uint32(0), 0) // SPC-4 section 5.7, "Mode parameters": the current values are the default ones again
 			u.attentions.raise(attentionReset)
 			u.letGo()
 		}
