@@ -3,11 +3,12 @@ package iscsi
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os/exec"
 	"slices"
 	"strings"
 
-	"syscall"
+	"sync"
 	"testing"
 	"time"
 )
@@ -17,25 +18,28 @@ const suiteLimit = 10 * time.Minute
 
 // TestSuite runs libiscsi's suite, iscsi-test-cu, on each LUN, with and without CHAP and digests, with what loses data. Each of its tests that
 // fails is a failed sub-test, and so is one that skipped something which docs/conformance.md does not name, or that skipped nothing though the
-// page says so. The suite waits most of its time, so all targets are tested at a time; the LUNs of one are not, since the suite resets targets.
+// page says so. The suite waits most of its time, so all targets are tested at a time, however few processors there are; the LUNs of one are not,
+// since the suite resets targets.
 func TestSuite(t *testing.T) {
 	need(t, "iscsi-test-cu")
 	t.Parallel()
 	e := startEngine(t)
-	for _, g := range []target{plainTarget, mutualTarget, digestTarget, bothTarget} {
-		t.Run(g.name, func(t *testing.T) {
-			t.Parallel()
-			for lun, kind := range []string{memLUN: "mem", volumeLUN: "volume"} {
-				t.Run(kind, func(t *testing.T) {
-					output := runSuite(t, g, "ALL", e.url(0, g, lun), e.url(1, g, lun))
-					list, err := readSuite(output)
-					if err != nil {
-						t.Errorf("iscsi-test-cu: %v\n%s", err, tail(output, 4000))
-					}
-					judge(t, list, listedSkips(t, kind))
-				})
+	kinds := []string{memLUN: "mem", volumeLUN: "volume"}
+	tested := []target{plainTarget, mutualTarget, digestTarget, bothTarget}
+	outputs, errs := make([][2]string, len(tested)), make([][2]error, len(tested))
+	var all sync.WaitGroup
+	for i, g := range tested {
+		all.Go(func() {
+			for lun := range kinds {
+				outputs[i][lun], errs[i][lun] = runSuite(t.Context(), g, "ALL", e.url(0, g, lun), e.url(1, g, lun))
 			}
 		})
+	}
+	all.Wait()
+	for i, g := range tested {
+		for lun, kind := range kinds {
+			t.Run(g.name+" "+kind, func(t *testing.T) { judge(t, outputs[i][lun], errs[i][lun], listedSkips(t, kind)) })
+		}
 	}
 }
 
@@ -45,36 +49,35 @@ func TestSuiteOnWhatIsReadOnly(t *testing.T) {
 	t.Parallel()
 	e := startEngine(t)
 	url := e.url(0, plainTarget, frozenLUN)
-	list, err := readSuite(runSuite(t, plainTarget, "ALL.ReadOnly,ALL.Read10,ALL.Read16,ALL.ReadCapacity10,ALL.Inquiry", url, e.url(1, plainTarget, frozenLUN)))
-	if err != nil {
-		t.Error(err)
-	}
-	judge(t, list, map[string]bool{})
+	output, err := runSuite(t.Context(), plainTarget, "ALL.ReadOnly,ALL.Read10,ALL.Read16,ALL.ReadCapacity10,ALL.Inquiry", url, e.url(1, plainTarget, frozenLUN))
+	judge(t, output, err, nil)
 }
 
 // runSuite runs tests of it, by two initiators.
-func runSuite(t *testing.T, g target, tests, url, secondPath string) string {
-	t.Helper()
+func runSuite(ctx context.Context, g target, tests, url, secondPath string) (string, error) {
 	initiator := "iqn.2026-01.io.pollux:" + g.name + "-initiator"
-	ctx, cancel := context.WithTimeout(t.Context(), suiteLimit)
+	ctx, cancel := context.WithTimeout(ctx, suiteLimit)
 	defer cancel()
 	c := exec.CommandContext(ctx, "iscsi-test-cu", "--dataloss", "--allow-sanitize", "--verbose",
 		"--initiator-name", initiator+"1", "--initiator-name-2", initiator+"2", "--test", tests, url, secondPath)
-	c.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	out, err := c.CombinedOutput()
-	if ctx.Err() != nil {
-		t.Errorf("iscsi-test-cu did not end within %v", suiteLimit)
-	}
 	var exit *exec.ExitError
-	if err != nil && !errors.As(err, &exit) {
-		t.Fatal(err)
+	switch {
+	case ctx.Err() != nil:
+		return string(out), fmt.Errorf("iscsi-test-cu did not end within %v: %w", suiteLimit, ctx.Err())
+	case err != nil && !errors.As(err, &exit): // its status says nothing
+		return string(out), err
 	}
-	return string(out)
+	return string(out), nil
 }
 
 // judge makes sub-tests of the verdicts that are not as they should be, and says how many there were.
-func judge(t *testing.T, list []verdict, skips map[string]bool) {
+func judge(t *testing.T, output string, err error, skips map[string]bool) {
 	t.Helper()
+	list, unread := readSuite(output)
+	if err := errors.Join(err, unread); err != nil {
+		t.Errorf("iscsi-test-cu: %v\n%s", err, tail(output, 4000))
+	}
 	skipped := 0
 	for _, v := range list {
 		if v.skipped {
