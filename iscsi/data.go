@@ -318,7 +318,7 @@ func (d *dataTimer) Run() {
 	if s.owing == 0 || s.state >= sessionClosing {
 		return
 	}
-	if s.held() {
+	if s.held() || s.sock.Sending() { // an R2T may not have left yet; who takes nothing is given up by TCP_USER_TIMEOUT
 		s.progress = s.r.Now()
 	}
 	if due := s.progress + patience.data; s.r.Now() < due {
@@ -331,7 +331,10 @@ func (d *dataTimer) Run() {
 
 // stalls reports whether the initiator has kept us waiting since then.
 func (s *session) stalls(since reactor.Ticks) bool {
-	return s.owing > 0 && s.progress <= since && !s.held() || s.sock.Sending() && s.taken <= since
+	if s.sock.Sending() {
+		return s.taken <= since
+	}
+	return s.owing > 0 && s.progress <= since && !s.held()
 }
 
 // held reports whether we do not receive, for want of memory or of a slot: then it is not the initiator that waits.

@@ -20,6 +20,7 @@ func (s *session) emit(i *outItem) bool {
 		}
 		r := R2T{LUN: t.lun, ITT: t.itt, TTT: t.tag(), R2TSN: t.in.r2tsn, Offset: t.in.at, Bytes: t.in.end - t.in.at, Numbers: n}
 		t.in.r2tsn++
+		s.progress = s.r.Now() // from now on the initiator can be waited for
 		s.put(r.AppendTo(s.head()), nil)
 	case outReject:
 		s.statSN++
