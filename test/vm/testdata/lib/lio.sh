@@ -47,8 +47,14 @@ node_add() {
 		echo 1 >"$dir/attrib/generate_node_acls"
 		echo 1 >"$dir/attrib/cache_dynamic_acls"
 		echo 0 >"$dir/attrib/demo_mode_write_protect"
-		echo 1 >"$dir/enable"
+		[ -n "${HELD:-}" ] || echo 1 >"$dir/enable"
 	done
+}
+
+# node_open IQN PORT...: a node that was made with HELD set lets initiators in from now on.
+node_open() {
+	local dir
+	for dir in "$lio/iscsi/$1"/tpgt_*; do echo 1 >"$dir/enable"; done
 }
 
 # lun_add IQN LUN BDEV

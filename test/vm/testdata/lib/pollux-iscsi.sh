@@ -35,7 +35,13 @@ portal_add() {
 	tag=$(portal_tag "$1")
 	rpc iscsi_get_portal_groups
 	[ "$(jq "[.[] | select(.tag == $tag)] | length" <<<"$RESULT")" = 1 ] ||
-		rpc iscsi_create_portal_group tag:="$tag" portals:="[$(object host=127.0.0.1 port="$1")]"
+		rpc iscsi_create_portal_group tag:="$tag" portals:="[$(object host=127.0.0.1 port="$1")]" wait:="${HELD:-false}"
+}
+
+# node_open IQN PORT...: a node that was made with HELD set (to true) lets initiators in from now on.
+node_open() {
+	local port
+	for port in "${@:2}"; do rpc iscsi_start_portal_group tag:="$(portal_tag "$port")"; done
 }
 
 # lun_add IQN LUN BDEV

@@ -3,10 +3,12 @@
 # target: host
 . "$lib/iscsi.sh"
 
+# A host that comes back before its unit is there would be told that there is none, which is no pause but an error.
 configure() {
 	bdev_file file0 96
-	node_add $IQN $PORT1
+	HELD=true node_add $IQN $PORT1
 	lun_add $IQN 0 file0
+	node_open $IQN $PORT1
 }
 iscsi_begin
 configure
