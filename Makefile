@@ -10,7 +10,7 @@ SIMULATED = ./internal/sim ./bdev/bdevsim ./wal ./volume
 KIND   ?= killext4 killxfs postgres powercut reopen
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test check floors bench bench-volume bench-iscsi fuzz sim golden guest-rounds guest-pgbench guest-peers clean
+.PHONY: help build run test check floors bench bench-volume bench-iscsi fuzz sim golden guest-linux guest-rounds guest-pgbench guest-peers clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,8 +25,13 @@ run: build ## serve a 1 GiB file over NVMe/TCP, write and verify it, show how to
 # The longest come first, so that none is left alone at the end. What is simulated is run again with all its seeds, of which the race detector sees one.
 test: ## all tests under the race detector, and real Linux hosts in a guest
 	@scripts/deps test
-	$(GO) test -race -timeout 40m ./test/vm ./volume ./bdev ./...
+	$(GO) test -race -timeout 40m -skip TestNvmet ./test/vm ./volume ./bdev ./...
 	$(GO) test -timeout 40m -skip TestContract $(SIMULATED)
+
+# What says that the scenarios themselves are right: run it when one of them changes.
+guest-linux: ## run the guest's scenarios against the kernel's own targets, nvmet and LIO
+	@scripts/deps test
+	$(GO) test -count 1 -timeout 60m -v -run TestNvmet ./test/vm
 
 # Each scenario goes round ROUNDS times; KIND names the scenarios, of which two run at a time.
 guest-rounds: ## kill the engine under ext4, XFS and PostgreSQL, ROUNDS times each (100; one of them: KIND=postgres)
