@@ -127,23 +127,9 @@ func (t *Target) withdraw(ctx context.Context, units []*Unit) error {
 
 // close gives the device of a unit back that is in no view any more.
 func (t *Target) close(ctx context.Context, u *Unit) error {
-	idle := make(chan struct{}, t.group.Len())
-	err := t.group.Each(func(r *reactor.Reactor) {
-		u.shares[r.Index()].whenLeft(func() { idle <- struct{}{} })
-	})
+	err := t.group.Settle(ctx, func(r *reactor.Reactor, left func()) { u.shares[r.Index()].whenLeft(left) })
 	if err != nil {
-		return err
-	}
-	for range t.group.Len() {
-		if len(idle) > 0 { // whatever became of ctx
-			<-idle
-			continue
-		}
-		select {
-		case <-idle:
-		case <-ctx.Done():
-			return fmt.Errorf("LUN %d of target node %s: waiting for the last commands on device %s: %w", u.LUN, u.Node.name, u.BdevName, ctx.Err())
-		}
+		return fmt.Errorf("LUN %d of target node %s: waiting for the last commands on device %s: %w", u.LUN, u.Node.name, u.BdevName, err)
 	}
 	u.closeReservations()
 	bdev.CloseChannels(u.channels)

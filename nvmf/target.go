@@ -509,28 +509,15 @@ func (t *Target) withdraw(ctx context.Context, s *Subsystem, n *Namespace) error
 	if err := t.publish(s, false); err != nil {
 		return err
 	}
-	idle := make(chan struct{}, t.group.Len())
-	err := t.group.Each(func(r *reactor.Reactor) {
-		share := t.groups[r.Index()].shares[s]
-		if share == nil { // deleted, after its last queue had closed
-			idle <- struct{}{}
-			return
+	err := t.group.Settle(ctx, func(r *reactor.Reactor, left func()) {
+		if share := t.groups[r.Index()].shares[s]; share != nil {
+			share.whenLeft(n, left)
+		} else { // deleted, after its last queue had closed
+			left()
 		}
-		share.whenLeft(n, func() { idle <- struct{}{} })
 	})
 	if err != nil {
-		return err
-	}
-	for range t.group.Len() {
-		if len(idle) > 0 { // whatever became of ctx
-			<-idle
-			continue
-		}
-		select {
-		case <-idle:
-		case <-ctx.Done():
-			return fmt.Errorf("removing namespace %d from subsystem %s: waiting for its last requests: %w", n.NSID, s.o.NQN, ctx.Err())
-		}
+		return fmt.Errorf("removing namespace %d from subsystem %s: waiting for its last requests: %w", n.NSID, s.o.NQN, err)
 	}
 	n.closeReservations()
 	bdev.CloseChannels(n.channels)

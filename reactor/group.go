@@ -160,6 +160,27 @@ func (g *Group) Each(f func(r *Reactor)) error {
 	return nil
 }
 
+// Settle runs f on each reactor, and returns when each has called done, which it may do at once or later; if ctx ends before that, with its error.
+// It is not called on a reactor.
+func (g *Group) Settle(ctx context.Context, f func(r *Reactor, done func())) error {
+	settled := make(chan struct{}, g.Len())
+	if err := g.Each(func(r *Reactor) { f(r, func() { settled <- struct{}{} }) }); err != nil {
+		return err
+	}
+	for range g.Len() {
+		if len(settled) > 0 { // whatever became of ctx
+			<-settled
+			continue
+		}
+		select {
+		case <-settled:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
 // checkOutside stops a caller that is a reactor from waiting for reactors.
 func (g *Group) checkOutside() {
 	if g.simulated != nil {
