@@ -7,7 +7,6 @@ import (
 	"github.com/pollux-storage/pollux/bdev"
 	"github.com/pollux-storage/pollux/iscsi"
 	"github.com/pollux-storage/pollux/iscsi/iscsitest"
-	"github.com/pollux-storage/pollux/reactor"
 )
 
 // begun sends a write of n bytes of which only the first come, unasked.
@@ -86,20 +85,7 @@ func TestWritesWithTheirDataNeedNoPool(t *testing.T) {
 	d := e.AddHeld(1)
 	p := iscsitest.Login(t, e.Addr)
 	p.Unit(1)
-	var taken [][]byte
-	on := func(f func(m *reactor.Memory)) {
-		t.Helper()
-		if err := e.Group.Each(func(r *reactor.Reactor) { f(r.Memory()) }); err != nil {
-			t.Fatal(err)
-		}
-	}
-	on(func(m *reactor.Memory) {
-		for _, n := range []int{reactor.BufferMax, reactor.PageBytes} {
-			for b := m.Get(n); b != nil; b = m.Get(n) {
-				taken = append(taken, b)
-			}
-		}
-	})
+	giveBack := drain(t, e)
 	var sent []iscsi.SCSICommand
 	for i := range 4 {
 		sent = append(sent, begun(p, 1, iscsitest.Write10(uint32(i), 1), 4096, 4096))
@@ -111,9 +97,5 @@ func TestWritesWithTheirDataNeedNoPool(t *testing.T) {
 			t.Errorf("a write without the pool: %v, %06X", r.Status, r.Code())
 		}
 	}
-	on(func(m *reactor.Memory) {
-		for _, b := range taken {
-			m.Put(b)
-		}
-	})
+	giveBack()
 }

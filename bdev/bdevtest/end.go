@@ -419,3 +419,22 @@ func (e *Env) letGo(held [][][]byte) {
 		}
 	})
 }
+
+// UnregisterAll unregisters every device, those first that stand on others. It ends at the first that cannot be.
+func UnregisterAll(ctx context.Context, reg *bdev.Registry) error {
+	for {
+		d := reg.Devices()
+		if len(d) == 0 {
+			return nil
+		}
+		top := d[0]
+		for _, o := range d {
+			if o.Layers() > top.Layers() {
+				top = o
+			}
+		}
+		if err := reg.Unregister(ctx, top.Name()); err != nil {
+			return err
+		}
+	}
+}

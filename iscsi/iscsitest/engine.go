@@ -143,21 +143,8 @@ func (e *Engine) stop() {
 		}
 	})
 	e.WantNothingLent("after the target stopped")
-	for {
-		d := e.Bdevs.Devices()
-		if len(d) == 0 {
-			break
-		}
-		top := d[0]
-		for _, o := range d {
-			if o.Layers() > top.Layers() {
-				top = o
-			}
-		}
-		if err := e.Bdevs.Unregister(ctx, top.Name()); err != nil {
-			e.T.Error(err)
-			break
-		}
+	if err := bdevtest.UnregisterAll(ctx, e.Bdevs); err != nil {
+		e.T.Error(err)
 	}
 	if err := e.Group.Stop(ctx); err != nil {
 		e.T.Error(err)

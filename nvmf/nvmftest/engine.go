@@ -17,6 +17,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/pollux-storage/pollux/bdev"
+	"github.com/pollux-storage/pollux/bdev/bdevtest"
 	"github.com/pollux-storage/pollux/internal/patient"
 	"github.com/pollux-storage/pollux/nvmf"
 	"github.com/pollux-storage/pollux/reactor"
@@ -198,21 +199,8 @@ func (e *Engine) stop() {
 		}
 	})
 	e.WantNothingLeft("after the target stopped")
-	for {
-		d := e.Bdevs.Devices()
-		if len(d) == 0 {
-			break
-		}
-		top := d[0]
-		for _, o := range d {
-			if o.Layers() > top.Layers() {
-				top = o
-			}
-		}
-		if err := e.Bdevs.Unregister(ctx, top.Name()); err != nil {
-			e.T.Error(err)
-			break
-		}
+	if err := bdevtest.UnregisterAll(ctx, e.Bdevs); err != nil {
+		e.T.Error(err)
 	}
 	if err := e.Group.Stop(ctx); err != nil {
 		e.T.Error(err)
