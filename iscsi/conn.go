@@ -70,7 +70,7 @@ type Conn struct {
 	Opcode    Opcode
 	Immediate bool
 	BHS       []byte // lent until the next ArrivedPDU: also while and after its data arrives, and with FaultDataTooLong
-	AHS       []byte // lent until the next Next, Room or Resume
+	AHS       []byte // lent until the next Next or Room
 	DataBytes uint32 // without padding; if it is 0 no ArrivedDataEnd follows
 	DigestOK  bool
 	Fault     ConnFault
@@ -111,21 +111,8 @@ func (c *Conn) Buffer() []byte { return c.buf }
 // Unread is the number of bytes received and not consumed.
 func (c *Conn) Unread() int { return c.tail - c.head }
 
-// Remains appends what was received and not consumed: what another Conn begins with, by Resume. Between must be true.
-func (c *Conn) Remains(b []byte) []byte {
-	invariant.Check(c.Between(), "iscsi: a connection goes on elsewhere in the midst of a PDU")
-	return append(b, c.buf[c.head:c.tail]...)
-}
-
 // Between reports whether the next byte begins a PDU, or is of a header that is not whole yet.
 func (c *Conn) Between() bool { return c.state == connHeader }
-
-// Resume begins with bytes that were received elsewhere before, which are copied: no more than the receive buffer holds.
-func (c *Conn) Resume(received []byte) {
-	invariant.Check(c.state == connHeader && c.Unread() == 0, "iscsi: a connection that has begun goes on with other bytes")
-	invariant.Check(len(received) <= len(c.buf), "iscsi: a connection goes on with more than its receive buffer holds")
-	c.head, c.tail = 0, copy(c.buf, received)
-}
 
 // Room gives the memory to receive into: the data's own place, when all that is in the buffer was consumed and much is to come, else the
 // free part of the buffer. It is not empty after ArrivedNothing.

@@ -334,50 +334,47 @@ func TestConnReceivesMuchDataInItsPlace(t *testing.T) {
 	}
 }
 
-// Digests begin with the PDU after the last of the login, and a session that goes on elsewhere begins with what its connection had
-// received.
-func TestConnGoesOnElsewhere(t *testing.T) {
+// Digests begin with the PDU after the last of the login, however much of that has been received.
+func TestDigestsBeginWithTheNextPDU(t *testing.T) {
 	login := LoginRequest{DataBytes: 5}.AppendTo(nil)
 	login = AppendDataEnd(append(login, "key=v"...), 5, 0, 0)
 	for d := range Digests(4) {
 		stream := AppendDigest(NOPOut{ITT: 7, DataBytes: 3}.AppendTo(nil), 0, d)
 		stream = AppendDataEnd(append(stream, "abc"...), 3, DataCRC(0, []byte("abc")), d)
 		for cut := range len(stream) {
-			var first, second Conn
-			first.Init(make([]byte, HeaderBytesMax))
-			first.Limits(8192)
-			feed(t, &first, append(bytes.Clone(login), stream[:cut]...))
-			if first.Next() != ArrivedPDU || first.Between() {
+			var c Conn
+			c.Init(make([]byte, HeaderBytesMax))
+			c.Limits(8192)
+			feed(t, &c, append(bytes.Clone(login), stream[:cut]...))
+			if c.Next() != ArrivedPDU || c.Between() {
 				t.Fatal("no login")
 			}
-			first.Discard()
-			if a := first.Next(); a != ArrivedDataEnd || !first.Between() || first.Unread() != cut {
-				t.Fatalf("%v, %d unread", a, first.Unread())
+			c.Discard()
+			if a := c.Next(); a != ArrivedDataEnd || !c.Between() || c.Unread() != cut {
+				t.Fatalf("%v, %d unread", a, c.Unread())
 			}
-			second.Init(make([]byte, HeaderBytesMax))
-			second.Limits(1 << 20)
-			second.SetDigests(d)
-			if second.Digests() != d {
+			c.Limits(1 << 20)
+			c.SetDigests(d)
+			if c.Digests() != d {
 				t.Error("other digests")
 			}
-			second.Resume(first.Remains(nil))
 			var got []Arrival
 			dest := make([]byte, 3)
 			for rest := stream[cut:]; ; {
-				a := second.Next()
+				a := c.Next()
 				if a == ArrivedNothing {
 					if len(rest) == 0 {
 						break
 					}
-					feed(t, &second, rest)
+					feed(t, &c, rest)
 					rest = nil
 					continue
 				}
-				if got = append(got, a); second.Awaiting() {
-					second.Place(dest)
+				if got = append(got, a); c.Awaiting() {
+					c.Place(dest)
 				}
 			}
-			if !slices.Equal(got, []Arrival{ArrivedPDU, ArrivedDataEnd}) || !second.DigestOK || string(dest) != "abc" {
+			if !slices.Equal(got, []Arrival{ArrivedPDU, ArrivedDataEnd}) || !c.DigestOK || string(dest) != "abc" {
 				t.Errorf("digests %d, cut at %d: %v, %q", d, cut, got, dest)
 			}
 		}
