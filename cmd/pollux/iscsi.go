@@ -39,6 +39,14 @@ func lookAtISCSI(ctx context.Context, engine api.Caller) (l iscsiLook, err error
 	return l, err
 }
 
+// lookAtISCSITarget is lookAtISCSI, and one target of what is there.
+func lookAtISCSITarget(ctx context.Context, engine api.Caller, name string) (l iscsiLook, n *api.ISCSITargetNode, err error) {
+	if l, err = lookAtISCSI(ctx, engine); err == nil {
+		n, err = l.node(name)
+	}
+	return l, n, err
+}
+
 // node finds a target by its name, or by the part behind the last colon where that means one.
 func (l *iscsiLook) node(name string) (*api.ISCSITargetNode, error) {
 	var found []*api.ISCSITargetNode
@@ -168,11 +176,7 @@ func (c *iscsiShowCmd) Run() error {
 	}
 	defer engine.Close()
 	ctx := context.Background()
-	l, err := lookAtISCSI(ctx, engine)
-	if err != nil {
-		return err
-	}
-	n, err := l.node(c.Target)
+	l, n, err := lookAtISCSITarget(ctx, engine, c.Target)
 	if err != nil {
 		return err
 	}
@@ -256,11 +260,7 @@ func (c *iscsiExportCmd) Run() error {
 	if err != nil {
 		return fmt.Errorf("export %s: %w", c.Bdev, errors.Join(err, undo(ctx, engine, made)))
 	}
-	l, err := lookAtISCSI(ctx, engine)
-	if err != nil {
-		return err
-	}
-	n, err := l.node(made.node)
+	l, n, err := lookAtISCSITarget(ctx, engine, made.node)
 	if err != nil {
 		return err
 	}
@@ -364,11 +364,7 @@ func (c *iscsiUnexportCmd) Run() error {
 	}
 	defer engine.Close()
 	ctx := context.Background()
-	l, err := lookAtISCSI(ctx, engine)
-	if err != nil {
-		return err
-	}
-	n, err := l.node(c.Target)
+	l, n, err := lookAtISCSITarget(ctx, engine, c.Target)
 	if err != nil {
 		return err
 	}
@@ -424,11 +420,7 @@ func changeInitiators(f *engineFlags, target, initiator string, m api.Method[api
 	}
 	defer engine.Close()
 	ctx := context.Background()
-	l, err := lookAtISCSI(ctx, engine)
-	if err != nil {
-		return err
-	}
-	n, err := l.node(target)
+	l, n, err := lookAtISCSITarget(ctx, engine, target)
 	if err != nil {
 		return err
 	}

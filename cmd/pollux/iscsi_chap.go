@@ -104,11 +104,7 @@ func readSecret(path string) (string, error) {
 
 // lookAtSecrets finds a target, and all groups of secrets.
 func lookAtSecrets(ctx context.Context, engine api.Caller, target string) (*api.ISCSITargetNode, []api.ISCSIAuthGroup, error) {
-	l, err := lookAtISCSI(ctx, engine)
-	if err != nil {
-		return nil, nil, err
-	}
-	n, err := l.node(target)
+	_, n, err := lookAtISCSITarget(ctx, engine, target)
 	if err != nil {
 		return nil, nil, err
 	}
