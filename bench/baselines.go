@@ -9,8 +9,9 @@ import (
 	"time"
 )
 
-// This file is the ratios that may not fall: a file of lines, one a JSON object, to which lines are only ever added. The newest line of a row,
-// a figure and a machine counts. docs/BENCH.md says how it is judged.
+// This file is the ratios that may not fall: a file of lines, one a JSON object, to which lines are only ever added. What counts of a row, a
+// figure and a machine are its lines from the last one on that says why it is worse: a disk differs more from one hour to another than within
+// the minutes of one line. docs/BENCH.md says how it is judged.
 
 // Baseline is one ratio as it was found once.
 type Baseline struct {
@@ -37,14 +38,20 @@ type Baselines struct {
 	all []Baseline
 }
 
-// Newest is the line that counts; nil if there is none.
-func (b *Baselines) Newest(row, figure, machine string) *Baseline {
-	for i := len(b.all) - 1; i >= 0; i-- {
-		if b.all[i].key() == (baselineKey{row, figure, machine}) {
-			return &b.all[i]
+// Standing is the newest line, with the range of all lines that count; nil if there is none.
+func (b *Baselines) Standing(row, figure, machine string) *Baseline {
+	var out *Baseline
+	for i := range b.all {
+		x := b.all[i]
+		switch {
+		case x.key() != (baselineKey{row, figure, machine}):
+			continue
+		case out != nil && x.Why == "":
+			x.Low, x.High = min(x.Low, out.Low), max(x.High, out.High)
 		}
+		out = &x
 	}
-	return nil
+	return out
 }
 
 // ErrBaselines is wrapped by what is wrong with a file of baselines.
@@ -137,7 +144,7 @@ func AppendBaselines(path string, add []Baseline) error {
 	e.SetEscapeHTML(false)
 	for _, x := range add {
 		x.Version = 1
-		if n := now.Newest(x.Row, x.Figure, x.Machine); n != nil {
+		if n := now.Standing(x.Row, x.Figure, x.Machine); n != nil {
 			x.Version = n.Version + 1
 		}
 		if err := e.Encode(&x); err != nil {

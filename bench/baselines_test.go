@@ -16,16 +16,31 @@ const (
 	lineA2 = `{"row":"uring / raw randread 4k qd1","figure":"IOPS","version":2,"date":"2026-11-24","commit":"abd","machine":"m","median":0.7,"low":0.6,"high":0.8,"pairs":3,"why":"a check more"}` + "\n"
 )
 
-func TestTheNewestBaselineOfAMachineCounts(t *testing.T) {
-	b, err := DecodeBaselines([]byte(lineA1 + lineB1 + lineA2))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if n := b.Newest("uring / raw randread 4k qd1", "IOPS", "m"); n == nil || n.Version != 2 || n.Low != 0.6 {
-		t.Errorf("%+v", n)
-	}
-	if n := b.Newest("uring / raw randread 4k qd1", "IOPS", "another"); n != nil {
-		t.Errorf("%+v", n)
+func TestTheBaselinesOfAMachineCountFromTheLastReasonOn(t *testing.T) {
+	// Another hour of the same disk, and then one that is better.
+	hour := strings.NewReplacer(`,"why":"a check more"`, "").Replace(lineA2)
+	again := strings.NewReplacer(`"version":2`, `"version":3`, `"low":0.6`, `"low":0.7`, `"high":0.8`, `"high":0.9`).Replace
+	for name, x := range map[string]struct {
+		lines     string
+		version   int
+		low, high float64
+	}{
+		"one line":                     {lineA1 + lineB1, 1, 0.8, 1},
+		"two hours":                    {lineA1 + lineB1 + hour, 2, 0.6, 1},
+		"a reason":                     {lineA1 + lineB1 + lineA2, 2, 0.6, 0.8},
+		"a better hour after a reason": {lineA1 + lineA2 + again(hour), 3, 0.6, 0.9},
+		"a reason after hours without": {lineA1 + hour + again(lineA2), 3, 0.7, 0.9},
+	} {
+		b, err := DecodeBaselines([]byte(x.lines))
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if n := b.Standing("uring / raw randread 4k qd1", "IOPS", "m"); n == nil || n.Version != x.version || n.Low != x.low || n.High != x.high {
+			t.Errorf("%s: %+v", name, n)
+		}
+		if n := b.Standing("uring / raw randread 4k qd1", "IOPS", "another"); n != nil {
+			t.Errorf("%s: of another machine, %+v", name, n)
+		}
 	}
 }
 

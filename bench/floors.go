@@ -361,7 +361,7 @@ func (f *floors) ratios(ctx context.Context) error {
 					q := quietRatio(&rows[p.a], &rows[p.b], f.cfg.NoiseMax)
 					found = append(found, q)
 					for figure, span := range q.judged() {
-						out = append(out, judgeRatio(q.Name, figure, span, f.cfg.Baselines.Newest(q.Name, figure, f.machine)))
+						out = append(out, judgeRatio(q.Name, figure, span, f.cfg.Baselines.Standing(q.Name, figure, f.machine)))
 					}
 				}
 				return out, nil
@@ -417,7 +417,7 @@ func (r *Report) Baselines(old *Baselines, date, why string) ([]Baseline, error)
 			if s.Pairs < RunsMin {
 				return nil, fmt.Errorf("no baseline can be made of %s: %d pairs on cores of their own, and %d are needed; try again when the machine is quiet", q.Name, s.Pairs, RunsMin)
 			}
-			if n := old.Newest(b.Row, figure, machine); n != nil && judgeRatio(q.Name, figure, s, n).Result == Failed {
+			if n := old.Standing(b.Row, figure, machine); n != nil && judgeRatio(q.Name, figure, s, n).Result == Failed {
 				if why == "" {
 					return nil, fmt.Errorf("the baseline of %s, %s, would be worse than the last: say why it may be", q.Name, figure)
 				}
