@@ -16,7 +16,7 @@ var rows = []struct {
 	{both: []string{"reactor/ring"}},
 	{both: []string{"reactor"}},
 	{wire: []string{"rdma"}, both: []string{"bdev"}},
-	{both: []string{"bdev/bdevtest", "bdev/bdevsim", "bdev/reservation"}},
+	{wire: []string{"rdma/ibverbs", "rdma/rdmatest"}, both: []string{"bdev/bdevtest", "bdev/bdevsim", "bdev/reservation"}},
 	{storage: []string{"wal"}},
 	{storage: []string{"volume"}},
 	{wire: []string{"nvmf", "iscsi"}, storage: []string{"replica"}},
