@@ -18,7 +18,7 @@ import (
 //	12       2..5    6..9
 //	16       2..9    10..13
 
-// access is what reservations ask of a command. SPC-4 and SBC-3, "Reservations".
+// access is what reservations ask of a command. SPC-4 table 65 and SBC-3 table 13, "Commands that are allowed in the presence of various reservations".
 type access uint8
 
 const (
@@ -26,6 +26,7 @@ const (
 	accessFree                 // unless the unit is reserved by RESERVE
 	accessRead                 // reads, or looks at data
 	accessWrite                // changes data, or what others see of the unit
+	accessStop                 // as accessWrite, but for START STOP UNIT that starts it
 )
 
 // The bits that rules have.
@@ -84,7 +85,7 @@ func init() {
 		{name: "RESERVE(6)", usage: "\x16\x00\x00\x00\x00\x04", flags: reserves, admit: (*command).admitReserve, execute: (*command).reserve},
 		{name: "RELEASE(6)", usage: "\x17\x00\x00\x00\x00\x04", flags: reserves, admit: (*command).admitReserve, execute: (*command).release},
 		{name: "MODE SENSE(6)", usage: "\x1a\x08\xff\xff\xff\x04", access: accessRead, flags: anyState, admit: (*command).admitModeSense, execute: (*command).modeSense},
-		{name: "START STOP UNIT", usage: "\x1b\x01\x00\x00\xf5\x04", access: accessFree, execute: (*command).startStop},
+		{name: "START STOP UNIT", usage: "\x1b\x01\x00\x00\xf5\x04", access: accessStop, execute: (*command).startStop},
 		{name: "READ CAPACITY(10)", usage: "\x25\x00" + none + "\x00\x00\x00\x04", access: accessFree, execute: (*command).readCapacity10},
 		{name: "READ(10)", usage: "\x28\xf8" + all4 + "\x00\xff\xff\x04", access: accessRead, admit: (*command).admitRead, execute: (*command).read},
 		{name: "WRITE(10)", usage: "\x2a\xf8" + all4 + "\x00\xff\xff\x04", access: accessWrite, flags: writes, admit: (*command).admitWrite, execute: (*command).write},
@@ -111,8 +112,8 @@ func init() {
 		{name: "PERSISTENT RESERVE OUT, REGISTER AND IGNORE EXISTING KEY", usage: "\x5f\x06\xff\x00\x00" + all4 + "\x04", access: accessFree, flags: acts | anyState | reserves, admit: (*command).admitPROut, execute: (*command).persistentReserve},
 		{name: "PERSISTENT RESERVE OUT, REGISTER AND MOVE", usage: "\x5f\x07\xff\x00\x00" + all4 + "\x04", access: accessFree, flags: acts | anyState | reserves, admit: (*command).admitPROut, execute: (*command).persistentReserve},
 		{name: "EXTENDED COPY(LID1)", usage: "\x83\x00" + none + none + all4 + "\x00\x04", access: accessWrite, flags: writes | acts, offered: copies, admit: (*command).admitCopy, execute: (*command).extendedCopy, done: (*command).copyNext},
-		{name: "RECEIVE COPY STATUS(LID1)", usage: "\x84\x00\xff\x00\x00\x00" + none + all4 + "\x00\x04", access: accessRead, flags: acts, offered: copies, admit: (*command).admitCopyStatus, execute: (*command).copyStatus},
-		{name: "RECEIVE COPY OPERATING PARAMETERS", usage: "\x84\x03" + none + none + all4 + "\x00\x04", access: accessRead, flags: acts, offered: copies, execute: (*command).copyParameters},
+		{name: "RECEIVE COPY STATUS(LID1)", usage: "\x84\x00\xff\x00\x00\x00" + none + all4 + "\x00\x04", access: accessFree, flags: acts, offered: copies, admit: (*command).admitCopyStatus, execute: (*command).copyStatus},
+		{name: "RECEIVE COPY OPERATING PARAMETERS", usage: "\x84\x03" + none + none + all4 + "\x00\x04", access: accessFree, flags: acts, offered: copies, execute: (*command).copyParameters},
 		{name: "READ(16)", usage: "\x88\xf8" + all8 + all4 + "\x00\x04", access: accessRead, admit: (*command).admitRead, execute: (*command).read},
 		{name: "COMPARE AND WRITE", usage: "\x89\xf8" + all8 + "\x00\x00\x00\xff\x00\x04", access: accessWrite, flags: writes, offered: swaps, admit: (*command).admitCompareAndWrite, execute: (*command).compareAndWrite},
 		{name: "WRITE(16)", usage: "\x8a\xf8" + all8 + all4 + "\x00\x04", access: accessWrite, flags: writes, admit: (*command).admitWrite, execute: (*command).write},

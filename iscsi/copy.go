@@ -257,6 +257,7 @@ func (c *command) copyParameters() {
 	g := c.unit.ch.Geometry()
 	b = append(b, make([]byte, 46)...)
 	binary.BigEndian.PutUint32(b, 42)
+	b[4] = 0x01 // SNLID: LIST ID USAGE may be 11b
 	binary.BigEndian.PutUint16(b[8:], copyTargetsMax)
 	binary.BigEndian.PutUint16(b[10:], copySegmentsMax)
 	binary.BigEndian.PutUint32(b[12:], copyListMax)

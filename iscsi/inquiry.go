@@ -298,6 +298,7 @@ func (c *command) appendLimits(b []byte) []byte {
 func (c *command) appendCharacteristics(b []byte) []byte {
 	b = append(b, make([]byte, 60)...)
 	binary.BigEndian.PutUint16(b[4:], 1) // MEDIUM ROTATION RATE: it does not rotate
+	b[8] = 0x02 | 0x01                   // FUAB: FUA is as SBC-3 has it; VBULS: blocks that are not mapped are verified as any
 	return b
 }
 

@@ -257,8 +257,8 @@ func (c *command) modeSelect() {
 		return
 	}
 	c.tellOthers(attentionMode)
-	if mask&to&modeWriteThrough != 0 {
-		c.sync() // what was written to the cache is as durable as what will be written through it
+	if mask&to&(modeWriteThrough|modeSoftProtected) != 0 {
+		c.sync() // what was written to the cache is as durable as what will be written through it, or as what stays
 		return
 	}
 	c.port.end()

@@ -48,6 +48,7 @@ type proutList struct {
 	aptpl          bool
 	allPorts       bool
 	unregister     bool
+	named          bool     // SPEC_I_PT
 	port           uint16   // to which the reservation moves
 	ids            []portID // initiator ports that are named
 }
@@ -68,8 +69,6 @@ func (c *command) admitPROut() bool {
 		if !known {
 			return c.refuseCDB(2, 3)
 		}
-		fallthrough
-	case proutRelease:
 		if c.cdb[2]>>4 != 0 { // SCOPE: the logical unit
 			return c.refuseCDB(2, 7)
 		}
@@ -108,6 +107,7 @@ func (c *command) parsePROut(b []byte) (l proutList, ok bool) {
 	if action != proutRegister {
 		return l, c.refuseList(senseInvalidList, 20, 3)
 	}
+	l.named = true
 	if len(b) < proutBytes+4 || uint64(binary.BigEndian.Uint32(b[24:])) != uint64(len(b)-proutBytes-4) {
 		return l, c.refuseList(senseInvalidList, 24, -1)
 	}
@@ -138,6 +138,9 @@ func (c *command) persistentReserve() {
 	}
 	id, action := c.nexus.identity, c.cdb[1]&0x1F
 	t, _ := typeOf(c.cdb[2] & 0x0F)
+	if c.cdb[2]>>4 != 0 { // of RELEASE: no reservation is of another scope. SPC-4 section 5.13.11.2.2, "Releasing"
+		t = reservation.None
+	}
 	switch action {
 	case proutRegister, proutIgnore:
 		c.registerNexus(l, action == proutIgnore)
@@ -179,14 +182,11 @@ func (c *command) registerNexus(l proutList, ignore bool) {
 			}
 		}
 	}
-	// SPC-4 section 6.16.3: SPEC_I_PT of a nexus that is registered already.
-	if s := c.unit.here.reservations; len(l.ids) > 0 && s.Find(by.Identity) != nil {
-		c.refuseList(senseInvalidList, 20, 3)
-		c.port.end()
-		return
-	}
 	c.withPorts(l.ids, func(initiators []string) {
 		var others []reservation.Registrant
+		if l.named {
+			others = []reservation.Registrant{}
+		}
 		for _, i := range initiators {
 			for _, tag := range tags {
 				others = append(others, c.target(i, tag))
@@ -204,12 +204,16 @@ func (c *command) registerNexus(l proutList, ignore bool) {
 			}
 			return out, v
 		}, func(v reservation.Verdict, err error) {
-			if refused {
+			switch {
+			case refused:
 				c.refuseList(senseInvalidList, 20, 0)
-				c.port.end()
+			case err == nil && v == reservation.Registered: // SPC-4 table 67
+				c.refuseList(senseInvalidList, 20, 3)
+			default:
+				c.settled(v, err)
 				return
 			}
-			c.settled(v, err)
+			c.port.end()
 		})
 	})
 }

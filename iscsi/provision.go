@@ -38,9 +38,6 @@ func (c *command) admitUnmap() bool {
 		return c.refuseCDB(1, 0)
 	}
 	n := uint32(binary.BigEndian.Uint16(c.cdb[7:]))
-	if n > unmapHeaderBytes+unmapDescriptorsMax*unmapDescriptorBytes {
-		return c.refuseCDB(7, -1)
-	}
 	if 0 < n && n < unmapHeaderBytes {
 		return c.refuse(senseListLength)
 	}
@@ -65,6 +62,11 @@ func (c *command) unmapDescriptors() uint64 {
 func (c *command) unmap() {
 	if c.out > 0 && uint32(binary.BigEndian.Uint16(c.data[2:])) > c.out-unmapHeaderBytes {
 		c.refuse(senseListLength) // it does not hold the descriptors that it says
+		c.port.end()
+		return
+	}
+	if c.unmapDescriptors() > unmapDescriptorsMax {
+		c.refuseList(senseInvalidList, 2, -1)
 		c.port.end()
 		return
 	}

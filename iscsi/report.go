@@ -82,8 +82,10 @@ func (c *command) reportLUNs() {
 		}
 	}
 	binary.BigEndian.PutUint32(b, uint32(len(b)-8))
-	if c.unit != nil {
-		c.unit.attentions.forget(c.unit.unit, attentionLUNs)
+	for _, u := range units { // SAM-5, "Unit attention conditions": this tells it, whichever unit was asked
+		if u != nil {
+			u.attentions.forget(u.unit, attentionLUNs)
+		}
 	}
 	c.answer(b, binary.BigEndian.Uint32(c.cdb[6:]))
 }

@@ -332,6 +332,13 @@ func TestRegisterForOthers(t *testing.T) {
 	a.do(prout(proutRegister, 0, len(list)), list, 0).want("register for others", "good")
 	a.wantIn("three", 0, 255, "00000003 00000018 0000000000000005 0000000000000005 0000000000000005")
 	b.pr(proutReserve, 1, 5, 0).want("one of them reserves", "good")
+	list = proutKeys(0, 5, proutSpecIPT, "iqn.2026-01.test:d,i,0x000000000001", c)
+	e := d.enter("e", 1, 1)
+	e.do(prout(proutRegister, 0, len(list)), list, 0).want("for one who is registered", "05/26/00").wantPointer(20, 3)
+	a.wantIn("still three", 0, 8, "00000003 00000018")
+	list = proutKeys(7, 5, proutSpecIPT, c)
+	a.do(prout(proutRegister, 0, len(list)), list, 0).want("for others with a wrong key", "conflict")
+	b.pr(proutRelease, 0x11, 5, 0).want("release in another scope", "05/26/04")
 	for _, x := range []struct {
 		what   string
 		action byte

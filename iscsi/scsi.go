@@ -36,7 +36,7 @@ func (c *command) admit() bool {
 	if last := len(r.usage) - 1; c.cdb[last]&0x04 != 0 { // NACA: NORMACA of INQUIRY is 0
 		return c.refuseCDB(uint16(last), 2)
 	}
-	if u.bars(r.access) {
+	if c.barred() {
 		c.status = ReservationConflict
 		return false
 	}
@@ -62,8 +62,14 @@ func (c *command) admitNowhere() bool {
 	return c.rule.admit == nil || c.rule.admit(c)
 }
 
-// bars reports whether a reservation of another is in the way.
-func (n *nexusUnit) bars(a access) bool {
+// barred reports whether a reservation of another is in the way.
+func (c *command) barred() bool {
+	a, n := c.rule.access, c.unit
+	if a == accessStop {
+		if a = accessWrite; c.starts() {
+			a = accessFree
+		}
+	}
 	switch {
 	case a == accessAlways:
 		return false
@@ -185,6 +191,9 @@ func (c *command) sync() {
 	c.req.Kind, c.req.FUA = bdev.Flush, false
 	c.submit()
 }
+
+// starts reports whether START STOP UNIT is to start the unit: START 1 and POWER CONDITION 0.
+func (c *command) starts() bool { return c.cdb[4]&0x01 != 0 && c.cdb[4]>>4 == 0 }
 
 // startStop serves START STOP UNIT of SBC-3. The medium cannot be taken out, so stopping means no more than that it is safe to switch off.
 func (c *command) startStop() {

@@ -24,6 +24,7 @@ const (
 	NoKey               // key 0 where there must be one
 	WrongType           // a release names another type than is held
 	NotReserved         // there is nothing to move
+	Registered          // who names others is registered already, or one of them is
 )
 
 // Register gives an NVMe host its first key.
@@ -70,7 +71,7 @@ func (s *State) Unregister(id Identity, current uint64, ignore bool) (out Outcom
 
 // RegisterNexus is REGISTER, and with ignore REGISTER AND IGNORE EXISTING KEY, of a nexus; key 0 unregisters it. ports are the same initiator
 // port's nexuses by other target ports (ALL_TG_PT), which get the same; others are those of initiator ports that it names (SPEC_I_PT), which get the key
-// if they have none. SPC-4, "Registering" and "Unregistering".
+// too: nil if it names none, which is not the same as none of them. SPC-4, "Registering" and "Unregistering".
 func (s *State) RegisterNexus(by Registrant, current uint64, ignore bool, ports, others []Registrant) (out Outcome, v Verdict) {
 	g, key := s.Find(by.Identity), by.Key
 	switch {
@@ -78,6 +79,8 @@ func (s *State) RegisterNexus(by Registrant, current uint64, ignore bool, ports,
 		return out, Conflict
 	case g == nil && key == 0:
 		return out, OK // nothing changes, the generation neither
+	case others != nil && (g != nil || slices.ContainsFunc(others, func(o Registrant) bool { return s.Find(o.Identity) != nil })):
+		return out, Registered // SPC-4 table 67
 	}
 	for _, p := range append([]Registrant{by}, ports...) {
 		switch g := s.Find(p.Identity); {
@@ -92,7 +95,7 @@ func (s *State) RegisterNexus(by Registrant, current uint64, ignore bool, ports,
 		}
 	}
 	for _, o := range others {
-		if key != 0 && s.Find(o.Identity) == nil {
+		if s.Find(o.Identity) == nil { // it may be named twice
 			s.Registrants = append(s.Registrants, Registrant{o.Identity, key, o.Port})
 		}
 	}

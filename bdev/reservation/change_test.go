@@ -108,7 +108,10 @@ func TestRegisterNexus(t *testing.T) {
 		{what: "unregister", by: nexusC, current: 3, generation: 5, keys: []uint64{1, 2, 4}},
 		{what: "unregister with a wrong key", by: nexusC, current: 4, want: Conflict},
 		{what: "all ports", by: nexusC, current: 3, key: 9, ports: []Registrant{port(2), port(3)}, generation: 5, keys: []uint64{1, 2, 9, 4, 9, 9}},
-		{what: "others", by: Nexus("i", "t"), key: 9, others: []Registrant{{Nexus("j", "t"), 0, 1}, {nexusD, 0, 1}}, generation: 5, keys: []uint64{1, 2, 3, 4, 9, 9}},
+		{what: "others", by: Nexus("i", "t"), key: 9, others: []Registrant{{Nexus("j", "t"), 0, 1}, {Nexus("j", "t"), 0, 1}}, generation: 5, keys: []uint64{1, 2, 3, 4, 9, 9}},
+		{what: "others, one of whom is registered", by: Nexus("i", "t"), key: 9, others: []Registrant{{Nexus("j", "t"), 0, 1}, {nexusD, 0, 1}}, want: Registered},
+		{what: "no others of who is registered", by: nexusC, current: 3, key: 9, others: []Registrant{}, want: Registered},
+		{what: "no others with a wrong key", by: nexusC, current: 4, key: 9, others: []Registrant{}, want: Conflict},
 	} {
 		t.Run(c.what, func(t *testing.T) {
 			s := registered(t)
