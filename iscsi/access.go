@@ -118,6 +118,9 @@ next:
 // address to which the asker came.
 func (a asker) shown(portal netip.AddrPort) (netip.AddrPort, bool) {
 	ip := portal.Addr().Unmap()
+	if ip.IsLoopback() && !a.remote.Addr().IsLoopback() && a.remote.Addr() != a.local.Addr() {
+		return netip.AddrPort{}, false // of this machine alone
+	}
 	if !ip.IsUnspecified() {
 		return netip.AddrPortFrom(ip.WithZone(""), portal.Port()), true
 	}

@@ -273,3 +273,17 @@ func TestConnectionsAreListed(t *testing.T) {
 		t.Errorf("%+v", sum)
 	}
 }
+
+// TestDiscoveryLoginWithoutItsPortalGroup: one that is under way when its portal group goes becomes no session.
+func TestDiscoveryLoginWithoutItsPortalGroup(t *testing.T) {
+	e := iscsitest.Start(t, iscsitest.Options{})
+	p := iscsitest.Dial(t, e.Addr)
+	if r, _ := p.Step(iscsi.OperationalStage, iscsi.OperationalStage, "InitiatorName="+iscsitest.Initiator, "SessionType=Discovery"); r.Status != iscsi.LoginSuccess {
+		t.Fatal(r.Status)
+	}
+	if err := e.Target.DeletePortalGroup(t.Context(), iscsitest.Tag); err != nil {
+		t.Fatal(err)
+	}
+	r, _ := p.Step(iscsi.OperationalStage, iscsi.FullFeature)
+	p.WantRefused("its portal group is gone", r, iscsi.LoginServiceUnavailable)
+}

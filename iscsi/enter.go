@@ -127,6 +127,10 @@ func (s *session) enter() {
 // discover makes it a discovery session. Of those there are no more than of others.
 func (s *session) discover() {
 	t := s.pg.target
+	if s.pg.view.group(s.params.Tag) == nil { // since its last request
+		s.refuseLogin(LoginServiceUnavailable, "its portal group is gone")
+		return
+	}
 	if int(t.discoveries.Add(1)) <= s.pg.view.options.MaxSessions {
 		if h := t.tsihs.take(); h != 0 {
 			s.r.StopTimer(&s.timer)

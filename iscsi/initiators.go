@@ -70,6 +70,9 @@ func parseNetmask(s string) (netip.Prefix, error) {
 	host = strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
 	if masked {
 		p, err := netip.ParsePrefix(host + "/" + bits)
+		if err == nil && p.Addr().Is4In6() { // addresses are compared as IPv4
+			p = netip.PrefixFrom(p.Addr().Unmap(), max(0, p.Bits()-96))
+		}
 		if err == nil && p.Bits() == 0 {
 			return p, errors.New("no bits; ANY is all addresses")
 		}
@@ -79,7 +82,8 @@ func parseNetmask(s string) (netip.Prefix, error) {
 	if err != nil {
 		return netip.Prefix{}, err
 	}
-	return netip.PrefixFrom(ip.WithZone(""), ip.BitLen()), nil
+	ip = ip.Unmap().WithZone("")
+	return netip.PrefixFrom(ip, ip.BitLen()), nil
 }
 
 // normal checks a group's lists and gives them as they are kept. Neither has an entry twice.

@@ -226,7 +226,9 @@ func (l *login) identify() (LoginStatus, string) {
 	}
 	// RFC 7143 section 4.2.7.2: names are compared in lower case. What is kept by name, a session to be replaced or a reservation, is
 	// that of the same initiator however it writes its name.
-	p.InitiatorName = strings.ToLower(l.initiator)
+	if p.InitiatorName = strings.ToLower(l.initiator); len(p.InitiatorName) > NameBytesMax { // some letters are longer so
+		return LoginInitiatorError, fmt.Sprintf("InitiatorName has %d bytes in lower case, %d are allowed", len(p.InitiatorName), NameBytesMax)
+	}
 	switch l.session {
 	case "Discovery":
 		p.Discovery = true
@@ -266,7 +268,8 @@ func (l *login) locate() (LoginStatus, string) {
 	switch {
 	case m == nil:
 		return LoginNotAllowed, fmt.Sprintf("no map of %s lets it in by portal group %d", node.name, p.Tag)
-	case m.redirect != "":
+	case m.redirect != "" && m.redirect != portalOf(netip.AddrPortFrom(l.local.Addr().Unmap().WithZone(""), l.local.Port())).String():
+		// Who came to the very address, by a portal at all addresses, would be sent in a circle.
 		// RFC 7143 section 13.8, "TargetAddress": with a redirect without the tag of a portal group.
 		l.out = appendPair(l.out[:0], "TargetAddress", m.redirect)
 		return LoginMovedForNow, "it is sent to " + m.redirect

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strconv"
 
@@ -73,8 +74,8 @@ func (t *Target) CreateNode(ctx context.Context, o NodeOptions) error {
 	if err == nil {
 		err = o.Auth.check()
 	}
-	if err == nil && len(o.Alias) > 255 {
-		err = fmt.Errorf("alias_name: %w: at most 255 bytes", ErrInvalid) // RFC 7143 section 6.1, "Text Format"
+	if err == nil && (checkValue("TargetAlias", o.Alias) != nil || len(o.Alias) > valueBytesMax) {
+		err = fmt.Errorf("alias_name: %w: at most 255 bytes of UTF-8 without control characters", ErrInvalid) // RFC 7143 section 6.1, "Text Format"
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", what, err)
@@ -293,10 +294,28 @@ func (t *Target) Redirect(name string, tag int, to Portal) error {
 			return fmt.Errorf("redirecting to %v: %w: an address and a port that initiators can reach", addr, ErrInvalid)
 		case t.ownerOf(addr) == pg:
 			return fmt.Errorf("redirecting to %v: %w: it is of the same portal group", addr, ErrInvalid)
+		case n.leads(addr, pg):
+			return fmt.Errorf("redirecting to %v: %w: from there logins are sent back to portal group %d", addr, ErrInvalid, tag)
 		}
 		n.redirects[pg] = portalOf(addr)
 		return nil
 	})
+}
+
+// leads reports whether a login at an address is sent on until it comes by a portal group. The lock is held.
+func (n *Node) leads(at netip.AddrPort, to *portalGroup) bool {
+	for range n.redirects { // none leads in a circle, so there are no more steps
+		g := n.target.ownerOf(at)
+		if g == nil || g == to {
+			return g == to
+		}
+		next, ok := n.redirects[g]
+		if !ok {
+			return false
+		}
+		at, _ = ParsePortal(next)
+	}
+	return n.target.ownerOf(at) == to
 }
 
 // RequestLogout asks the initiators of a node, by a portal group or by all with -1, to log out.

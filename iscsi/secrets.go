@@ -93,14 +93,20 @@ func (t *Target) addSecret(g *authGroup, s Secret) error {
 }
 
 // CreateAuthGroup makes an authentication group. One of that number out of the auth file it replaces: a configuration that was saved has those
-// that were changed since.
+// that were changed since; and the file itself, when it is read again, does not bring back what was changed.
 func (t *Target) CreateAuthGroup(o AuthGroup) error {
 	return t.alter(fmt.Sprintf("creating authentication group %d", o.Tag), func() error {
 		if o.Tag < 1 {
 			return fmt.Errorf("tag: %w: 1 and up", ErrInvalid)
 		}
 		old := t.authGroup(o.Tag)
-		if old != nil && (!old.fromFile || o.FromFile) {
+		switch {
+		case o.FromFile && slices.Contains(t.deleted, o.Tag):
+			return nil
+		case o.FromFile && old != nil && !old.fromFile:
+			old.ofFile = true
+			return nil
+		case old != nil && !old.fromFile:
 			return fmt.Errorf("it %w", ErrExists)
 		}
 		g := &authGroup{tag: o.Tag, ofFile: o.FromFile || old != nil, fromFile: o.FromFile}

@@ -57,6 +57,7 @@ type Book struct {
 	file     string
 	fileID   uuid.UUID
 	old      []func() error // let what was taken in be forgotten where it was
+	unsure   bool           // the file may have what could not be kept: a write fails before it counts, or behind that
 	doors    []Door
 
 	kept atomic.Bool // what keeps says
@@ -170,6 +171,11 @@ func (b *Book) change(f func(next *State, persists bool) (Outcome, Verdict)) (Ou
 	}
 	if len(next.Registrants) > registrantsMax {
 		return out, OK, nil, &KeepError{bdev.StatusNoSpace, fmt.Errorf("device %s: %d are registered, there can be no more", b.device.Name(), registrantsMax)}
+	}
+	for _, g := range next.Registrants {
+		if len(g.Initiator) > nameMax || len(g.Target) > nameMax { // the kept form has no room for it
+			return out, OK, nil, &KeepError{bdev.StatusNoSpace, fmt.Errorf("device %s: a port's name has more than %d bytes", b.device.Name(), nameMax)}
+		}
 	}
 	// What persists is on the disk before anybody may rely on it.
 	if err := b.keep(next); err != nil {
@@ -305,7 +311,7 @@ func (b *Book) keep(s *State) error {
 	if err := b.settle(); err != nil {
 		return err
 	}
-	if b.store == nil && (b.file == "" || !s.PTPL && !b.State().PTPL) {
+	if b.store == nil && (b.file == "" || !s.PTPL && !b.State().PTPL && !b.unsure) {
 		return nil
 	}
 	return b.write(s)
@@ -315,7 +321,8 @@ func (b *Book) write(s *State) error {
 	if b.store != nil {
 		return b.save(b.owner, s.Encode())
 	}
-	if err := writeFile(b.file, b.fileID, s); err != nil {
+	err := writeFile(b.file, b.fileID, s)
+	if b.unsure = err != nil; b.unsure {
 		return &KeepError{Err: err}
 	}
 	return nil

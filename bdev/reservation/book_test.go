@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 
@@ -334,4 +335,57 @@ func TestFilesOfOneDevice(t *testing.T) {
 	wantKeys(t, "a device that keeps them, again", b.State(), 7, 1)
 	b, _ = open(t, device(t, nil), two)
 	wantKeys(t, "the file after that", b.State())
+}
+
+// TestFileThatMayHaveBeenWritten: a change that could not be kept has not happened; what of it may be in the file all the same the next change
+// takes out.
+func TestFileThatMayHaveBeenWritten(t *testing.T) {
+	path, id := filepath.Join(t.TempDir(), "kept"), uuid.New()
+	d := device(t, nil)
+	o := reservation.Options{File: path, FileID: id}
+	b, x := open(t, d, o)
+	v, err := register(b, host, 1)
+	must(t, v, err)
+	there, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.Close(x)
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	b, _ = open(t, d, o)
+	if err := os.Mkdir(path+".new", 0o700); err != nil { // nothing can be written
+		t.Fatal(err)
+	}
+	kept := (*reservation.KeepError)(nil)
+	if _, err := register(b, host, 1); !errors.As(err, &kept) {
+		t.Fatalf("kept where nothing can be: %v", err)
+	}
+	wantKeys(t, "after a change that was not kept", b.State())
+	if err := errors.Join(os.Remove(path+".new"), os.WriteFile(path, there, 0o600)); err != nil { // as if it had failed behind the rename
+		t.Fatal(err)
+	}
+	v, err = b.Change(false, func(next *reservation.State, _ bool) (out reservation.Outcome, v reservation.Verdict) {
+		return out, next.Register(other, 2)
+	})
+	must(t, v, err)
+	b, _ = open(t, device(t, nil), o)
+	wantKeys(t, "what the file says", b.State())
+}
+
+// TestNamesThatDoNotFit: who has a longer name than the kept form has room for is not registered: with it nobody could read the form again.
+func TestNamesThatDoNotFit(t *testing.T) {
+	k := &kept{states: map[uuid.UUID][]byte{}}
+	b, _ := open(t, device(t, k), reservation.Options{})
+	long := reservation.Registrant{Identity: reservation.Nexus(strings.Repeat("i", 256), "t"), Key: 1, Port: 1}
+	_, err := b.Change(false, func(next *reservation.State, _ bool) (reservation.Outcome, reservation.Verdict) {
+		return next.RegisterNexus(long, 0, false, nil, nil)
+	})
+	kept := (*reservation.KeepError)(nil)
+	if !errors.As(err, &kept) {
+		t.Errorf("kept with a name of 256 bytes: %v", err)
+	}
+	b, _ = open(t, device(t, k), reservation.Options{})
+	wantKeys(t, "after that", b.State())
 }

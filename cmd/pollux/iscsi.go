@@ -102,7 +102,7 @@ func (l *iscsiLook) admitted(n *api.ISCSITargetNode) string {
 			if name == "ANY" {
 				return "any"
 			}
-			if !slices.Contains(list, name) {
+			if !strings.HasPrefix(name, "!") && !slices.Contains(list, name) {
 				list = append(list, name)
 			}
 		}
@@ -439,6 +439,9 @@ func changeInitiators(f *engineFlags, target, initiator string, m api.Method[api
 		state := "is allowed already"
 		if there {
 			state = "is not allowed"
+			if l.admitted(n) == "any" && !strings.EqualFold(initiator, "ANY") {
+				return fmt.Errorf("initiator %s: it has no place of its own in target %s, which lets ANY in: allow those who may, and then deny ANY", initiator, n.Name)
+			}
 		}
 		return fmt.Errorf("initiator %s: it %s in every group of target %s", initiator, state, n.Name)
 	}

@@ -33,6 +33,9 @@ func (c *iscsiCHAPSetCmd) Run() error {
 	if (c.TargetUser == "") != (c.TargetSecretFile == "") {
 		return errors.New("set the secret: --target-user and --target-secret-file go together")
 	}
+	if max(len(c.User), len(c.TargetUser)) > secretBytesMax {
+		return fmt.Errorf("set the secret: a user has at most %d bytes", secretBytesMax)
+	}
 	secret, err := readSecret(c.SecretFile)
 	if err != nil {
 		return err
@@ -78,8 +81,12 @@ func (c *iscsiCHAPSetCmd) Run() error {
 	return err
 }
 
-// secretBytesMax is what the engine takes, and a newline.
-const secretBytesMax = 256
+// secretBytesMax is what the engine takes, secretTextMax that and the end of a line. What it would refuse is not sent: a secret that is to be replaced
+// is taken away first.
+const (
+	secretBytesMax = 255
+	secretTextMax  = secretBytesMax + 2 // CR LF
+)
 
 // readSecret reads a secret from a file, without the newline at its end.
 func readSecret(path string) (string, error) {
@@ -91,13 +98,13 @@ func readSecret(path string) (string, error) {
 		}
 		defer file.Close()
 	}
-	text, err := io.ReadAll(io.LimitReader(file, secretBytesMax+1))
+	text, err := io.ReadAll(io.LimitReader(file, secretTextMax+1))
 	if err != nil {
 		return "", fmt.Errorf("read the secret from %s: %w", path, err)
 	}
 	secret := strings.TrimRight(string(text), "\r\n")
-	if secret == "" || len(text) > secretBytesMax {
-		return "", fmt.Errorf("read the secret from %s: it has %d bytes; 1 to 255 are allowed, and 12 or more wise", path, len(secret))
+	if secret == "" || len(secret) > secretBytesMax || len(text) > secretTextMax || strings.Contains(secret, "\x00") {
+		return "", fmt.Errorf("read the secret from %s: it has %d bytes; 1 to %d without a NUL are allowed, and 12 or more wise", path, len(secret), secretBytesMax)
 	}
 	return secret, nil
 }

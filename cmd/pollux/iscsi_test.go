@@ -36,6 +36,11 @@ func TestISCSICommands(t *testing.T) {
 		t.Errorf("printed %s", out)
 	}
 	sh.looks("iscsi list", `.*example:m1 +0=m1 +127\.0\.0\.1:[0-9]+ +any +none\n`)
+	sh.fails("iscsi deny iqn.1992-01.com.example:m1 "+host, "which lets ANY in")
+	sh.must(`rpc iscsi_initiator_group_add_initiators {"tag":2,"initiators":["!iqn.1992-01.com.example:eve"]}`)
+	sh.must("iscsi deny m1 ANY")
+	sh.looks("iscsi list", `.*example:m1 .* 0 allowed +none\n`)
+	sh.must("iscsi allow m1 ANY")
 	sh.fails("iscsi export m1 --name iqn.1992-01.com.example:m1 --port 0", "exists already")
 	sh.fails("iscsi export none --port 0", "none")
 	sh.fails("iscsi export m1 --port 0 --initiator host", "no type")
@@ -73,6 +78,9 @@ func TestISCSISecrets(t *testing.T) {
 	sh.must("iscsi chap set m0 host2 --secret-file " + one + " --target-user disk --target-secret-file " + two)
 	sh.looks("iscsi list", `.* mutual\n`)
 	sh.must("iscsi chap set m0 host1 --secret-file " + two) // another one
+	sh.fails("iscsi chap set m0 host1 --secret-file "+file("long", strings.Repeat("s", 256)), "it has 256 bytes")
+	sh.fails("iscsi chap set m0 host1 --secret-file "+file("nul", "secret\x00of-host1"), "without a NUL")
+	sh.fails("iscsi chap set m0 host1 --secret-file "+one+" --target-user "+strings.Repeat("d", 256)+" --target-secret-file "+two, "at most 255")
 	sh.looks("iscsi chap list", `GROUP  USER   TARGET USER  TARGETS\n +1  host2  disk         iqn.2026-01.io.pollux:m0\n +1  host1  -            iqn.2026-01.io.pollux:m0\n`)
 	if out := sh.must("iscsi chap list -o json"); strings.Contains(out, "secret-of") {
 		t.Errorf("a secret is shown:\n%s", out)

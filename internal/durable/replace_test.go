@@ -23,3 +23,18 @@ func TestReplace(t *testing.T) {
 		t.Error("a file was made below a file")
 	}
 }
+
+// What could not be written leaves the old contents, and nothing beside them.
+func TestReplaceFails(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "kept")
+	if err := os.MkdirAll(filepath.Join(path, "in the way"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := Replace(path, []byte("text")); err == nil {
+		t.Error("a directory was replaced")
+	}
+	if left, _ := filepath.Glob(filepath.Join(dir, "*")); len(left) != 1 {
+		t.Errorf("left behind: %v", left)
+	}
+}
