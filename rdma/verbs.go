@@ -72,6 +72,9 @@ type MR struct {
 // allocate nothing. The others are for control goroutines, from any.
 type Verbs interface {
 	Info() CardInfo
+	// NextEvent waits for what the card tells outside of completions. It ends with an error when the provider is closed or the card is
+	// gone. One goroutine calls it.
+	NextEvent() (CardEvent, error)
 
 	// Post gives the card work requests, in order, of any queue pairs, and reports how many it took; the error is of the first that it
 	// did not take.
@@ -100,6 +103,29 @@ type Verbs interface {
 	// Fail puts a queue pair into the error state: all that it was given completes as flushed.
 	Fail(q QP) error
 	DestroyQP(q QP) error
+}
+
+// CardEventKind is what a card tells outside of completions. ibv_get_async_event(3).
+type CardEventKind uint8
+
+// The kinds.
+const (
+	CardPortUp      CardEventKind = iota // Port can be used; Info tells its MTU
+	CardPortDown                         // what is sent through Port is retried, and fails if it stays away
+	CardFatal                            // the card has failed, and all that is on it
+	CardCQFatal                          // CQ has failed, and all connections of it
+	CardSRQFatal                         // SRQ has failed, and all connections of it
+	CardQPFatal                          // the queue pair of ID has failed
+	CardLastReceive                      // the queue pair of ID, which has failed, takes nothing more from its SRQ
+)
+
+// CardEvent is one such account.
+type CardEvent struct {
+	Kind CardEventKind
+	Port int
+	ID   ID
+	CQ   CQ
+	SRQ  SRQ
 }
 
 // QPConfig is what a queue pair is made with.
