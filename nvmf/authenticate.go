@@ -72,7 +72,7 @@ func (q *queue) admitAuth(c *command) Status {
 		if place, bytes, s = c.sqe.TCPData(0); !s.OK() {
 			return s
 		}
-		if place != DataTransfer || bytes > q.pg.target.limits.Load().MaxIOBytes {
+		if place != DataTransfer || bytes > q.limits.MaxIOBytes {
 			return StatusInvalidField | DNR
 		}
 		c.send = bytes

@@ -30,6 +30,8 @@ type controller struct {
 	host  hostIdentity
 	aq    *queue
 
+	limits *TransportOptions // of the transport by which the host came
+
 	queues map[QID]*queueLink
 
 	cap  CAP
@@ -133,8 +135,8 @@ func (s *subsystemShare) newController(h *handoff) {
 	s.nextCNTLID = s.after(id)
 	q := h.origin.open(s.pg, 0, h.sqe.QueueEntries())
 	k := &controller{
-		share: s, id: id, aq: q, host: hostIdentity{h.data.HOSTNQN, h.data.HOSTID}, queues: map[QID]*queueLink{},
-		cap: MakeCAP(s.pg.target.queueEntries(1), readyTimeout, s.sub.o.NSSR),
+		share: s, id: id, limits: h.port.limits, aq: q, host: hostIdentity{h.data.HOSTNQN, h.data.HOSTID}, queues: map[QID]*queueLink{},
+		cap: MakeCAP(h.port.limits.queueEntries(1), readyTimeout, s.sub.o.NSSR),
 	}
 	q.ctrl = k
 	k.setKATO(h.sqe.ConnectKATO())
@@ -161,7 +163,7 @@ func (s *subsystemShare) newIOQueue(h *handoff) *queueLink {
 	home := k.home(qid, h.origin.cpu())
 	s.pg.target.placed[home.Index()].Add(1)
 	// The timeout may be set anew later, but never below the minimum.
-	every := min(2*reactor.Second, reactor.Ticks(s.pg.target.limits.Load().MinKATO)*reactor.Millisecond/4)
+	every := min(2*reactor.Second, reactor.Ticks(k.limits.MinKATO)*reactor.Millisecond/4)
 	l := &queueLink{cntlid: k.id, qid: qid, host: &k.host, owner: s.pg.r, home: home, k: k, every: every, delays: k.delaysRetries(), kato: k.kato}
 	l.gone.l, l.end.l, l.alive.l = l, l, l
 	k.queues[qid] = l
@@ -174,7 +176,7 @@ func (k *controller) ready() bool {
 }
 
 // queuesMax is the number of I/O queues that the host may make.
-func (k *controller) queuesMax() uint32 { return k.share.pg.target.limits.Load().MaxQueues }
+func (k *controller) queuesMax() uint32 { return k.limits.MaxQueues }
 
 // configure takes a write of CC. Base Specification 2.0, "Controller Configuration".
 func (k *controller) configure(c *command, cc CC) {
@@ -338,7 +340,7 @@ func (k *controller) setKATO(ms uint32) {
 		k.share.pg.r.StopTimer(&k.timer)
 		return
 	}
-	o := k.share.pg.target.limits.Load()
+	o := k.limits
 	unit := uint32(o.KAS) * 100
 	ms = max(ms, o.MinKATO)
 	ms = (ms + unit - 1) / unit * unit
@@ -389,7 +391,7 @@ func (k *controller) admit(c *command) Status {
 	if k.csts&CSTSRDY == 0 {
 		return StatusSequence | DNR
 	}
-	if c.transfer > k.share.pg.target.limits.Load().MaxIOBytes {
+	if c.transfer > k.limits.MaxIOBytes {
 		return StatusInvalidField | DNR
 	}
 	return StatusSuccess

@@ -153,7 +153,7 @@ func (t *Target) discoveryPage(k *controller) []byte {
 			// prints "unrecognized".
 			e := DiscoveryEntry{
 				TRTYPE: l.Address.trtype(), ADRFAM: AddressIPv6, SUBTYPE: SubsystemNVMe, TREQ: TREQNoSQFlow, PORTID: l.id,
-				CNTLID: CNTLIDDynamic, ASQSZ: uint16(t.limits.Load().MaxAdminDepth), TRSVCID: l.Address.TrSvcID, SUBNQN: s.sub.o.NQN, TRADDR: at.String(),
+				CNTLID: CNTLIDDynamic, ASQSZ: uint16(l.port.limits.MaxAdminDepth), TRSVCID: l.Address.TrSvcID, SUBNQN: s.sub.o.NQN, TRADDR: at.String(),
 			}
 			if at.Is4() {
 				e.ADRFAM = AddressIPv4

@@ -217,7 +217,7 @@ func (s *subsystemShare) judge(h *handoff) (Status, uint32) {
 		return StatusConnectHost | DNR, 0
 	}
 	entries, qid := h.sqe.QueueEntries(), h.sqe.ConnectQID()
-	most := s.pg.target.queueEntries(qid)
+	most := h.port.limits.queueEntries(qid)
 	if entries < 2 || entries > most {
 		return StatusConnectParameters | DNR, uint32(IPOSQSIZE)
 	}
@@ -243,6 +243,8 @@ func (s *subsystemShare) judge(h *handoff) (Status, uint32) {
 		return StatusConnectParameters, uint32(IPOCNTLID)
 	case ctrl.host.nqn != d.HOSTNQN:
 		return StatusConnectParameters, uint32(IPOHOSTNQN)
+	case h.port.limits != ctrl.limits: // one association has one transport
+		return StatusConnectParameters, uint32(IPOCNTLID)
 	case d.HOSTID != ctrl.host.id && d.HOSTID != [16]byte{}:
 		return StatusConnectParameters, uint32(IPOHOSTID)
 	case ctrl.aq.state == queueAuthenticating, ctrl.aq.state == queueDenied:

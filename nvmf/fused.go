@@ -23,19 +23,13 @@ import (
 // fusedBytesMax bounds a pair's range, unless MDTS or the device does.
 const fusedBytesMax = 64 << 10
 
-// fusedBlocks is the largest range of a pair on a namespace, in blocks: NACWU + 1. Beyond it the device's CompareAndWrite would not be
-// one step.
-func (t *Target) fusedBlocks(g *bdev.Geometry) uint32 {
-	return min(min(fusedBytesMax, t.limits.Load().MaxIOBytes)>>g.Shift(), g.MaxBlocks)
-}
-
 // acwu is the largest range of a pair on every namespace that the controller has, in blocks: ACWU + 1. NVM Command Set Specification
 // 1.0, "Atomic Operations": no namespace has less.
 func (k *controller) acwu() uint32 {
 	least := min(fusedBytesMax, k.limitBytes()) >> 12 // blocks are never larger
 	for i := range k.aq.ns {
 		if n := k.aq.ns[i].ns; n != nil {
-			least = min(least, k.share.pg.target.fusedBlocks(n.ch.Geometry()))
+			least = min(least, k.limits.fusedBlocks(n.ch.Geometry()))
 		}
 	}
 	return least
@@ -107,7 +101,7 @@ func (q *queue) join(second *command, carried uint32, conflict bool) (wanted boo
 // ranges are the same; "Identify Controller", ACWU: a larger one is an Invalid Field.
 func (c *command) pairs(o *command) bool {
 	return c.sqe.NSID() == o.sqe.NSID() && c.sqe.SLBA() == o.sqe.SLBA() && c.sqe.NLB() == o.sqe.NLB() && c.place == o.place &&
-		c.sqe.NLB() <= c.q.pg.target.fusedBlocks(c.ns.ch.Geometry())
+		c.sqe.NLB() <= c.q.limits.fusedBlocks(c.ns.ch.Geometry())
 }
 
 // fetchBytes is the memory that a command needs for data that the host is asked for: for a pair that of both halves, each beginning

@@ -130,6 +130,7 @@ func (pg *pollGroup) discoveryChanged() {
 type portal struct {
 	address Address
 	bound   netip.AddrPort
+	limits  *TransportOptions // of its transport
 	pg      *pollGroup
 	fd      int               // the listening socket; l's as soon as there is one
 	l       *reactor.Listener // nil until it accepts; under the target's lock, as long as the target has the portal

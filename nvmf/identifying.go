@@ -99,13 +99,13 @@ func (k *controller) active(above NSID) []NSID {
 	return ids
 }
 
-func (k *controller) limitBytes() uint32 { return k.share.pg.target.limits.Load().MaxIOBytes }
+func (k *controller) limitBytes() uint32 { return k.limits.MaxIOBytes }
 
 // mdts is a size as a power of two of pages.
 func mdts(n uint32) uint8 { return uint8(bits.Len32(n/4096) - 1) }
 
 func (k *controller) identifyController() IdentifyController {
-	o, sub := k.share.pg.target.limits.Load(), k.share.sub
+	o, sub := k.limits, k.share.sub
 	c := IdentifyController{
 		SN: sub.o.Serial, MN: sub.o.Model, FR: firmware,
 		RAB: 6, MDTS: mdts(o.MaxIOBytes), CNTLID: k.id, VER: Version, RTD3R: 1e6, RTD3E: 5e6,
@@ -173,7 +173,7 @@ func (k *controller) identifyNamespace(cns CNS, n *queueNamespace) []byte {
 		id.NUSE = 0
 	}
 	id.NAWUN, id.NAWUPF = uint16(g.AtomicBlocks-1), uint16(g.AtomicBlocks-1)
-	id.NACWU = uint16(k.share.pg.target.fusedBlocks(g) - 1)
+	id.NACWU = uint16(k.limits.fusedBlocks(g) - 1)
 	if o := g.OptimalBlocks; o&(o-1) == 0 && o <= 0xFFFF {
 		id.NOIOB = uint16(o)
 	}

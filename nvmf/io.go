@@ -67,14 +67,14 @@ func (q *queue) admitIO(c *command, sgl Status) Status {
 	if !sgl.OK() {
 		return sgl
 	}
-	if c.place == DataInCapsule && c.transfer > q.pg.target.limits.Load().InCapsuleDataBytes {
+	if c.place == DataInCapsule && c.transfer > q.limits.InCapsuleDataBytes {
 		return StatusSGLLength | DNR // more than IOCCSZ lets an I/O command carry
 	}
 	if rule.blocks {
 		if s := q.checkBlocks(c, rule, g); !s.OK() {
 			return s
 		}
-	} else if c.transfer > q.pg.target.limits.Load().MaxIOBytes {
+	} else if c.transfer > q.limits.MaxIOBytes {
 		return StatusInvalidField | DNR
 	} else if rule.keys > c.transfer {
 		return StatusSGLLength | DNR
@@ -119,7 +119,7 @@ func (q *queue) checkBlocks(c *command, rule *ioRule, g *bdev.Geometry) Status {
 	bytes := n << g.Shift()
 	if !rule.data {
 		// Identify says how much: WZSL, and VSL, which is MDTS.
-		most := uint64(q.pg.target.limits.Load().MaxIOBytes)
+		most := uint64(q.limits.MaxIOBytes)
 		if rule.kind == bdev.WriteZeroes {
 			most = q.sub.sub.o.zeroesMax()
 		}
@@ -128,7 +128,7 @@ func (q *queue) checkBlocks(c *command, rule *ioRule, g *bdev.Geometry) Status {
 		}
 		return StatusSuccess
 	}
-	if bytes > uint64(q.pg.target.limits.Load().MaxIOBytes) {
+	if bytes > uint64(q.limits.MaxIOBytes) {
 		return StatusInvalidField | DNR
 	}
 	if rule.kind != bdev.Read {

@@ -73,7 +73,8 @@ type queue struct {
 	sqhd    uint16
 	noFlow  bool // SQ flow control is off: SQHD means nothing
 	port    *portal
-	host    *hostIdentity // who made it; nil while connecting
+	limits  *TransportOptions // of its transport
+	host    *hostIdentity     // who made it; nil while connecting
 
 	move   *queueMove // not nil: it comes to rest, to go on elsewhere
 	rested bool       // and the owner was told that it has
@@ -161,7 +162,7 @@ type command struct {
 // init makes the slots. It may allocate; nothing later does.
 func (q *queue) init(entries uint32) {
 	q.entries = entries
-	q.memory.Init(q.r, &q.pg.lender, int(q.pg.target.capsuleBytes(q.id)), spares)
+	q.memory.Init(q.r, &q.pg.lender, int(q.limits.capsuleBytes(q.id)), spares)
 	q.setTrace()
 	// A slot is free only when its response has left, and the host may use its entry again before we hear of that. So
 	// there are more slots than entries.
@@ -435,7 +436,7 @@ func (q *queue) give(c *command, page []byte, want uint32) bool {
 	case place != DataTransfer || bytes < want:
 		q.respond(c, StatusSGLLength|DNR)
 		return false
-	case bytes > q.pg.target.limits.Load().MaxIOBytes:
+	case bytes > q.limits.MaxIOBytes:
 		q.respond(c, StatusInvalidField|DNR)
 		return false
 	}

@@ -28,29 +28,11 @@ var (
 	ErrInUse    = errors.New("in use")
 )
 
+// ErrNoRDMA is why there is no transport over RDMA.
+var ErrNoRDMA = errors.New("this engine was given no RDMA")
+
 // Version is the revision of the Base Specification that controllers report: 2.0, as Property VS encodes it.
 const Version = 2 << 16
-
-// TransportOptions bound what a transport takes. The names are those of SPDK's nvmf_create_transport.
-type TransportOptions struct {
-	TRType             string
-	MaxQueueDepth      uint32
-	MaxAdminDepth      uint32
-	MaxQueues          uint32 // I/O queues of a controller
-	InCapsuleDataBytes uint32
-	MaxIOBytes         uint32
-	KAS                uint16 // granularity of the keep-alive timeout, in 100 ms
-	MinKATO            uint32 // ms
-	C2HSuccess         bool
-}
-
-// DefaultTransport is what a transport is made with where nothing else is said.
-func DefaultTransport(trtype string) TransportOptions {
-	return TransportOptions{
-		TRType: trtype, MaxQueueDepth: 128, MaxAdminDepth: 128, MaxQueues: 127, InCapsuleDataBytes: 8192, MaxIOBytes: 1 << 20,
-		KAS: 1, MinKATO: 10000, C2HSuccess: true,
-	}
-}
 
 // Target is the NVMe-oF target of an engine. Its methods are called on control goroutines.
 type Target struct {
@@ -64,7 +46,7 @@ type Target struct {
 	traced   atomic.Bool // there is a Tracing
 
 	mu         sync.Mutex // the configuration; never held while a reactor is waited for that might want it
-	transports map[string]TransportOptions
+	transports map[string]*TransportOptions
 	subsystems []*Subsystem
 	portals    []*portal
 	holding    bool // listeners take no connection: Hold
@@ -81,21 +63,18 @@ type Target struct {
 
 	publishing sync.Mutex // views reach the reactors in the order in which they were made
 
-	limits    atomic.Pointer[TransportOptions] // of TCP, as the reactors see them
-	placed    []atomic.Int32                   // I/O queues of each reactor, from their Connect on
-	loads     atomic.Pointer[[]reactorSample]  // of the reactors, as they were looked at last; nil before
-	departed  atomic.Uint64                    // queues that left a reactor for another
-	arrived   atomic.Uint64                    // and those of them that came to one
-	authRules atomic.Pointer[AuthRules]        // never nil
+	placed    []atomic.Int32                  // I/O queues of each reactor, from their Connect on
+	loads     atomic.Pointer[[]reactorSample] // of the reactors, as they were looked at last; nil before
+	departed  atomic.Uint64                   // queues that left a reactor for another
+	arrived   atomic.Uint64                   // and those of them that came to one
+	authRules atomic.Pointer[AuthRules]       // never nil
 	authPool  authPool
 	watch     watch
 }
 
 // NewTarget makes a target without transports or subsystems, but for the discovery service.
 func NewTarget(reg *bdev.Registry, log *slog.Logger) (*Target, error) {
-	t := &Target{group: reg.Group(), registry: reg, log: log, subsMax: subsystemsMax, discoveryNQN: NQNUUIDPrefix + uuid.NewString(), transports: map[string]TransportOptions{}}
-	d := DefaultTransport("TCP")
-	t.limits.Store(&d)
+	t := &Target{group: reg.Group(), registry: reg, log: log, subsMax: subsystemsMax, discoveryNQN: NQNUUIDPrefix + uuid.NewString(), transports: map[string]*TransportOptions{}}
 	t.authRules.Store(&AuthRules{})
 	t.placed = make([]atomic.Int32, t.group.Len())
 	t.authPool.init(authWorkers(runtime.GOMAXPROCS(0), t.group.Len()))
@@ -107,68 +86,6 @@ func NewTarget(reg *bdev.Registry, log *slog.Logger) (*Target, error) {
 	s := &Subsystem{target: t, discovery: true, anyHost: true, hosts: map[string]*host{}, o: SubsystemOptions{NQN: DiscoveryNQN, Model: model, Serial: "pollux", MinCNTLID: 1, MaxCNTLID: CNTLIDMax}}
 	t.subsystems = append(t.subsystems, s)
 	return t, t.publish(s, true)
-}
-
-func (t *Target) capsuleBytes(id QID) uint32 {
-	if id == 0 {
-		return AdminCapsuleBytesMax
-	}
-	// Fabrics commands, authentication among them, may carry as much on an I/O queue, whatever IOCCSZ says.
-	return max(AdminCapsuleBytesMax, t.limits.Load().InCapsuleDataBytes)
-}
-
-// queueEntries is the largest queue that a host may make.
-func (t *Target) queueEntries(id QID) uint32 {
-	if id == 0 {
-		return t.limits.Load().MaxAdminDepth
-	}
-	return t.limits.Load().MaxQueueDepth
-}
-
-// CreateTransport makes a transport known. Listeners need it.
-func (t *Target) CreateTransport(o TransportOptions) error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	o.TRType = strings.ToUpper(o.TRType)
-	if o.TRType != "TCP" {
-		return fmt.Errorf("creating transport %s: %w: this build has TCP", o.TRType, ErrInvalid)
-	}
-	if _, ok := t.transports[o.TRType]; ok {
-		return fmt.Errorf("creating transport %s: it %w", o.TRType, ErrExists)
-	}
-	switch {
-	case o.MaxQueueDepth < 2 || o.MaxQueueDepth > 4096:
-		return fmt.Errorf("creating transport %s: max_queue_depth %d: %w: 2 to 4096", o.TRType, o.MaxQueueDepth, ErrInvalid)
-	case o.MaxAdminDepth < 32 || o.MaxAdminDepth > 4096: // Base Specification 2.0, "Discovery Log Page": ASQSZ is 32 at least
-		return fmt.Errorf("creating transport %s: max_aq_depth %d: %w: 32 to 4096", o.TRType, o.MaxAdminDepth, ErrInvalid)
-	case o.MaxQueues < 1 || o.MaxQueues > 65535:
-		return fmt.Errorf("creating transport %s: max_io_qpairs_per_ctrlr %d: %w: 1 to 65535", o.TRType, o.MaxQueues, ErrInvalid)
-	case o.InCapsuleDataBytes%16 != 0 || o.InCapsuleDataBytes > 64<<10:
-		return fmt.Errorf("creating transport %s: in_capsule_data_size %d: %w: a multiple of 16 up to 65536", o.TRType, o.InCapsuleDataBytes, ErrInvalid)
-	case o.MaxIOBytes < 4096 || o.MaxIOBytes > reactor.BufferMax || o.MaxIOBytes&(o.MaxIOBytes-1) != 0:
-		return fmt.Errorf("creating transport %s: max_io_size %d: %w: a power of two from 4096 to %d", o.TRType, o.MaxIOBytes, ErrInvalid, reactor.BufferMax)
-	case o.KAS == 0:
-		return fmt.Errorf("creating transport %s: kas 0: %w: Linux refuses a controller without keep-alive", o.TRType, ErrInvalid)
-	}
-	for _, s := range t.subsystems {
-		if err := s.o.checkANA(o.MaxIOBytes); err != nil {
-			return fmt.Errorf("creating transport %s: %w", o.TRType, err)
-		}
-	}
-	t.transports[o.TRType] = o
-	t.limits.Store(&o)
-	return nil
-}
-
-// Transports lists them.
-func (t *Target) Transports() []TransportOptions {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	var out []TransportOptions
-	for _, o := range t.transports {
-		out = append(out, o)
-	}
-	return out
 }
 
 // view makes the subsystem's view of now. The lock is held.
@@ -292,7 +209,7 @@ func (t *Target) CreateSubsystem(o SubsystemOptions) error {
 		return fmt.Errorf("creating subsystem %s: max_namespaces %d: %w: 1 to %d", o.NQN, o.MaxNamespaces, ErrInvalid, namespacesMax)
 	}
 	t.mu.Lock()
-	if err := o.checkANA(t.limits.Load().MaxIOBytes); err != nil {
+	if err := o.checkANA(t.leastIOBytes()); err != nil {
 		t.mu.Unlock()
 		return fmt.Errorf("creating subsystem %s: %w", o.NQN, err)
 	}
@@ -572,7 +489,7 @@ func (t *Target) AddListener(nqn string, a Address, state ANAState) error {
 	if err == nil && s.deleting {
 		err = fmt.Errorf("it is being deleted: %w", ErrNotFound)
 	}
-	if _, ok := t.transports[a.TRType]; err == nil && !ok {
+	if err == nil && t.transports[a.TRType] == nil {
 		err = fmt.Errorf("transport %s: %w: create it first (nvmf_create_transport)", a.TRType, ErrNotFound)
 	}
 	var p *portal
@@ -636,7 +553,7 @@ func (t *Target) openPortal(a Address, bound netip.AddrPort) (*portal, error) {
 	}
 	t.group.Sockets().Tune(fd) // nobody knows of the address yet
 	t.nextPortal++
-	p := &portal{address: a, bound: bound, pg: t.groups[int(t.nextPortal-1)%len(t.groups)], fd: fd, id: t.nextPortal, users: 1, ended: make(chan error, 1)}
+	p := &portal{address: a, bound: bound, limits: t.transports[a.TRType], pg: t.groups[int(t.nextPortal-1)%len(t.groups)], fd: fd, id: t.nextPortal, users: 1, ended: make(chan error, 1)}
 	if !t.holding {
 		err = p.accept()
 	}

@@ -87,9 +87,9 @@ type tcpOrigin struct {
 
 // open makes a queue of entries commands on the connection. It runs on the queue's reactor.
 func (o tcpOrigin) open(pg *pollGroup, id QID, entries uint32) *queue {
-	t := &tcpQueue{success: pg.target.limits.Load().C2HSuccess}
+	t := &tcpQueue{success: o.port.limits.C2HSuccess}
 	q := &t.queue
-	q.t, q.pg, q.r, q.id, q.port = t, pg, pg.r, id, o.port
+	q.t, q.pg, q.r, q.id, q.port, q.limits = t, pg, pg.r, id, o.port, o.port.limits
 	q.init(entries)
 	size := recvBytes
 	if id == 0 {
@@ -97,7 +97,7 @@ func (o tcpOrigin) open(pg *pollGroup, id QID, entries uint32) *queue {
 	}
 	buf := pg.r.Memory().GetReceive(size, recvBytesAdmin)
 	t.conn.Init(SideController, buf, 0)
-	t.conn.Limits(pg.target.capsuleBytes(id), h2cDataMax)
+	t.conn.Limits(q.limits.capsuleBytes(id), h2cDataMax)
 	if o.opened {
 		t.conn.ICReq = o.icreq
 		t.conn.opened(o.icreq.Digests)
