@@ -17,7 +17,7 @@ func (a *association) abort(id nvmf.QID, cid nvmf.CID) {
 			return
 		}
 		a.aborts++
-		c := q.conn.acquire(abortRequest{a})
+		c := q.acquire(abortRequest{a})
 		c.sqe.Init(uint8(nvmf.AdminAbort), 0, 0)
 		c.sqe.SetAbort(id, cid)
 		q.start(c)

@@ -115,12 +115,12 @@ func (a *association) connectAdmin(ctx context.Context) (err error) {
 	return a.enable(ctx)
 }
 
-// open makes a queue: TCP, ICReq, Connect, and authentication where the target wants it.
+// open makes a queue: the transport's connection, Connect, and authentication where the target wants it.
 func (a *association) open(ctx context.Context, r *reactor.Reactor, o queueOptions) (*queue, error) {
 	ctx, cancel := a.step(ctx)
 	defer cancel()
 	q := newQueue(r, o)
-	if err := r.Go(q.connect); err != nil {
+	if err := q.wire.begin(); err != nil {
 		return nil, err
 	}
 	var err error

@@ -43,7 +43,7 @@ func (q *queue) issue(a *call) {
 	case !q.hasSlot():
 		q.calls.push(a)
 	default:
-		c := q.conn.acquire(a)
+		c := q.acquire(a)
 		c.sqe, c.lax, c.patient = a.sqe, true, a.patient
 		if len(a.vec[0]) > 0 {
 			c.lend(a.vec[:], a.toHost)

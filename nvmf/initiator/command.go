@@ -5,12 +5,12 @@ import (
 	"github.com/pollux-storage/pollux/reactor"
 )
 
-// This file is a slot of a queue: one command and what the connection knows of it. Its states, in order:
+// This file is a slot of a queue: one command and what its transport knows of it. Its states, in order:
 //
 //	free      nobody's
 //	queued    its capsule waits to be sent
-//	sent      the capsule is with the socket; the answer is to come
-//	answered  the answer came while the socket still had its data: it ends with that send
+//	sent      the capsule is with the transport; the answer is to come
+//	answered  the answer came while the transport still had its data: it ends when that has left
 
 type commandState uint8
 
@@ -20,9 +20,6 @@ const (
 	commandSent
 	commandAnswered
 )
-
-// r2tsMax is the number of R2Ts that a target may have open for one command: MAXR2T + 1.
-const r2tsMax = 4
 
 // The CID of a command: which slot it has, and how often that was used, so that an answer to the command before it, or an
 // Abort of that, is not taken for this one's.
@@ -39,19 +36,13 @@ type owner interface {
 	lost(sent bool)
 }
 
-// transfer is an R2T that is not wholly answered.
-type transfer struct {
-	ttag     uint16
-	off, end uint32 // what is still to be sent, of the command's data
-}
-
 // command is one slot.
 type command struct {
 	index uint16
 	uses  uint16
 	cid   nvmf.CID
 	state commandState
-	next  *command // in one list: of the free ones, of those with something to send, or of the answered ones
+	next  *command // in one list: of the free ones, or one of the transport's
 
 	sqe    nvmf.SQE
 	toHost bool     // data comes; otherwise it goes
@@ -61,15 +52,8 @@ type command struct {
 	piece  int      // of data, where place looked last
 	base   uint32   // where that piece begins
 
-	carried  bool   // the data goes with the capsule
-	got      uint32 // data to the host: bytes whose arrival was announced
-	last     bool   // no more of it is to come
-	success  bool   // and it stands for the answer too
-	bad      bool   // its digest was wrong
-	asked    uint32 // data to the target: bytes that R2Ts asked for
-	r2ts     [r2tsMax]transfer
-	r2tsOpen uint8
-	batch    uint64 // the last send with some of the data
+	carried bool // the data goes with the capsule
+	tcpMoves
 
 	cqe nvmf.CQE
 
@@ -84,7 +68,8 @@ func (c *command) prepare(o owner) {
 	c.cid = nvmf.CID(c.index | c.uses<<slotBits)
 	c.toHost, c.lax, c.patient = false, false, false
 	c.data, c.bytes, c.piece, c.base, c.owner = nil, 0, 0, 0, o
-	c.carried, c.got, c.last, c.success, c.bad, c.asked, c.r2tsOpen, c.batch = false, 0, false, false, false, 0, 0, 0
+	c.carried = false
+	c.got, c.last, c.success, c.bad, c.asked, c.r2tsOpen, c.batch = 0, false, false, false, 0, 0, 0
 }
 
 // lend gives the command its data.

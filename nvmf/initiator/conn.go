@@ -42,9 +42,7 @@ type conn struct {
 	h2cMax     uint32 // data in one H2CData
 	capsuleMax uint32 // data in a capsule
 
-	commands []command
-	free     *command
-	used     int // commands that are not free
+	*slots
 
 	placing *command // whose data arrives
 	at      uint32   // where the next part of it goes
@@ -53,38 +51,34 @@ type conn struct {
 	out   output
 }
 
-// init makes the connection ready for a stream that begins. slots is the number of commands at once; capsuleMax the data that
+// r2tsMax is the number of R2Ts that a target may have open for one command: MAXR2T + 1.
+const r2tsMax = 4
+
+// transfer is an R2T that is not wholly answered.
+type transfer struct {
+	ttag     uint16
+	off, end uint32 // what is still to be sent, of the command's data
+}
+
+// tcpMoves is where the data of a command is between host and target.
+type tcpMoves struct {
+	got      uint32 // data to the host: bytes whose arrival was announced
+	last     bool   // no more of it is to come
+	success  bool   // and it stands for the answer too
+	bad      bool   // its digest was wrong
+	asked    uint32 // data to the target: bytes that R2Ts asked for
+	r2ts     [r2tsMax]transfer
+	r2tsOpen uint8
+	batch    uint64 // the last send with some of the data
+}
+
+// init makes the connection ready for a stream that begins. s are the commands of the queue; capsuleMax is the data that
 // one may carry; buf the receive buffer.
-func (k *conn) init(slots int, capsuleMax uint32, digests nvmf.Digests, buf []byte) {
-	invariant.Check(slots > 0 && slots <= slotsMax, "initiator: a queue of no commands, or of too many")
-	k.capsuleMax = capsuleMax
+func (k *conn) init(s *slots, capsuleMax uint32, digests nvmf.Digests, buf []byte) {
+	k.slots, k.capsuleMax = s, capsuleMax
 	k.in.Init(nvmf.SideHost, buf, digests)
 	k.in.Limits(0, math.MaxUint32)
-	k.commands = make([]command, slots)
-	for i := len(k.commands) - 1; i >= 0; i-- {
-		c := &k.commands[i]
-		c.index, c.next, k.free = uint16(i), k.free, c
-	}
 	k.out.init(nvmf.ICReq{Digests: digests, MAXR2T: r2tsMax - 1})
-}
-
-// acquire takes a slot, nil if there is none.
-func (k *conn) acquire(o owner) *command {
-	c := k.free
-	if c == nil {
-		return nil
-	}
-	k.free, c.next = c.next, nil
-	k.used++
-	c.prepare(o)
-	return c
-}
-
-// release makes a slot free.
-func (k *conn) release(c *command) {
-	c.state, c.data, c.owner = commandFree, nil, nil
-	c.next, k.free = k.free, c
-	k.used--
 }
 
 // start sends the command in c.sqe with the next output. Its CID and its data pointer are set here.
@@ -105,18 +99,6 @@ func (k *conn) start(c *command) {
 	}
 	c.state = commandQueued
 	k.out.push(c)
-}
-
-// find gives the command that a PDU names, nil if the target can have none of that name.
-func (k *conn) find(cid nvmf.CID) *command {
-	i := int(cid & (slotsMax - 1))
-	if i >= len(k.commands) {
-		return nil
-	}
-	if c := &k.commands[i]; c.state == commandSent && c.cid == cid {
-		return c
-	}
-	return nil
 }
 
 // next works off what was received, up to the next event.

@@ -19,11 +19,17 @@ type endOf struct {
 func (o endOf) answered(cqe nvmf.CQE) { o.e.got[o.i] = cqe }
 func (o endOf) lost(bool)             {}
 
+func newSlots(n int) *slots {
+	s := &slots{}
+	s.init(n)
+	return s
+}
+
 // opened makes a connection whose ICReq was sent and answered.
 func opened(t testing.TB, slots int, capsule uint32, d nvmf.Digests, ic nvmf.ICResp) *conn {
 	t.Helper()
 	k := &conn{}
-	k.init(slots, capsule, d, make([]byte, 4096))
+	k.init(newSlots(slots), capsule, d, make([]byte, 4096))
 	if got := drain(k, 0); !bytes.Equal(got, nvmf.ICReq{Digests: d, MAXR2T: r2tsMax - 1}.AppendTo(nil)) {
 		t.Fatalf("it begins with %x", got)
 	}
@@ -270,7 +276,7 @@ func FuzzConn(f *testing.F) {
 			d = nvmf.HeaderDigests | nvmf.DataDigests
 		}
 		k := &conn{}
-		k.init(4, 8192, d, make([]byte, 1024))
+		k.init(newSlots(4), 8192, d, make([]byte, 1024))
 		ended := map[uint16]bool{}
 		end := func(c *command) {
 			if ended[c.index] {

@@ -19,7 +19,7 @@ func (a *association) armEvent() {
 		if !q.hasSlot() {
 			return
 		}
-		c := q.conn.acquire(eventRequest{a})
+		c := q.acquire(eventRequest{a})
 		c.sqe.Init(uint8(nvmf.AdminAER), 0, 0)
 		c.patient = true
 		q.start(c)

@@ -62,7 +62,7 @@ func (k *keeper) Run() {
 		q.fail(fmt.Errorf("%v: no answer to Keep Alive in %v", q, ticksText(k.kato)))
 		return
 	case !k.open && (!k.traffic || now-k.heard >= k.period):
-		if c := q.conn.acquire(k); c != nil {
+		if c := q.acquire(k); c != nil {
 			c.patient = true // judged here
 			c.sqe.Init(uint8(nvmf.AdminKeepAlive), 0, 0)
 			k.open, k.asked = true, now

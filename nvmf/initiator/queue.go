@@ -12,11 +12,11 @@ import (
 // This file is a queue of a controller: one connection on one reactor, and the commands that are open on it. It is made for
 // one connection and never used for another. Its states, in order:
 //
-//	dialing   TCP connects
-//	greeting  ICReq was sent
+//	dialing   the transport connects
+//	greeting  TCP: ICReq was sent
 //	open      commands may be started
-//	ending    the target broke the protocol: an H2CTermReq leaves, nothing is read any more
-//	closing   the socket closes; the memory of commands may still be touched
+//	ending    TCP: the target broke the protocol: an H2CTermReq leaves, nothing is read any more
+//	closing   the connection closes; the memory of commands may still be touched
 //	closed    every command has ended
 
 type queueState uint8
@@ -41,24 +41,34 @@ const endingTimeout = reactor.Second
 type queueOptions struct {
 	id      nvmf.QID
 	addr    netip.AddrPort
-	entries uint32 // of the submission queue: one more than there are commands at once
-	capsule uint32 // data that a capsule may carry
-	digests nvmf.Digests
+	entries uint32        // of the submission queue: one more than there are commands at once
+	capsule uint32        // data that a capsule may carry
+	digests nvmf.Digests  // TCP's
 	timeout reactor.Ticks // of a command; 0: none
+}
+
+// transport carries a queue's commands to the target, and their data and answers. But for begin it is used on the queue's reactor.
+//
+// It tells the queue: opened, when commands may be started; end, of each that is answered and whose memory nothing touches any more; fail, when
+// the connection is lost; finish, once, after close.
+type transport interface {
+	// begin connects. It returns at once; what comes of it the queue hears.
+	begin() error
+	// start sends a command that is wholly described but for its CID and its data pointer, which the transport sets.
+	start(c *command)
+	// close ends the connection, whatever it is at. finish follows when nothing touches the memory of commands any more.
+	close()
 }
 
 // queue is one queue.
 type queue struct {
 	queueOptions
+	slots
 	r     *reactor.Reactor
+	wire  transport
 	state queueState
 	err   error // why it ends
 
-	dial *reactor.Connector
-	sock *reactor.Socket
-	conn conn
-
-	flush reactor.Deferred
 	timer reactor.Timer
 
 	proved bool // the host has authenticated; for the goroutine that made it
@@ -80,7 +90,10 @@ type queueUser interface {
 }
 
 func newQueue(r *reactor.Reactor, o queueOptions) *queue {
-	return &queue{queueOptions: o, r: r, opened: make(chan error, 1), closed: make(chan struct{})}
+	q := &queue{queueOptions: o, r: r, opened: make(chan error, 1), closed: make(chan struct{})}
+	q.slots.init(o.depth())
+	q.wire = &tcp{q: q}
+	return q
 }
 
 // depth is the number of commands at once. Base Specification 2.0, "Submission Queue Flow Control": one less than the queue has
@@ -96,22 +109,27 @@ func (q *queue) String() string {
 }
 
 // hasSlot reports whether a command can be started.
-func (q *queue) hasSlot() bool { return q.state == queueOpen && q.conn.free != nil }
+func (q *queue) hasSlot() bool { return q.state == queueOpen && q.free != nil }
 
 // start sends the command that was acquired and described.
 func (q *queue) start(c *command) {
 	c.at = q.r.Now()
-	q.conn.start(c)
 	if q.timeout > 0 && !q.timer.Set() && !c.patient {
 		q.r.SetTimer(&q.timer, c.at+q.timeout, q)
 	}
-	q.send()
+	q.wire.start(c)
+}
+
+// open lets commands be started.
+func (q *queue) open() {
+	q.state = queueOpen
+	q.opened <- nil
 }
 
 // end gives the answer of a command to its owner, and the slot to the next.
 func (q *queue) end(c *command) {
 	o, cqe := c.owner, c.cqe
-	q.conn.release(c)
+	q.release(c)
 	o.answered(cqe)
 	for q.calls.first != nil && q.hasSlot() {
 		q.issue(q.calls.pop())
@@ -129,8 +147,8 @@ func (q *queue) Run() {
 		return
 	}
 	oldest := reactor.Ticks(-1)
-	for i := range q.conn.commands {
-		if c := &q.conn.commands[i]; c.state != commandFree && !c.patient && (oldest < 0 || c.at < oldest) {
+	for i := range q.commands {
+		if c := &q.commands[i]; c.state != commandFree && !c.patient && (oldest < 0 || c.at < oldest) {
 			oldest = c.at
 		}
 	}
@@ -168,18 +186,9 @@ func (q *queue) lost(why error) {
 
 // close closes the connection.
 func (q *queue) close() {
-	was := q.state
 	q.state = queueClosing
 	q.r.StopTimer(&q.timer)
-	if was == queueDialing {
-		if q.dial != nil {
-			q.dial.Cancel()
-		} else {
-			q.finish()
-		}
-		return
-	}
-	q.sock.Close()
+	q.wire.close()
 }
 
 // finish ends every command: nothing touches their memory any more.
@@ -189,13 +198,13 @@ func (q *queue) finish() {
 	for c := q.calls.pop(); c != nil; c = q.calls.pop() {
 		c.lost(false)
 	}
-	for i := range q.conn.commands {
-		c := &q.conn.commands[i]
+	for i := range q.commands {
+		c := &q.commands[i]
 		o, cqe, state := c.owner, c.cqe, c.state
 		if state == commandFree {
 			continue
 		}
-		q.conn.release(c)
+		q.release(c)
 		if state == commandAnswered {
 			o.answered(cqe)
 		} else {

@@ -129,7 +129,7 @@ func (s *share) queue() *queue {
 
 // issue sends the request's next command by q.
 func (x *request) issue(q *queue) {
-	c := q.conn.acquire(x)
+	c := q.acquire(x)
 	x.queue, x.command = q, c
 	x.build(c)
 	q.start(c)

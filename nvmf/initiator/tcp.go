@@ -20,19 +20,34 @@ const (
 	recvBytesAdmin = 16 << 10
 )
 
+// tcp is a queue's connection over TCP.
+type tcp struct {
+	q    *queue
+	dial *reactor.Connector
+	sock *reactor.Socket
+	conn conn
+
+	flush reactor.Deferred
+}
+
+// begin lets the queue's reactor connect.
+func (t *tcp) begin() error { return t.q.r.Go(t.connect) }
+
 // connect starts the connection. It runs on the queue's reactor.
-func (q *queue) connect() {
-	d, err := q.r.Connect(q.addr, q)
+func (t *tcp) connect() {
+	q := t.q
+	d, err := q.r.Connect(q.addr, t)
 	if err != nil {
 		q.fail(err)
 		return
 	}
-	q.dial = d
+	t.dial = d
 }
 
 // Connected hears the end of TCP's connect.
-func (q *queue) Connected(fd int, err error) {
-	q.dial = nil
+func (t *tcp) Connected(fd int, err error) {
+	q := t.q
+	t.dial = nil
 	if q.state == queueClosing { // given up
 		if fd >= 0 {
 			_ = unix.Close(fd)
@@ -54,117 +69,140 @@ func (q *queue) Connected(fd int, err error) {
 	if buf == nil {
 		buf = make([]byte, recvBytesAdmin) // the pool is at its limit: slower, but it serves
 	}
-	q.conn.init(q.depth(), q.capsule, q.digests, buf)
+	t.conn.init(&q.slots, q.capsule, q.digests, buf)
 	q.state = queueGreeting
-	q.sock = q.r.NewSocket(fd, q)
-	q.send()
-	q.receive()
+	t.sock = q.r.NewSocket(fd, t)
+	t.send()
+	t.receive()
 }
 
-func (q *queue) receive() {
-	if q.state < queueEnding && !q.sock.Receiving() {
-		q.sock.Recv(q.conn.in.Room())
+func (t *tcp) receive() {
+	if t.q.state < queueEnding && !t.sock.Receiving() {
+		t.sock.Recv(t.conn.in.Room())
 	}
 }
 
 // Received takes what the target sent.
-func (q *queue) Received(n int, err error) {
+func (t *tcp) Received(n int, err error) {
+	q := t.q
 	switch {
 	case q.state >= queueEnding:
 	case errors.Is(err, syscall.EAGAIN):
-		q.receive()
+		t.receive()
 	case err != nil:
 		q.fail(fmt.Errorf("%v: receiving: %w", q, err))
 	case n == 0:
 		q.fail(fmt.Errorf("%v: the target closed the connection", q))
 	default:
-		q.conn.in.Feed(n)
-		q.arrive()
+		t.conn.in.Feed(n)
+		t.arrive()
 	}
 }
 
 // arrive works off what has arrived.
-func (q *queue) arrive() {
+func (t *tcp) arrive() {
+	q := t.q
 	for q.state < queueEnding {
-		switch e, c := q.conn.next(); e {
+		switch e, c := t.conn.next(); e {
 		case eventAnswer:
 			q.end(c)
 		case eventNothing:
-			if q.conn.out.ready != nil { // an R2T came
-				q.send()
+			if t.conn.out.ready != nil { // an R2T came
+				t.send()
 			}
-			q.receive()
+			t.receive()
 			return
 		case eventOpen:
-			q.state = queueOpen
-			q.opened <- nil
+			q.open()
 		case eventTermReq:
-			q.fail(fmt.Errorf("%v: the target ended the connection: %w", q, q.conn.in.TermReq.Err))
+			q.fail(fmt.Errorf("%v: the target ended the connection: %w", q, t.conn.in.TermReq.Err))
 		case eventFault:
-			q.terminate(fmt.Errorf("%v: the target broke the protocol: %w", q, q.conn.fault))
+			t.terminate(fmt.Errorf("%v: the target broke the protocol: %w", q, t.conn.fault))
 			return
 		}
 	}
 }
 
 // terminate tells the target what it did wrong, and ends the queue when that has left.
-func (q *queue) terminate(why error) {
-	if !q.conn.out.ending {
+func (t *tcp) terminate(why error) {
+	q := t.q
+	if !t.conn.out.ending {
 		q.fail(why)
 		return
 	}
 	q.lost(why)
 	q.state = queueEnding
 	q.r.SetTimer(&q.timer, q.r.Now()+endingTimeout, q)
-	q.send()
+	t.send()
+}
+
+// start sends a command.
+func (t *tcp) start(c *command) {
+	t.conn.start(c)
+	t.send()
 }
 
 // send lets what there is to send leave at the end of the tick.
-func (q *queue) send() {
-	if !q.sock.Sending() {
-		q.r.AtFlush(&q.flush, (*queueFlush)(q))
+func (t *tcp) send() {
+	if !t.sock.Sending() {
+		t.q.r.AtFlush(&t.flush, (*tcpFlush)(t))
 	}
 }
 
-type queueFlush queue
+type tcpFlush tcp
 
 // Run sends what has gathered.
-func (f *queueFlush) Run() {
-	q := (*queue)(f)
-	if q.state >= queueClosing || q.sock.Sending() {
+func (f *tcpFlush) Run() {
+	t := (*tcp)(f)
+	q := t.q
+	if q.state >= queueClosing || t.sock.Sending() {
 		return
 	}
-	if v := q.conn.output(); len(v) > 0 {
-		q.sock.Send(v)
+	if v := t.conn.output(); len(v) > 0 {
+		t.sock.Send(v)
 	}
 }
 
 // Sent counts off what has left.
-func (q *queue) Sent(n int, err error) {
+func (t *tcp) Sent(n int, err error) {
+	q := t.q
 	if err != nil && !errors.Is(err, syscall.EAGAIN) {
 		q.lost(fmt.Errorf("%v: sending: %w", q, err))
 		q.close()
 		return
 	}
-	if !q.conn.sent(n) {
-		q.send()
+	if !t.conn.sent(n) {
+		t.send()
 		return
 	}
-	if q.conn.out.ended {
+	if t.conn.out.ended {
 		q.close()
 		return
 	}
-	for c := q.conn.takeLate(); c != nil; c = q.conn.takeLate() {
+	for c := t.conn.takeLate(); c != nil; c = t.conn.takeLate() {
 		q.end(c)
 	}
-	if q.state < queueClosing && (q.conn.out.ready != nil || q.conn.out.ending) {
-		q.send()
+	if q.state < queueClosing && (t.conn.out.ready != nil || t.conn.out.ending) {
+		t.send()
+	}
+}
+
+// close ends the connection, or the attempt to make one.
+func (t *tcp) close() {
+	switch {
+	case t.dial != nil:
+		t.dial.Cancel()
+	case t.sock != nil:
+		t.sock.Close()
+	default:
+		t.q.finish()
 	}
 }
 
 // Closed hears that nothing of the socket is in flight any more.
-func (q *queue) Closed() {
-	if buf := q.conn.in.Buffer(); q.r.Memory().Owns(buf) {
+func (t *tcp) Closed() {
+	q := t.q
+	if buf := t.conn.in.Buffer(); q.r.Memory().Owns(buf) {
 		q.r.Memory().Put(buf)
 	}
 	q.finish()
