@@ -44,10 +44,11 @@ const (
 	CNTLIDDynamic CNTLID = 0xFFFF // Connect: a controller of the dynamic model
 )
 
-// Sizes of the entries, in bytes.
+// Sizes of the entries and of a descriptor, in bytes.
 const (
 	SQEBytes = 64
 	CQEBytes = 16
+	SGLBytes = 16
 )
 
 // AdminOpcode is the opcode of a command on the Admin queue.
@@ -286,7 +287,7 @@ type DataPlace uint8
 const (
 	DataNone      DataPlace = iota // there is none
 	DataInCapsule                  // it came, or is to come, with the command
-	DataTransfer                   // the transport moves it in PDUs of its own
+	DataTransfer                   // the transport moves it: in PDUs of its own, or by RDMA
 )
 
 // TCPData says where the data of a command is and how many bytes of it there are. It is called for commands that move
