@@ -20,7 +20,7 @@ nvme_connect() {
 	shift 2
 	case " $* " in *" -q "*) names=() ;; esac
 	case " $* " in *" -k "*) timeout=() ;; esac
-	nvme connect -t tcp -a "$ADDRESS" -s "$port" -n "$nqn" "${names[@]}" "${timeout[@]}" --reconnect-delay=1 "$@"
+	nvme connect -t "$TRANSPORT" -a "$ADDRESS" -s "$port" -n "$nqn" "${names[@]}" "${timeout[@]}" --reconnect-delay=1 "$@"
 }
 
 # host_connect_again NQN PORT: a second controller over the same path. nvme-cli refuses that, so the kernel is
@@ -28,8 +28,8 @@ nvme_connect() {
 host_connect_again() {
 	local answer
 	exec 9<>/dev/nvme-fabrics
-	printf 'transport=tcp,traddr=%s,trsvcid=%s,nqn=%s,hostnqn=%s,hostid=%s,keep_alive_tmo=60,duplicate_connect' \
-		"$ADDRESS" "$2" "$1" "$HOSTNQN" "$HOSTID" >&9
+	printf 'transport=%s,traddr=%s,trsvcid=%s,nqn=%s,hostnqn=%s,hostid=%s,keep_alive_tmo=60,duplicate_connect' \
+		"$TRANSPORT" "$ADDRESS" "$2" "$1" "$HOSTNQN" "$HOSTID" >&9
 	read -r answer <&9
 	exec 9>&-
 	[[ $answer =~ instance=([0-9]+) ]] || fail "nvme-fabrics answered: $answer"

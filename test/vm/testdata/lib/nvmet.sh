@@ -144,13 +144,13 @@ ns_remove() {
 	rmdir "$dir"
 }
 
-# listener_add NQN PORT [ADDRESS]: on loopback, or on that address, in form of IPv4 or IPv6. The kernel's target has
+# listener_add NQN PORT [ADDRESS]: at LISTEN, or on that address, in form of IPv4 or IPv6. The kernel's target has
 # ports with subsystems in them, and discovery on each.
 listener_add() {
-	local dir=$nvmet/ports/$2 address=${3:-127.0.0.1}
+	local dir=$nvmet/ports/$2 address=${3:-$LISTEN}
 	if [ ! -d "$dir" ]; then
 		mkdir "$dir"
-		echo tcp >"$dir/addr_trtype"
+		echo "$TRANSPORT" >"$dir/addr_trtype"
 		family "$address" | tr IP ip >"$dir/addr_adrfam"
 		echo "$address" >"$dir/addr_traddr"
 		echo "$2" >"$dir/addr_trsvcid"

@@ -36,6 +36,7 @@ guest)
 	ADDRESS=127.0.0.1
 	INTERFACE=lo
 	PORT1=4420 PORT2=4421
+	CORES=0
 	folder=/run/pollux
 	mkdir -p $folder
 	;;
@@ -43,7 +44,7 @@ esac
 
 # engine start [OPTION...]: the engine runs, and has said so.
 engine_start() {
-	"$POLLUX" serve --rpc-socket $folder/socket --cores 0 --idle interrupt "$@" >$folder/ready 2>>"$JOB/engine.log" &
+	"$POLLUX" serve --rpc-socket $folder/socket --cores "$CORES" --idle interrupt "$@" >$folder/ready 2>>"$JOB/engine.log" &
 	ENGINE=$!
 	eventually 60 engine_ready
 }
@@ -87,8 +88,8 @@ object() {
 
 # address PORT [ADDRESS]
 address() {
-	local address=${2:-127.0.0.1}
-	object trtype=TCP adrfam="$(family "$address")" traddr="$address" trsvcid="$1"
+	local address=${2:-$LISTEN}
+	object trtype="${TRANSPORT^^}" adrfam="$(family "$address")" traddr="$address" trsvcid="$1"
 }
 
 target_begin() {
@@ -120,7 +121,7 @@ target_crash() {
 
 target_restart() {
 	engine start
-	rpc nvmf_create_transport trtype=TCP
+	rpc nvmf_create_transport trtype="${TRANSPORT^^}"
 }
 
 # target_keep_config: what target_start_kept starts with.

@@ -15,6 +15,9 @@ UUID1=aaaaaaaa-0000-4000-8000-000000000001
 UUID2=aaaaaaaa-0000-4000-8000-000000000002
 UUID3=aaaaaaaa-0000-4000-8000-000000000003
 
+# How hosts and targets meet: over TCP, where a scenario does not source rdma.sh; a target listens at LISTEN, if it is not told otherwise.
+TRANSPORT=tcp LISTEN=127.0.0.1
+
 . "$lib/check.sh"
 . "$lib/host.sh"
 . "$lib/$TARGET.sh"
@@ -36,6 +39,7 @@ finish() {
 		echo "--- its processes, and its disks: reads and writes in flight"
 		busybox ps -o pid,ppid,stat,args | grep -v '\[.*\]$'
 		if declare -F iscsi_report >/dev/null; then iscsi_report; fi
+		if declare -F rdma_report >/dev/null; then rdma_report; fi
 		grep . /sys/block/nvme*/inflight /sys/class/nvme/nvme*/nvme*c*n*/inflight 2>/dev/null
 		# Where those stand that wait for the disk goes to the log.
 		echo w >/proc/sysrq-trigger
@@ -59,4 +63,5 @@ script=$lib/../scenarios/$scenario.sh
 step "everything is put away"
 host_disconnect_all
 target_end
+if [ $TRANSPORT = rdma ]; then rdma_end; fi
 kernel_is_well

@@ -1,0 +1,65 @@
+# A host comes over RDMA: discovery, what it is told of the controller, several queues, data of all sizes and depths, and on leaving nothing is left.
+# target: guest
+# pollux: no, it has no RDMA transport
+. "$lib/rdma.sh"
+rdma_begin
+
+subsystem_add $NQN any
+bdev_memory mem0 64 512
+ns_add $NQN 1 mem0 $UUID1
+listener_add $DISCOVERY $PORT1
+listener_add $NQN $PORT1
+
+step "discovery"
+equal "records" "$(discover_records)" "current discovery subsystem rdma ipv4 $ADDRESS $PORT1 $DISCOVERY
+nvme subsystem rdma ipv4 $ADDRESS $PORT1 $NQN"
+equal "type of queue pairs" "$(jq -r '[.records[].rdma_qptype] | unique | join(" ")' discover.json)" connected
+equal "connection manager" "$(jq -r '[.records[].rdma_cms] | unique | join(" ")' discover.json)" rdma-cm
+eventually 60 target_is_idle $NQN
+before="$(rdma_held rxe0), $(rdma_held rxe1)"
+
+step "one queue for each of four CPUs"
+host_connect $NQN $PORT1 -i 4
+equal "queues, with the admin queue" "$(controller queue_count)" 5
+equal "transport" "$(controller transport)" rdma
+equal "the target's queues" "$(target_connections $NQN $PORT1)" 5
+equal "connected queue pairs of the two cards" "$(rdma_queues rxe0) $(rdma_queues rxe1)" "5 5"
+await_namespace $NQN 1
+
+declare -A id ns
+step "id-ctrl, id-ns"
+load id nvme id-ctrl "/dev/$CTRL" -o json
+within "IOCCSZ" "${id[ioccsz]}" 4 65536
+equal "IORCSZ" "${id[iorcsz]}" 1
+equal "ICDOFF" "${id[icdoff]}" 0
+within "MSDBD" "${id[msdbd]}" 1 255
+equal "SGLS: supported, keyed" $((id[sgls] & 4)) 4
+within "SGLS: without or with alignment" $((id[sgls] & 3)) 1 2
+load ns nvme id-ns "$DEV" -o json
+equal "NSZE" "${ns[nsze]}" 131072
+
+step "from 4 KiB to 1 MiB, from one at a time to 128"
+fio_verify "$DEV" --bs=4k --iodepth=1 --size=512k
+fio_verify "$DEV" --bs=4k --iodepth=128 --size=2m
+fio_verify "$DEV" --bs=64k --iodepth=16 --size=8m
+fio_verify "$DEV" --bs=1m --iodepth=1 --size=4m
+fio_verify "$DEV" --bs=1m --iodepth=128 --size=32m
+step "all sizes, on all queues"
+fio_verify "$DEV" --bsrange=512-1m --iodepth=32 --numjobs=4 --cpus_allowed=0-3 --cpus_allowed_policy=split \
+	--size=8m --offset_increment=8m
+
+step "what was written is read over a new connection"
+head -c 4194304 /dev/urandom >pattern
+dd if=pattern of="$DEV" bs=1M oflag=direct conv=fsync status=none
+host_disconnect $NQN
+host_connect $NQN $PORT1 -i 1
+await_namespace $NQN 1
+dd if="$DEV" of=copy bs=512k count=8 iflag=direct status=none
+cmp pattern copy
+
+step "disconnected, nothing is left"
+host_disconnect $NQN
+eventually 60 target_is_idle $NQN
+eventually 60 rdma_holds rxe0 "${before%, *}"
+eventually 60 rdma_holds rxe1 "${before#*, }"
+equal "what the cards hold" "$(rdma_held rxe0), $(rdma_held rxe1)" "$before"

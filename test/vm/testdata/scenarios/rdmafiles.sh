@@ -1,0 +1,7 @@
+# ext4 on a namespace over RDMA.
+# target: guest
+# pollux: no, it has no RDMA transport
+. "$lib/rdma.sh"
+. "$lib/filesystem.sh"
+rdma_begin
+filesystem ext4 128 "mkfs.ext4 -q -E lazy_itable_init=0" "e2fsck -fn"
