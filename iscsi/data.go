@@ -34,7 +34,14 @@ type burst struct {
 	r2tsn   uint32 // of the next R2T
 	got     uint32 // bytes that lie in their place
 	refused bool   // nothing of it counts any more: status and sense are set
+
+	waits  bool          // for the initiator: not for an R2T that has still to leave
+	since  reactor.Ticks // when data of it came last, or could begin to come, by the session's patience
+	beside uint64        // bytes that the initiator owed then, of all bursts
 }
+
+// left is the bytes of an open burst that are still to come.
+func (b *burst) left() uint64 { return uint64(b.end - min(b.at, b.end)) }
 
 // gather begins to bring a task's data: carried bytes come with it, and more unasked if more is set. good is false if it was refused.
 func (s *session) gather(t *task, carried uint32, more, good bool) {
@@ -44,7 +51,8 @@ func (s *session) gather(t *task, carried uint32, more, good bool) {
 	}
 	if more {
 		t.in.open, t.in.at, t.in.end = true, carried, min(s.params.FirstBurst, t.edtl)
-		s.owes()
+		s.owes(t)
+		s.waitsFor(t)
 	}
 	switch {
 	case t.out == 0:
@@ -59,6 +67,7 @@ func (s *session) gather(t *task, carried uint32, more, good bool) {
 		}
 		t.refuse(TaskSetFull, sense{})
 	default:
+		s.rests()
 		s.stalled, s.carried = t, carried
 		s.share.Await(&t.loan, (*stalledRun)(s))
 		return
@@ -98,7 +107,7 @@ func (r *stalledRun) Run() {
 		return
 	}
 	s.stalled = nil
-	s.progress = s.r.Now()
+	s.goesOn()
 	s.takeCarried(t, s.carried)
 	s.arrive()
 }
@@ -187,7 +196,7 @@ func (s *session) ask(t *task) {
 	in := &t.in
 	in.open, in.asked, in.sn = true, true, 0
 	in.at, in.end = in.got, min(in.got+s.params.MaxBurst, t.out)
-	s.owes()
+	s.owes(t)
 	s.send(outItem{kind: outR2T, t: t, num: uint32(t.turn)})
 }
 
@@ -211,9 +220,6 @@ func (s *session) dataOutPDU() {
 		return
 	}
 	in, n := &t.in, s.conn.DataBytes
-	if n > 0 {
-		s.progress = s.r.Now()
-	}
 	switch {
 	case in.refused:
 	case h.DataSN != in.sn || h.Offset != in.at || n > in.end-in.at,
@@ -221,8 +227,12 @@ func (s *session) dataOutPDU() {
 		t.refuse(CheckCondition, sense{code: senseDataSequence})
 	}
 	in.sn++
-	at := in.at
+	at, left := in.at, in.left()
 	in.at += n
+	s.owed -= left - in.left()
+	if n > 0 {
+		s.waitsFor(t)
+	}
 	if n == 0 {
 		if h.Final {
 			s.endBurst(t)
@@ -269,76 +279,6 @@ func (t *task) refuse(status SCSIStatus, why sense) {
 		t.out = 0
 	}
 }
-
-// owes notes that the initiator owes data.
-func (s *session) owes() {
-	if s.owing++; s.owing == 1 {
-		s.progress = s.r.Now()
-		s.r.SetTimer(&s.late, s.progress+patience.data, (*dataTimer)(s))
-	}
-}
-
-// endBurst closes a task's burst, if one is open.
-func (s *session) endBurst(t *task) {
-	if !t.in.open {
-		return
-	}
-	t.in.open, t.in.asked = false, false
-	s.paid()
-}
-
-// paid ends what owes has noted.
-func (s *session) paid() {
-	if s.owing--; s.owing == 0 {
-		s.r.StopTimer(&s.late)
-	}
-}
-
-// amidst notes that we wait for the rest of a request's data, which holds memory and is of no burst.
-func (s *session) amidst() {
-	if t := s.placing; t != nil && !t.in.open && !s.midway {
-		s.midway = true
-		s.owes()
-	}
-}
-
-// whole notes that all data of a PDU is there.
-func (s *session) whole() {
-	if s.midway {
-		s.midway = false
-		s.paid()
-	}
-}
-
-// dataTimer ends a session whose initiator does not send the data that it owes.
-type dataTimer session
-
-func (d *dataTimer) Run() {
-	s := (*session)(d)
-	if s.owing == 0 || s.state >= sessionClosing {
-		return
-	}
-	if s.held() || s.sock.Sending() { // an R2T may not have left yet; who takes nothing is given up by TCP_USER_TIMEOUT
-		s.progress = s.r.Now()
-	}
-	if due := s.progress + patience.data; s.r.Now() < due {
-		s.r.SetTimer(&s.late, due, d)
-		return
-	}
-	s.pg.target.log.Warn("an initiator did not send the data of its write, its session ends", "initiator", s.initiator())
-	s.close()
-}
-
-// stalls reports whether the initiator has kept us waiting since then.
-func (s *session) stalls(since reactor.Ticks) bool {
-	if s.sock.Sending() {
-		return s.taken <= since
-	}
-	return s.owing > 0 && s.progress <= since && !s.held()
-}
-
-// held reports whether we do not receive, for want of memory or of a slot: then it is not the initiator that waits.
-func (s *session) held() bool { return s.stalled != nil || s.starved }
 
 // ignoreData throws away what comes with a request that does not count.
 func (s *session) ignoreData() {

@@ -20,8 +20,8 @@ func (s *session) emit(i *outItem) bool {
 		}
 		r := R2T{LUN: t.lun, ITT: t.itt, TTT: t.tag(), R2TSN: t.in.r2tsn, Offset: t.in.at, Bytes: t.in.end - t.in.at, Numbers: n}
 		t.in.r2tsn++
-		s.progress = s.r.Now() // from now on the initiator can be waited for
 		s.put(r.AppendTo(s.head()), nil)
+		s.asks(t)
 	case outReject:
 		s.statSN++
 		s.put(Reject{Reason: RejectReason(i.num), DataBytes: BHSBytes, Numbers: n}.AppendTo(s.head()), i.raw)

@@ -40,11 +40,10 @@ type stalling pollGroup
 
 func (l *stalling) Run() {
 	pg := (*pollGroup)(l)
-	since := pg.r.Now() - patience.wanted
 	var next *session
 	for s := pg.sessions; s != nil; s = next {
 		next = s.next
-		if s.state < sessionClosing && s.share.Bytes() > 0 && s.stalls(since) {
+		if s.state < sessionClosing && s.share.Bytes() > 0 && s.stalls(patience.wanted) {
 			pg.target.log.Warn("an initiator neither sends what it was asked for nor takes what it is sent, and others want the memory: its session ends",
 				"initiator", s.initiator(), "bytes", s.share.Bytes())
 			s.close()

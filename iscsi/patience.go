@@ -10,6 +10,8 @@ var patience = struct {
 	logout reactor.Ticks // to log out, after it was asked to
 
 	discovery reactor.Ticks // for the next request of a discovery session
+
+	beside uint64 // bytes that who owes them is waited for longer, by as long again
 }{
 	login:  30 * reactor.Second,
 	data:   30 * reactor.Second,
@@ -17,4 +19,6 @@ var patience = struct {
 	logout: 3 * reactor.Second,
 
 	discovery: 60 * reactor.Second,
+
+	beside: 32 << 20, // a link of 10 Mbit/s takes them in 30 s
 }

@@ -269,6 +269,7 @@ func (s *session) closeIfDone() {
 	s.state = sessionClosed
 	s.nexus.letGo()
 	invariant.Check(s.share.Bytes() == 0, "iscsi: memory is lent to a session that ends")
+	invariant.Check(s.owed == 0, "iscsi: data is owed of no task")
 	s.pg.stats.commands += s.answered
 	s.pg.stats.dropped += s.dropped
 	s.pg.closed(s)

@@ -74,6 +74,7 @@ func (s *session) newTasks(depth int) {
 		s.free = t
 	}
 	s.slots = len(s.tasks)
+	s.asking = make([]asked, 0, headsMax)
 }
 
 // immediateMax is how many immediate requests a session may have open.
@@ -81,8 +82,12 @@ const immediateMax = 8
 
 // hasSlot reports whether a request can be taken; otherwise the connection rests until one is released.
 func (s *session) hasSlot() bool {
-	s.starved = s.free == nil && s.tasks != nil
-	return !s.starved
+	if s.free != nil || s.tasks == nil {
+		return true
+	}
+	s.rests()
+	s.starved = true
+	return false
 }
 
 // acquire takes a slot for a request whose place in the order is known.
@@ -222,6 +227,7 @@ func (s *session) release(t *task) {
 	}
 	if s.starved {
 		s.starved = false
+		s.goesOn()
 		s.resume()
 	}
 }
@@ -237,6 +243,7 @@ func (s *session) cut(t *task) {
 		s.share.Forget(&t.loan)
 		s.release(t)
 		s.stalled = nil
+		s.goesOn()
 		s.discardStalled()
 	case s.share.Forget(&t.loan):
 		s.release(t)

@@ -28,11 +28,16 @@ type tcp struct {
 	carried uint32
 	starved bool // the connection waits for a slot
 
-	owing    int           // bursts that the initiator owes data of
-	midway   bool          // and the rest of a request, which counts as one
-	progress reactor.Ticks // when it last sent some, or began to owe it
-	taken    reactor.Ticks // when it last took something, or was sent something after it had taken all
-	late     reactor.Timer
+	owing       int           // bursts that the initiator owes data of
+	owed        uint64        // bytes of them
+	midway      bool          // and the rest of a request, which counts as one
+	midwaySince reactor.Ticks // when some of it came last, by the session's patience
+	restsSince  reactor.Ticks // while we do not receive: since when
+	rested      reactor.Ticks // how long we did not, before that
+	asking      []asked       // R2Ts in the send
+	askingHead  int           // of them, those that have left
+	taken       reactor.Ticks // when it last took something, or was sent something after it had taken all
+	late        reactor.Timer
 
 	out      []outItem
 	outHead  int
@@ -118,9 +123,7 @@ func (s *session) Received(n int, err error) {
 		s.sock.Recv(s.conn.Buffer()) // nothing is read any more, but for the end
 		return
 	}
-	if s.placing != nil {
-		s.progress = s.r.Now()
-	}
+	s.fed()
 	s.conn.Feed(n)
 	s.arrive()
 }
@@ -188,6 +191,7 @@ func (f *tcpFlush) Run() {
 // fill makes the next send of what is at the front.
 func (s *session) fill() {
 	s.vec, s.vecHead, s.headsOut = s.vec[:0], 0, 0
+	s.asking, s.askingHead = s.asking[:0], 0
 	for s.outHead < len(s.out) && s.headsOut < headsMax && len(s.vec)+3 <= cap(s.vec) {
 		if s.emit(&s.out[s.outHead]) {
 			s.out[s.outHead] = outItem{}
@@ -219,6 +223,7 @@ func (s *session) Sent(n int, err error) {
 			s.vecHead++
 		}
 	}
+	s.haveAsked()
 	if s.vecHead == len(s.vec) {
 		for i, t := range s.sent {
 			s.sent[i] = nil
@@ -276,7 +281,6 @@ func (t *tcpResume) Run() {
 		}
 		return
 	}
-	s.progress = s.r.Now()
 	s.arrive()
 }
 
@@ -293,6 +297,7 @@ func (s *session) shut() {
 // Closed hears that nothing of the socket is in flight: the memory of tasks is theirs alone again.
 func (s *session) Closed() {
 	s.gone, s.placing, s.starved = true, nil, false
+	s.asking, s.askingHead = s.asking[:0], 0
 	s.r.Memory().PutReceive(s.conn.Buffer())
 	s.out, s.outHead, s.vec, s.vecHead = s.out[:0], 0, s.vec[:0], 0
 	s.sent = s.sent[:0]
