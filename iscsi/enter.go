@@ -292,6 +292,7 @@ func (s *session) full(tsih TSIH) {
 	s.answerLogin(resp, text, loginGoesOn)
 	s.conn.SetDigests(s.params.Digests)
 	s.login, s.state = nil, sessionFull
+	s.queued.leave()
 	s.pg.stats.logins++
 	s.watch()
 	s.receive()

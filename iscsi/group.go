@@ -79,6 +79,7 @@ func (pg *pollGroup) add(s *session) {
 
 // closed forgets a session of which nothing is left.
 func (pg *pollGroup) closed(s *session) {
+	s.queued.leave()
 	if s.prev != nil {
 		s.prev.next = s.next
 	} else {
@@ -147,5 +148,7 @@ func (pg *pollGroup) accepted(p *portal, fd int) {
 	pg.target.group.Sockets().TuneOpen(fd)
 	s := &session{pg: pg, r: pg.r, port: p}
 	s.begin(fd)
+	p.logins.enter(s)
 	s.receive()
+	p.crowded(pg.view)
 }

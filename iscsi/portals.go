@@ -36,6 +36,8 @@ type portal struct {
 	fd     int               // the listening socket, -1 before there is one; l's as soon as there is one
 	l      *reactor.Listener // nil until it accepts; under the target's lock, as long as the target has the portal
 	ended  chan error
+
+	logins logins // touched by pg's reactor alone
 }
 
 // Portal is an address as it is configured.

@@ -67,6 +67,7 @@ type session struct {
 	timer   reactor.Timer // of the login, then of silence
 
 	next, prev *session // in the poll group's list
+	queued     loginPlace
 }
 
 // begin makes a connection ready for its login.
@@ -252,6 +253,7 @@ func (s *session) close() {
 		return
 	}
 	s.state = sessionClosing
+	s.queued.leave()
 	s.r.StopTimer(&s.timer)
 	s.shut()
 	for i := range s.tasks {

@@ -54,7 +54,17 @@ type appender interface{ AppendTo([]byte) []byte }
 // Dial connects and says nothing.
 func Dial(t testing.TB, addr netip.AddrPort) *Peer {
 	t.Helper()
-	c, err := net.DialTCP("tcp", nil, net.TCPAddrFromAddrPort(addr))
+	return DialFrom(t, netip.AddrPort{}, addr)
+}
+
+// DialFrom connects from an address of this machine.
+func DialFrom(t testing.TB, from, addr netip.AddrPort) *Peer {
+	t.Helper()
+	var local *net.TCPAddr
+	if from.IsValid() {
+		local = net.TCPAddrFromAddrPort(from)
+	}
+	c, err := net.DialTCP("tcp", local, net.TCPAddrFromAddrPort(addr))
 	if err != nil {
 		t.Fatal(err)
 	}
