@@ -343,6 +343,7 @@ func (q *queuePair) remote(e *sendEntry, bytes uint32, right rdma.Access) ([]byt
 	}
 	m := q.peer.card.reach(e.wr.Remote, bytes, e.wr.RemoteKey, true)
 	if m == nil || m.access&right == 0 {
+		q.peer.card.tell(rdma.CardEvent{Kind: rdma.CardQPFatal, ID: q.peer.id.h})
 		q.peer.fail()
 		return nil, false
 	}

@@ -31,11 +31,12 @@ type Options struct {
 
 // Provider is one user of a fabric's.
 type Provider struct {
-	f     *Fabric
-	name  string
-	o     Options
-	cards []*card
-	cms   []*manager
+	f      *Fabric
+	name   string
+	o      Options
+	cards  []*card
+	cms    []*manager
+	closed bool
 
 	run    []*queuePair // with work to carry out
 	parked []*queuePair // whose next work is withheld
@@ -65,6 +66,7 @@ func (f *Fabric) Provider(name string, o Options) *Provider {
 			MTU:        cmp.Or(o.MTU, 4096),
 			Ethernet:   true,
 		}
+		c.news.L = &f.mu
 		p.cards = append(p.cards, c)
 	}
 	f.providers = append(f.providers, p)
@@ -93,6 +95,10 @@ func (p *Provider) Close() error {
 	defer p.f.mu.Unlock()
 	if a := p.f.alive(p); a != (Alive{}) {
 		return fmt.Errorf("rdmatest: closing %s, of which there are still %s: %w", p.name, a, unix.EBUSY)
+	}
+	p.closed = true
+	for _, c := range p.cards {
+		c.news.Broadcast()
 	}
 	return nil
 }

@@ -170,6 +170,9 @@ func (q *queuePair) fail() {
 	q.state = failed
 	q.leave()
 	q.ready()
+	if q.recv != &q.own {
+		q.card.tell(rdma.CardEvent{Kind: rdma.CardLastReceive, ID: q.id.h})
+	}
 	if q.peer != nil {
 		q.peer.ready() // it may wait for a receive, which nothing will take the place of
 	}

@@ -185,6 +185,7 @@ func (p *Provider) PortDown(card int) {
 	p.f.mu.Lock()
 	defer p.f.mu.Unlock()
 	p.cards[card].connected = false
+	p.cards[card].tell(rdma.CardEvent{Kind: rdma.CardPortDown, Port: 1})
 }
 
 // PortUp lets it go on.
@@ -192,6 +193,7 @@ func (p *Provider) PortUp(card int) {
 	p.f.mu.Lock()
 	defer p.f.mu.Unlock()
 	p.cards[card].connected = true
+	p.cards[card].tell(rdma.CardEvent{Kind: rdma.CardPortUp, Port: 1})
 	p.f.tryAll()
 	p.f.drain()
 }
@@ -216,6 +218,8 @@ func (p *Provider) Remove(card int, silent bool) {
 	defer p.f.mu.Unlock()
 	c := p.cards[card]
 	c.removed = true
+	c.tell(rdma.CardEvent{Kind: rdma.CardFatal})
+	c.news.Broadcast()
 	p.f.qps.each(func(q *queuePair) {
 		switch {
 		case q.card != c:
