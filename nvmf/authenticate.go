@@ -69,7 +69,7 @@ func (q *queue) admitAuth(c *command) Status {
 	if !c.writes() {
 		var place DataPlace
 		var s Status
-		if place, bytes, s = c.sqe.TCPData(0); !s.OK() {
+		if place, bytes, s = q.t.locate(c, 0); !s.OK() {
 			return s
 		}
 		if place != DataTransfer || bytes > q.limits.MaxIOBytes {

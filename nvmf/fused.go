@@ -42,13 +42,9 @@ func (q *queue) halves(c *command) bool {
 
 // keepHalf keeps the first command of a pair until the second has come. Like start it says whether the data in its capsule is wanted.
 func (q *queue) keepHalf(c *command, carried uint32) (wanted bool) {
-	c.place, c.transfer, c.status = c.sqe.TCPData(carried)
+	c.place, c.transfer, c.status = q.t.locate(c, carried)
 	q.half = c
-	if c.place != DataInCapsule {
-		return false
-	}
-	q.lendCapsule(c)
-	return true
+	return c.place == DataInCapsule
 }
 
 // missed ends the first command of a pair whose second has not come in the next entry.
@@ -73,7 +69,7 @@ func (q *queue) join(second *command, carried uint32, conflict bool) (wanted boo
 		q.endPair(first, s, StatusFusedFailed|DNR)
 		return false
 	}
-	second.place, second.transfer, sgl = second.sqe.TCPData(carried)
+	second.place, second.transfer, sgl = q.t.locate(second, carried)
 	if s := q.admit(second, sgl); !s.OK() {
 		q.endPair(first, StatusFusedFailed|DNR, s)
 		return false
@@ -93,7 +89,6 @@ func (q *queue) join(second *command, carried uint32, conflict bool) (wanted boo
 		q.endPair(first, StatusTransientTransport, StatusFusedFailed|DNR)
 		return false
 	}
-	q.lendCapsule(second)
 	return true
 }
 

@@ -137,7 +137,7 @@ func (q *queue) checkBlocks(c *command, rule *ioRule, g *bdev.Geometry) Status {
 		}
 		return StatusSuccess
 	}
-	place, have, s := c.sqe.TCPData(0)
+	place, have, s := q.t.locate(c, 0)
 	switch {
 	case !s.OK():
 		return s

@@ -35,6 +35,8 @@ func (s queueState) String() string { return queueStateNames[s] }
 
 // transport carries a queue's capsules and data. Its methods are called on the queue's reactor.
 type transport interface {
+	// locate judges where the data of a command is, and how many bytes of it there are; carried is what its capsule brought.
+	locate(c *command, carried uint32) (DataPlace, uint32, Status)
 	// fetch brings c.transfer bytes of the host's data to c.data and then calls queue.fetched.
 	fetch(c *command)
 	// respond sends c's data, if it has any to send, and its completion; then it calls queue.release.
@@ -155,14 +157,12 @@ type command struct {
 	req  bdev.Request
 	step int // of commands that take several requests
 	at   reactor.Ticks
-
-	wire wireSlot // the transport's own
 }
 
-// init makes the slots. It may allocate; nothing later does.
-func (q *queue) init(entries uint32) {
+// init makes the slots, and room for so many writes in capsules beside the pool. It may allocate; nothing later does.
+func (q *queue) init(entries uint32, beside int) {
 	q.entries = entries
-	q.memory.Init(q.r, &q.pg.lender, int(q.limits.capsuleBytes(q.id)), spares)
+	q.memory.Init(q.r, &q.pg.lender, int(q.limits.capsuleBytes(q.id)), beside)
 	q.setTrace()
 	// A slot is free only when its response has left, and the host may use its entry again before we hear of that. So
 	// there are more slots than entries.
@@ -230,7 +230,7 @@ func (q *queue) find(cid CID) *command {
 }
 
 // start takes a command whose capsule has arrived, with carried bytes of data in it. It answers whether the transport is to
-// bring those bytes to c.data, which start then has got; if not they are of no use. Commands that cannot be served are
+// let c.data be those bytes and call fetched; if not they are of no use. Commands that cannot be served are
 // answered at once, before their data is asked for.
 func (q *queue) start(c *command, carried uint32, conflict bool) (wanted bool) {
 	if q.state >= queueClosing {
@@ -252,7 +252,7 @@ func (q *queue) start(c *command, carried uint32, conflict bool) (wanted bool) {
 	}
 	sgl := StatusSuccess
 	if c.writes() {
-		c.place, c.transfer, sgl = c.sqe.TCPData(carried)
+		c.place, c.transfer, sgl = q.t.locate(c, carried)
 	}
 	if s := q.admit(c, sgl); !s.OK() {
 		q.respond(c, s)
@@ -267,7 +267,6 @@ func (q *queue) start(c *command, carried uint32, conflict bool) (wanted bool) {
 		c.Run()
 		return false
 	}
-	q.lendCapsule(c) // c.data nil: the transport waits, and with it the connection
 	return true
 }
 
@@ -428,7 +427,7 @@ func (q *queue) give(c *command, page []byte, want uint32) bool {
 		q.respond(c, StatusSuccess)
 		return true
 	}
-	place, bytes, s := c.sqe.TCPData(0)
+	place, bytes, s := q.t.locate(c, 0)
 	switch {
 	case !s.OK():
 		q.respond(c, s)

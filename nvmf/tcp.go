@@ -28,8 +28,8 @@ const (
 // 31, then the data's digest, then CapsuleResp and its own.
 const wireHeaderBytes = 32*4 + DigestBytes + CapsuleRespBytes + DigestBytes
 
-// wireSlot is what TCP keeps for a command.
-type wireSlot struct {
+// tcpSlot is what TCP keeps for a command.
+type tcpSlot struct {
 	header [wireHeaderBytes]byte // R2T; or C2HData, its digest, CapsuleResp
 	got    uint32                // bytes of the R2T's data that have arrived
 	asked  bool                  // an R2T is open
@@ -41,6 +41,7 @@ type tcpQueue struct {
 	queue
 	sock *reactor.Socket
 	conn Conn
+	wire []tcpSlot // by command
 
 	align   uint32 // of data in our PDUs, by the host's HPDA
 	success bool   // the transport's c2h_success
@@ -90,7 +91,8 @@ func (o tcpOrigin) open(pg *pollGroup, id QID, entries uint32) *queue {
 	t := &tcpQueue{success: o.port.limits.C2HSuccess}
 	q := &t.queue
 	q.t, q.pg, q.r, q.id, q.port, q.limits = t, pg, pg.r, id, o.port, o.port.limits
-	q.init(entries)
+	q.init(entries, spares)
+	t.wire = make([]tcpSlot, len(q.commands))
 	size := recvBytes
 	if id == 0 {
 		size = recvBytesAdmin
@@ -118,6 +120,12 @@ func (o tcpOrigin) cpu() int { return reactor.IncomingCPU(o.fd) }
 func (o tcpOrigin) close() { _ = unix.Close(o.fd) }
 
 func (t *tcpQueue) portal() *portal { return t.port }
+
+func (t *tcpQueue) slot(c *command) *tcpSlot { return &t.wire[c.index] }
+
+func (t *tcpQueue) locate(c *command, carried uint32) (DataPlace, uint32, Status) {
+	return c.sqe.TCPData(carried)
+}
 
 // tuneTCP sets the options of an accepted connection: small PDUs leave at once, and a host that takes nothing of what it is sent
 // is given up as soon as one that does not send what it was asked for; both hold memory. tcp(7), TCP_USER_TIMEOUT: it
@@ -225,7 +233,8 @@ func (t *tcpQueue) command() {
 		t.conn.Reject(ErrSequence)
 		return
 	}
-	c.wire.got, c.wire.asked, c.wire.bad = 0, false, false
+	s := t.slot(c)
+	s.got, s.asked, s.bad = 0, false, false
 	wanted := t.start(c, carried, conflict)
 	switch {
 	case carried == 0:
@@ -234,7 +243,7 @@ func (t *tcpQueue) command() {
 		t.conn.Discard()
 	default:
 		t.placing = c
-		if c.data == nil {
+		if !t.lendCapsule(c) {
 			t.stalled = c
 			t.memory.Await(&c.loan, t.stalledRunner())
 			return
@@ -269,13 +278,14 @@ func (t *tcpQueue) fetch(c *command) {
 	if t.last {
 		return // a C2HTermReq is the last thing that the host hears; the end of the connection releases c
 	}
-	c.wire.asked = true
+	s := t.slot(c)
+	s.asked = true
 	if t.fetches++; t.fetches == 1 {
 		t.progress = t.r.Now()
 		t.r.SetTimer(&t.timer, t.progress+patience.data, (*dataTimer)(t))
 	}
 	r2t := R2T{CCCID: c.cid, TTAG: c.index, R2TL: c.transfer}
-	t.send(outPiece{b: r2t.AppendTo(c.wire.header[:0], t.conn.Digests())})
+	t.send(outPiece{b: r2t.AppendTo(s.header[:0], t.conn.Digests())})
 }
 
 // dataTimer ends a connection whose host does not send what it was asked for.
@@ -314,11 +324,11 @@ func (t *tcpQueue) held() bool { return t.stalled != nil || t.starved }
 func (t *tcpQueue) data() {
 	d := t.conn.Data
 	t.progress = t.r.Now()
-	if int(d.TTAG) >= len(t.commands) || !t.commands[d.TTAG].wire.asked {
+	if int(d.TTAG) >= len(t.wire) || !t.wire[d.TTAG].asked {
 		t.conn.Reject(ErrTTAG)
 		return
 	}
-	c := &t.commands[d.TTAG]
+	c, s := &t.commands[d.TTAG], &t.wire[d.TTAG]
 	if c.cid != d.CCCID {
 		t.conn.Reject(ErrCCCID)
 		return
@@ -327,13 +337,13 @@ func (t *tcpQueue) data() {
 	case end > uint64(c.transfer):
 		t.conn.Reject(ErrOutOfRange)
 		return
-	case d.DATAO != c.wire.got, d.Last != (end == uint64(c.transfer)):
+	case d.DATAO != s.got, d.Last != (end == uint64(c.transfer)):
 		t.conn.Reject(ErrSequence)
 		return
 	}
 	t.placing = c
 	t.conn.Place(c.data[d.DATAO : d.DATAO+d.DATAL])
-	c.wire.got += d.DATAL
+	s.got += d.DATAL
 }
 
 // dataEnd hears that the data of a PDU is in its place. A wrong digest is not fatal: the command is answered so.
@@ -343,17 +353,18 @@ func (t *tcpQueue) dataEnd() {
 	if c == nil {
 		return
 	}
-	c.wire.bad = c.wire.bad || !t.conn.DigestOK
+	s := t.slot(c)
+	s.bad = s.bad || !t.conn.DigestOK
 	if c.place == DataTransfer {
-		if c.wire.got < c.transfer {
+		if s.got < c.transfer {
 			return
 		}
-		c.wire.asked = false
+		s.asked = false
 		if t.fetches--; t.fetches == 0 {
 			t.r.StopTimer(&t.timer)
 		}
 	}
-	t.fetched(c, !c.wire.bad)
+	t.fetched(c, !s.bad)
 }
 
 // respond sends a command's data and completion. TCP Transport Specification 1.0, "C2HData": with SQ flow control off, a
@@ -363,7 +374,7 @@ func (t *tcpQueue) respond(c *command) {
 		t.release(c) // a C2HTermReq is the last thing that the host hears
 		return
 	}
-	h, d := c.wire.header[:0], t.conn.Digests()
+	h, d := t.slot(c).header[:0], t.conn.Digests()
 	if c.send > 0 {
 		success := t.noFlow && t.success && c.dw0 == 0 && c.dw1 == 0
 		p := DataPDU{CCCID: c.cid, DATAL: c.send, Last: true, Success: success}
