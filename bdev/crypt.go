@@ -42,7 +42,7 @@ func NewCrypt(g *Registry, name, below string, o CryptOptions) (*Device, error) 
 		return nil, fmt.Errorf("creating %s: %w", name, err)
 	}
 	geometry := b.geometry()
-	geometry.Native &= SetOf(Read, Write, Flush, Unmap)
+	geometry.Native &= SetOf(Read, Write, Flush, Unmap, Extent)
 	geometry.NativeFUA &= geometry.Native
 	geometry.UnmapZeroes = false
 	geometry.MemoryAlign = 1 // writes are copied anyway, and the device below looks after reads

@@ -206,7 +206,7 @@ func (p *payer) asked() {
 func (c *Channel) cost(f *frame) tokens {
 	n := float64(f.blocks << c.g.Shift())
 	switch f.kind {
-	case Flush, Reset:
+	case Flush, Reset, Extent:
 		return tokens{}
 	case Read, Compare:
 		return tokens{tokenIO: 1, tokenBytes: n, tokenReadBytes: n}

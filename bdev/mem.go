@@ -1,6 +1,7 @@
 package bdev
 
 import (
+	"bytes"
 	"fmt"
 	"sync/atomic"
 	"unsafe"
@@ -65,7 +66,7 @@ func NewMem(g *Registry, name string, id uuid.UUID, blockSize uint32, blocks uin
 		Name: name, Product: "Malloc disk", UUID: id, Driver: m,
 		Geometry: Geometry{
 			BlockSize: blockSize, Blocks: blocks,
-			Native: SetOf(Read, Write, Flush, Unmap, WriteZeroes, Compare), UnmapZeroes: true,
+			Native: SetOf(Read, Write, Flush, Unmap, WriteZeroes, Compare, Extent), UnmapZeroes: true,
 		},
 	}
 	for _, h := range hints {
@@ -124,6 +125,8 @@ func (c *memQueue) Submit(q *Request) {
 		} else {
 			zero(mem)
 		}
+	case Extent:
+		c.m.extent(q, mem, shared)
 	}
 	q.CompleteLater(s)
 }
@@ -169,6 +172,34 @@ func (c *memQueue) blocks(q *Request, mem []byte) Status {
 		}
 	}
 	return StatusOK
+}
+
+// memExtentBytes is how much is looked at to find an extent.
+const memExtentBytes = 256 << 10
+
+var memZeros [4096]byte
+
+// extent tells of blocks that are nothing but zeros as not mapped: what was never written takes no memory, and what was, and then unmapped, cannot be
+// told from it.
+func (m *Mem) extent(q *Request, mem []byte, shared bool) {
+	size := 1 << m.shift
+	mem = mem[:min(len(mem), memExtentBytes)]
+	q.Alike = 0
+	for lba := q.LBA; len(mem) > 0; mem, lba = mem[size:], lba+1 {
+		l := &m.locks[lba%memLocks]
+		if shared {
+			l.lock()
+		}
+		mapped := !bytes.Equal(mem[:size], memZeros[:size])
+		if shared {
+			l.unlock()
+		}
+		if q.Alike > 0 && mapped != q.Mapped {
+			return
+		}
+		q.Mapped = mapped
+		q.Alike++
+	}
 }
 
 // zeroShared clears mem, which begins at block lba: few blocks one by one, many in pieces under all locks.

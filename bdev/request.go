@@ -16,10 +16,13 @@ import (
 //	Compare           LBA Blocks Data FUA                Miscompare gives the byte in Detail
 //	CompareAndWrite   LBA Blocks Data Data2 FUA          atomic against all other requests of the device
 //	Copy              LBA Blocks LBA2 FUA                from LBA2 to LBA; they may overlap
+//	Extent            LBA Blocks                         Mapped says whether the first block is mapped, Alike how many are as it is, from it
+//	                                                     on: at least one, and maybe fewer than there are
 //	Reset                                                what is in flight on the channel is aborted or ends, then it
 //	                                                     completes; what comes meanwhile waits
 //
-// Unmap, WriteZeroes and Copy may be as long as the device, the others MaxBlocks.
+// Unmap, WriteZeroes, Copy and Extent may be as long as the device, the others MaxBlocks. A block is mapped that takes room, or of which it is not known;
+// one that is not reads as zeros on devices with UnmapZeroes. A device that cannot tell does not serve Extent: all of it counts as mapped.
 type Request struct {
 	Kind   Kind
 	FUA    bool   // durable before it completes
@@ -32,6 +35,8 @@ type Request struct {
 	Trace  *Trace   // not nil if somebody looks closely
 
 	Status Status // the result
+	Alike  uint64 // Extent: how many blocks are as the first
+	Mapped bool   // Extent: that they are mapped
 	Detail uint32 // Miscompare: byte offset of the first difference; IO: the NVMe status behind it, SCT<<8 | SC, if there is one
 
 	one     [1][]byte

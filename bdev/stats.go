@@ -40,7 +40,7 @@ func (s *Stats) count(q *Request, d reactor.Ticks, shift uint) {
 		return
 	}
 	k.Ops++
-	if q.Kind != Flush && q.Kind != Reset {
+	if q.Kind != Flush && q.Kind != Reset && q.Kind != Extent {
 		k.Bytes += q.Blocks << shift
 	}
 	k.Latency.Record(uint64(d))

@@ -72,6 +72,7 @@ const (
 	Compare         // Data is compared with the blocks
 	CompareAndWrite // Data is compared, and if equal Data2 is written, as one atomic step
 	Copy            // blocks from LBA2 to LBA
+	Extent          // which of the blocks are mapped: Alike and Mapped
 	Reset           // requests in flight end, then the device is as if newly opened
 
 	kindEnd
@@ -81,7 +82,7 @@ const (
 const Kinds = int(kindEnd)
 
 var kindNames = [kindEnd]string{
-	"read", "write", "flush", "unmap", "write zeroes", "compare", "compare and write", "copy", "reset",
+	"read", "write", "flush", "unmap", "write zeroes", "compare", "compare and write", "copy", "extent", "reset",
 }
 
 // String gives the kind in words.

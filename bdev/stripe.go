@@ -132,7 +132,7 @@ func (s *Stripe) join(stripBytes uint64) (g Geometry, layers int, err error) {
 		return g, 0, err
 	}
 	// Those that need two places at once are the channel's.
-	g.Native &= SetOf(Read, Write, Flush, Unmap, WriteZeroes, Compare)
+	g.Native &= SetOf(Read, Write, Flush, Unmap, WriteZeroes, Compare, Extent)
 	g.NativeFUA = g.Native
 	g.AtomicBlocks = 1 // a write may lie on two members
 	g.MemoryAlign = 1  // each member looks after the pieces that it gets

@@ -86,7 +86,11 @@ func (c *stripeQueue) Submit(q *Request) {
 		return
 	}
 	if q.Kind != Flush {
-		if m, to, run := c.layout.at(q.LBA); q.Blocks <= run {
+		m, to, run := c.layout.at(q.LBA)
+		if q.Kind == Extent { // what lies on the next member is another question
+			q.Blocks = min(q.Blocks, run)
+		}
+		if q.Blocks <= run {
 			q.LBA = to
 			c.members[m].Submit(q)
 			return

@@ -124,7 +124,7 @@ func init() {
 		{name: "SYNCHRONIZE CACHE(16)", usage: "\x91\x00" + all8 + all4 + "\x00\x04", access: accessWrite, admit: (*command).admitSync, execute: (*command).sync},
 		{name: "WRITE SAME(16)", usage: "\x93\xf9" + all8 + all4 + "\x00\x04", access: accessWrite, flags: writes, admit: (*command).admitWriteSame, execute: (*command).writeSame, done: (*command).writeSameNext},
 		{name: "READ CAPACITY(16)", usage: "\x9e\x10" + none + none + all4 + "\x00\x04", access: accessFree, flags: acts, execute: (*command).readCapacity16},
-		{name: "GET LBA STATUS", usage: "\x9e\x12" + all8 + all4 + "\x00\x04", access: accessRead, flags: acts, offered: isThick, admit: (*command).admitLBAStatus, execute: (*command).lbaStatus},
+		{name: "GET LBA STATUS", usage: "\x9e\x12" + all8 + all4 + "\x00\x04", access: accessRead, flags: acts, admit: (*command).admitLBAStatus, execute: (*command).lbaStatus, done: (*command).lbaStatusNext},
 		{name: "REPORT LUNS", usage: "\xa0\x00\xff\x00\x00\x00" + all4 + "\x00\x04", flags: tells | anyState, admit: (*command).admitReportLUNs, execute: (*command).reportLUNs},
 		{name: "REPORT TARGET PORT GROUPS", usage: "\xa3\xea" + none + all4 + "\x00\x04", access: accessFree, flags: acts | anyState, admit: (*command).admitPortGroups, execute: (*command).reportPortGroups},
 		{name: "REPORT SUPPORTED OPERATION CODES", usage: "\xa3\x0c\x87\xff\xff\xff" + all4 + "\x00\x04", access: accessRead, flags: acts | anyState, admit: (*command).admitOpcodes, execute: (*command).reportOpcodes},

@@ -8,10 +8,6 @@ import (
 
 // This file is logical block provisioning: UNMAP and WRITE SAME. SBC-3, "Logical block provisioning".
 
-// isThick reports whether all blocks of the device are mapped, always. GET LBA STATUS is offered for such devices alone: of the others a device would
-// have to tell which are.
-func isThick(g *bdev.Geometry) bool { return !unmaps(g) }
-
 // The limits that VPD page B0 gives.
 const (
 	unmapDescriptorsMax = 256
@@ -182,25 +178,4 @@ func allZero(b []byte) bool {
 		}
 	}
 	return true
-}
-
-// admitLBAStatus judges GET LBA STATUS. SBC-3, "GET LBA STATUS command".
-func (c *command) admitLBAStatus() bool {
-	c.parseRange()
-	c.blocks = 0
-	return c.inside()
-}
-
-// lbaStatus tells that everything from the LBA on is mapped, in one descriptor.
-func (c *command) lbaStatus() {
-	b := c.page(24)
-	if b == nil {
-		return
-	}
-	g := c.unit.ch.Geometry()
-	b = append(b, 0, 0, 0, 20, 0, 0, 0, 0)
-	b = binary.BigEndian.AppendUint64(b, c.lba)
-	b = binary.BigEndian.AppendUint32(b, uint32(min(max(g.Blocks, c.lba)-c.lba, 1<<32-1)))
-	b = append(b, 0, 0, 0, 0) // PROVISIONING STATUS: mapped
-	c.answer(b, binary.BigEndian.Uint32(c.cdb[10:]))
 }

@@ -142,23 +142,3 @@ func TestWriteSameRefused(t *testing.T) {
 		g.do(c.cdb, sends(c.data)).Want(name, c.want)
 	}
 }
-
-func TestLBAStatus(t *testing.T) {
-	g := newRig(t, 512)
-	get := func(lba uint64, n int) *exchange { return g.do(cdb16(0x9E, 0x12, lba, uint32(n)), wants(n)) }
-	get(0, 24).Want("a thin device", "05/20/00")
-	g.reshape(func(q *bdev.Geometry) { q.Native &^= bdev.SetOf(bdev.Unmap) })
-	all := get(5, 24).Want("a thick device", "good").in
-	if !bytes.Equal(all, []byte{0, 0, 0, 20, 15: 5, 18: 0x0F, 19: 0xFB, 23: 0}) {
-		t.Errorf("LBA 5 is %x", all)
-	}
-	if x := get(5, 8).Want("a short allocation length", "good"); !bytes.Equal(x.in, all[:8]) {
-		t.Errorf("LBA 5 in 8 bytes is %x", x.in)
-	}
-	get(rigBlocks-1, 24).Want("the last block", "good")
-	get(rigBlocks, 24).Want("past the end", "05/21/00")
-	g.reshape(func(q *bdev.Geometry) { q.Blocks = 1 << 40 })
-	if x := get(0, 24).Want("more than a descriptor holds", "good"); !bytes.Equal(x.in[16:20], []byte{0xFF, 0xFF, 0xFF, 0xFF}) {
-		t.Errorf("2^40 blocks are %x", x.in)
-	}
-}

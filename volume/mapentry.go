@@ -138,6 +138,18 @@ func (e Entry) IsEmpty() bool { return e.Place() == 0 && e.Change() == 0 }
 // Written says whether a block of the cluster was; others read as zeros.
 func (e Entry) Written(block int) bool { return e.b[24+block>>3]>>(block&7)&1 == 1 }
 
+// stretch says how many blocks, of the n from first on, are alike: written and in a place, or neither.
+func (e Entry) stretch(first int, n uint64) (written bool, blocks uint64) {
+	if e.Place() == 0 {
+		return false, n
+	}
+	written = e.Written(first)
+	for blocks = 1; blocks < n && e.Written(first+int(blocks)) == written; {
+		blocks++
+	}
+	return written, blocks
+}
+
 // CRC of a block that was written.
 func (e Entry) CRC(block int) uint32 { return le.Uint32(e.crcs[4*block:]) }
 

@@ -279,6 +279,12 @@ func (v *Volume) begin(o *op, q *bdev.Request, x *crossing, t *mapTree) {
 			}
 			return
 		}
+	case q.Kind == bdev.Extent:
+		o.phase = v.grace.enter()
+		if o.fail(s); s == bdev.StatusOK {
+			v.extent(o)
+			return
+		}
 	case s != bdev.StatusOK:
 		o.fail(s)
 	case q.Kind == bdev.Flush:
@@ -335,7 +341,7 @@ func (o *op) fail(s bdev.Status) {
 
 // settle goes on with an op of which nothing is under way: a change waits until it is durable, if it must be.
 func (v *Volume) settle(o *op) {
-	if o.q.Kind == bdev.Read {
+	if k := o.q.Kind; k == bdev.Read || k == bdev.Extent {
 		if v.grace.leave(o.phase); o.bounce != nil {
 			o.bounce.readEnd(o.status)
 			return

@@ -399,7 +399,7 @@ func (v *Volume) geometry(bytes uint64) bdev.Geometry {
 	return bdev.Geometry{
 		BlockSize: v.page.BlockBytes, Blocks: bytes / uint64(v.page.BlockBytes), PhysicalBlockSize: PageBytes,
 		OptimalBlocks: uint32(v.shape.ClusterBytes()) / v.page.BlockBytes, AtomicBlocks: atomic, MemoryAlign: PageBytes,
-		Native:    bdev.SetOf(bdev.Read, bdev.Write, bdev.Flush, bdev.Unmap, bdev.WriteZeroes),
+		Native:    bdev.SetOf(bdev.Read, bdev.Write, bdev.Flush, bdev.Unmap, bdev.WriteZeroes, bdev.Extent),
 		NativeFUA: bdev.SetOf(bdev.Write, bdev.Unmap, bdev.WriteZeroes),
 		Volatile:  v.cache == CacheVolatile, UnmapZeroes: true, ReadOnly: v.page.Flags.Has(VolumeReadOnly),
 	}

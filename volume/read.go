@@ -88,20 +88,15 @@ func (o *op) readDirty(run *dirtyRun) bool {
 // readHome reads what it can of n blocks of one cluster that are not dirty.
 func (o *op) readHome(n uint64) bool {
 	v := o.v
-	e, s := o.find(o.at >> v.shape.shift)
-	switch s {
-	case mapWaits:
+	e, first, found := o.home()
+	if !found {
 		return false
-	case mapFailed:
-		o.fail(bdev.StatusCorrupt)
+	}
+	if o.status != bdev.StatusOK {
 		return true
 	}
-	first := int(o.at & (1<<v.shape.shift - 1))
-	if e.Place() == 0 || !e.Written(first) {
-		k := uint64(1)
-		for k < n && (e.Place() == 0 || !e.Written(first+int(k))) {
-			k++
-		}
+	written, k := e.stretch(first, n)
+	if !written {
 		o.zeros(k)
 		return true
 	}
@@ -109,13 +104,24 @@ func (o *op) readHome(n uint64) bool {
 	if p == nil {
 		return false
 	}
-	for p.n < int(min(n, partBlocks)) && e.Written(first+p.n) {
+	for p.n = range int(min(k, partBlocks)) {
 		p.crcs[p.n] = e.CRC(first + p.n)
-		p.n++
 	}
+	p.n++
 	p.check = v.verify
 	o.transfer(p, v.data, (e.Place() + Place(first)).Byte())
 	return true
+}
+
+// home finds the entry of the cluster in which o.at is, and which block of it that is. If found is false the op waits; an entry that cannot be read has
+// failed the op.
+func (o *op) home() (e Entry, first int, found bool) {
+	shift := o.v.shape.shift
+	e, s := o.find(o.at >> shift)
+	if s == mapFailed {
+		o.fail(bdev.StatusCorrupt)
+	}
+	return e, int(o.at & (1<<shift - 1)), s != mapWaits
 }
 
 // mapState is how a search in the map ends.
@@ -153,9 +159,12 @@ func (o *op) find(cluster uint64) (Entry, mapState) {
 // mapFound goes on with an entry.
 func (o *op) mapFound(w *mapWaiter, e Entry, s bdev.Status) {
 	o.entry = foundEntry{e, w.cluster, s, true}
-	if o.q.Kind == bdev.Write {
+	switch o.q.Kind {
+	case bdev.Write:
 		o.v.change(o)
-	} else {
+	case bdev.Extent:
+		o.v.extent(o)
+	default:
 		o.v.read(o)
 	}
 	o.entry = foundEntry{}

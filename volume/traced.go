@@ -21,7 +21,7 @@ func (v *Volume) traced(o *op) {
 	}
 	now, t := v.r.Now(), o.q.Trace
 	switch o.q.Kind {
-	case bdev.Read:
+	case bdev.Read, bdev.Extent:
 		t.Tell(&readTrace, &[bdev.TraceStages + 1]reactor.Ticks{o.came, now})
 	case bdev.Flush:
 		t.Tell(&flushTrace, &[bdev.TraceStages + 1]reactor.Ticks{o.came, now})

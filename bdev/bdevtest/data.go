@@ -15,6 +15,7 @@ var dataRules = []Rule{
 	{Name: "unmapped blocks are zeros if it says so, and their neighbours are left alone", Test: unmap, data: true},
 	{Name: "compare finds the first byte that differs", Test: compare, data: true},
 	{Name: "compare-and-write writes if equal and only then", Test: compareAndWrite, data: true},
+	{Name: "extents name what is mapped", Test: extents, data: true},
 	{Name: "copy copies, forwards and backwards and over itself", Test: copies, data: true},
 }
 

@@ -145,6 +145,8 @@ type Result struct {
 	bdev.Status
 	Detail uint32
 	Data   []byte // what was read
+	Alike  uint64
+	Mapped bool
 }
 
 // Do submits op on a reactor and waits for its end.
@@ -164,7 +166,7 @@ func (e *Env) Begin(core int, op Op) *Job {
 
 // Finish gives the result of a job that has ended, and releases it.
 func (j *Job) Finish() Result {
-	r := Result{Status: j.Q.Status, Detail: j.Q.Detail}
+	r := Result{Status: j.Q.Status, Detail: j.Q.Detail, Alike: j.Q.Alike, Mapped: j.Q.Mapped}
 	if j.Q.Kind == bdev.Read {
 		r.Data = bytes.Join(j.Q.Data, nil)
 	}
