@@ -1,0 +1,249 @@
+//go:build cgo
+
+package ibverbs
+
+// #include "shim.h"
+import "C"
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"syscall"
+	"unsafe"
+
+	"github.com/pollux-storage/pollux/rdma"
+)
+
+// card is an open card.
+type card struct {
+	p       *provider
+	context C.uintptr_t
+	pd      C.uintptr_t
+	name    string
+	info    rdma.CardInfo // when it was opened
+	wait    *waiter       // for events of the card
+
+	// Held while an event of the card is read, and while what it could be about is destroyed. Taken after cm.mu.
+	mu     sync.Mutex
+	qps    map[rdma.QP]*conn
+	vector C.int // of the next CQ: interrupts spread over the processors
+}
+
+func openCard(p *provider, context C.uintptr_t) (*card, error) {
+	c := &card{p: p, context: context, qps: make(map[rdma.QP]*conn)}
+	var name [64]C.char
+	c.name = C.GoStringN(&name[0], C.s_name(p.lib, context, &name[0], C.int(len(name))))
+	if rc := C.s_alloc_pd(p.lib, context, &c.pd); rc < 0 {
+		return nil, advise(c.failure("open it (ibv_alloc_pd)", -rc), -rc)
+	}
+	err := c.begin()
+	if err != nil {
+		C.s_dealloc_pd(p.lib, c.pd)
+		return nil, err
+	}
+	return c, nil
+}
+
+func (c *card) begin() error {
+	i, err := c.query()
+	if err != nil {
+		return err
+	}
+	inline := C.s_inline_max(c.p.lib, c.context, c.pd, C.int(min(i.SGEsMax, rdma.SGEsMax)))
+	if inline < 0 {
+		return advise(c.failure("find out how much a send carries inline (ibv_create_cq)", -inline), -inline)
+	}
+	i.InlineMax = int(inline)
+	c.info = i
+	fd := C.s_async_fd(c.context)
+	if fd < 0 {
+		return c.failure("make the descriptor of its events non-blocking", -fd)
+	}
+	if c.wait, err = newWaiter(int(fd), "events of "+c.name); err != nil {
+		return fmt.Errorf("ibverbs: %s: %w", c.name, err)
+	}
+	return nil
+}
+
+func (c *card) close() error {
+	c.wait.close()
+	if rc := C.s_dealloc_pd(c.p.lib, c.pd); rc < 0 {
+		return c.failure("close it (ibv_dealloc_pd), probably since something was left that was made on it", -rc)
+	}
+	return nil
+}
+
+func (c *card) failure(what string, errno C.int) error {
+	return failure(c.name+": "+what, errno)
+}
+
+func (c *card) query() (rdma.CardInfo, error) {
+	var i C.struct_s_card_info
+	if rc := C.s_card_info(c.p.lib, c.context, &i); rc < 0 {
+		return rdma.CardInfo{}, c.failure("ask what it can do (ibv_query_device, ibv_query_port)", -rc)
+	}
+	return rdma.CardInfo{
+		Name:       c.name,
+		GUID:       uint64(i.guid),
+		QPDepthMax: int(i.qp_depth),
+		SGEsMax:    int(i.sges),
+		CQDepthMax: int(i.cq_depth),
+		SRQDepth:   int(i.srq_depth),
+		ReadsIn:    int(i.reads_in),
+		ReadsOut:   int(i.reads_out),
+		InlineMax:  c.info.InlineMax,
+		MTU:        int(i.mtu),
+		Ethernet:   i.ethernet != 0,
+	}, nil
+}
+
+// Info asks the card: ports come and go. One that does not answer any more has no active port.
+func (c *card) Info() rdma.CardInfo {
+	i, err := c.query()
+	if err != nil {
+		i = c.info
+		i.MTU = 0
+	}
+	return i
+}
+
+// NextEvent waits for the next event.
+func (c *card) NextEvent() (rdma.CardEvent, error) {
+	var out rdma.CardEvent
+	var failed error
+	err := c.wait.until(func() bool {
+		for {
+			var told bool
+			told, failed = c.takeEvent(&out)
+			if told || failed != nil {
+				return !errors.Is(failed, syscall.EAGAIN)
+			}
+		}
+	})
+	if err != nil {
+		return out, fmt.Errorf("ibverbs: %s: wait for an event of the card: %w", c.name, err)
+	}
+	return out, failed
+}
+
+// takeEvent reads an event, and reports whether it is one to tell of.
+func (c *card) takeEvent(out *rdma.CardEvent) (bool, error) {
+	c.mu.Lock()
+	var e C.struct_s_async
+	if rc := C.s_next_async(c.p.lib, c.context, &e); rc < 0 {
+		c.mu.Unlock()
+		return false, c.failure("read an event of the card (ibv_get_async_event)", -rc)
+	}
+	of := c.qps[rdma.QP(e.qp)]
+	c.mu.Unlock()
+	*out = rdma.CardEvent{Port: int(e.port), CQ: rdma.CQ(e.cq), SRQ: rdma.SRQ(e.srq)}
+	switch e.event {
+	case C.V_EVENT_PORT_ACTIVE:
+		out.Kind = rdma.CardPortUp
+	case C.V_EVENT_PORT_ERR:
+		out.Kind = rdma.CardPortDown
+	case C.V_EVENT_DEVICE_FATAL:
+		out.Kind = rdma.CardFatal
+	case C.V_EVENT_CQ_ERR:
+		out.Kind = rdma.CardCQFatal
+	case C.V_EVENT_SRQ_ERR:
+		out.Kind = rdma.CardSRQFatal
+	case C.V_EVENT_QP_FATAL, C.V_EVENT_QP_REQ_ERR, C.V_EVENT_QP_ACCESS_ERR:
+		out.Kind = rdma.CardQPFatal
+	case C.V_EVENT_QP_LAST_WQE_REACHED:
+		out.Kind = rdma.CardLastReceive
+	case C.V_EVENT_COMM_EST:
+		if of != nil {
+			of.m.communication(of)
+		}
+		return false, nil
+	default:
+		return false, nil
+	}
+	if e.qp != 0 {
+		if of == nil {
+			return false, nil // is destroyed
+		}
+		out.ID = of.id
+	}
+	return true, nil
+}
+
+// Register lets the card reach memory, which lies outside Go's heap and stays where it is.
+func (c *card) Register(b []byte, a rdma.Access) (rdma.MR, error) {
+	if len(b) == 0 {
+		return rdma.MR{}, c.failure("register no memory", C.int(syscall.EINVAL))
+	}
+	access := C.int(C.V_ACCESS_LOCAL_WRITE)
+	if a&rdma.RemoteRead != 0 {
+		access |= C.V_ACCESS_REMOTE_READ
+	}
+	if a&rdma.RemoteWrite != 0 {
+		access |= C.V_ACCESS_REMOTE_WRITE
+	}
+	var mr C.struct_s_mr
+	at := unsafe.Pointer(&b[0])
+	if rc := C.s_reg_mr(c.p.lib, c.pd, at, C.size_t(len(b)), access, &mr); rc < 0 {
+		return rdma.MR{}, advise(c.failure(fmt.Sprintf("register %d bytes of memory (ibv_reg_mr)", len(b)), -rc), -rc)
+	}
+	return rdma.MR{
+		Handle: uintptr(mr.handle), Local: uint32(mr.lkey), Remote: uint32(mr.rkey),
+		Address: uint64(uintptr(at)), Bytes: uint64(len(b)),
+	}, nil
+}
+
+// Deregister takes the memory back.
+func (c *card) Deregister(m rdma.MR) error {
+	if rc := C.s_dereg_mr(c.p.lib, C.uintptr_t(m.Handle)); rc < 0 {
+		return c.failure("deregister memory (ibv_dereg_mr)", -rc)
+	}
+	return nil
+}
+
+// CreateCQ makes a completion queue with a channel of its own.
+func (c *card) CreateCQ(depth int) (rdma.CQ, error) {
+	c.mu.Lock()
+	vector := c.vector
+	if n := C.s_comp_vectors(c.context); n > 0 {
+		c.vector = (c.vector + 1) % n
+	}
+	c.mu.Unlock()
+	var cq C.uintptr_t
+	if rc := C.s_create_cq(c.p.lib, c.context, C.int(depth), vector, &cq); rc < 0 {
+		return 0, advise(c.failure(fmt.Sprintf("create a completion queue of %d entries, of which the card allows %d", depth, c.info.CQDepthMax), -rc), -rc)
+	}
+	return rdma.CQ(cq), nil
+}
+
+// CQFD is the descriptor of the CQ's channel.
+func (c *card) CQFD(q rdma.CQ) int { return int(C.s_cq_fd(C.uintptr_t(q))) }
+
+// DestroyCQ destroys a completion queue that no queue pair uses.
+func (c *card) DestroyCQ(q rdma.CQ) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if rc := C.s_destroy_cq(c.p.lib, C.uintptr_t(q)); rc < 0 {
+		return c.failure("destroy a completion queue", -rc)
+	}
+	return nil
+}
+
+// CreateSRQ makes a shared receive queue.
+func (c *card) CreateSRQ(depth, sges int) (rdma.SRQ, error) {
+	var srq C.uintptr_t
+	if rc := C.s_create_srq(c.p.lib, c.pd, C.int(depth), C.int(sges), &srq); rc < 0 {
+		return 0, advise(c.failure(fmt.Sprintf("create a shared receive queue of %d entries, of which the card allows %d", depth, c.info.SRQDepth), -rc), -rc)
+	}
+	return rdma.SRQ(srq), nil
+}
+
+// DestroySRQ destroys a shared receive queue that no queue pair uses.
+func (c *card) DestroySRQ(s rdma.SRQ) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if rc := C.s_destroy_srq(c.p.lib, C.uintptr_t(s)); rc < 0 {
+		return c.failure("destroy a shared receive queue", -rc)
+	}
+	return nil
+}
