@@ -117,7 +117,7 @@ struct v_send_wr {
 	uint32_t invalidate_rkey;
 	uint64_t remote_addr;
 	uint32_t rkey;
-	uint32_t rest[15];
+	uint32_t rest[19];
 };
 
 enum {
