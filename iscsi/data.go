@@ -247,7 +247,7 @@ func (s *session) dataOutPDU() {
 // before its data, or it never was, since its command was outside the window.
 func (s *session) burstOf(h *DataOut) (*task, RejectReason) {
 	if h.TTT == NoTag {
-		t := s.find(h.ITT)
+		t := s.tags.find(h.ITT)
 		switch {
 		case t == nil || t.aborted:
 			return nil, 0

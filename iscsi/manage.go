@@ -22,7 +22,7 @@ func (s *session) managePDU() {
 		s.reject(bad.Reason)
 		return
 	}
-	if !s.admitted(h.CmdSN, h.Immediate) {
+	if !s.admitted(h.ITT) {
 		return
 	}
 	s.ignoreData()
@@ -32,7 +32,7 @@ func (s *session) managePDU() {
 	u := s.nexus.find(h.LUN)
 	switch h.Function {
 	case AbortTask:
-		o := s.find(h.RefITT)
+		o := s.tags.find(h.RefITT)
 		if o == nil || o == t || o.lun != h.LUN {
 			t.result = TaskDoesNotExist
 			s.answer(t)

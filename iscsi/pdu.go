@@ -55,6 +55,8 @@ const (
 	OpDataOut      Opcode = 0x05
 	OpLogout       Opcode = 0x06
 	OpSNACK        Opcode = 0x10
+	opVendor       Opcode = 0x1C // RFC 7143 section 11.2.1.2, "Opcode": vendors have these
+	opVendorEnd    Opcode = 0x1E
 
 	OpNOPIn          Opcode = 0x20
 	OpSCSIResponse   Opcode = 0x21
@@ -162,6 +164,7 @@ const (
 	atISID        = 8
 	atITT         = 16
 	atTTT         = 20
+	atCmdSN       = 24
 )
 
 const (

@@ -53,6 +53,7 @@ type session struct {
 
 	immediates uint32
 	tasks      []task
+	tags       tags
 	free       *task
 	slots      int
 	share      reactor.Share
@@ -94,19 +95,35 @@ func (t *loginTimer) Run() {
 // maxCmdSN is the end of the window: it has a place for each command that may still come.
 func (s *session) maxCmdSN() SerialNumber { return s.expCmdSN + SerialNumber(s.depth-s.open) - 1 }
 
-// takeNumber judges a request's CmdSN, and reports whether the request counts. RFC 7143 section 4.2.2.1, "Command Numbering and Acknowledging": what
-// is outside the window is ignored in silence. So is what leaves a gap: on one connection commands come in their order, and what is
-// missing will never come.
-func (s *session) takeNumber(n SerialNumber, immediate bool) bool {
-	if immediate {
+// takeNumber judges the CmdSN of the request that has arrived, and reports whether the request counts. RFC 7143 section 4.2.2.1, "Command Numbering and
+// Acknowledging": what is outside the window is ignored in silence. So is what leaves a gap: on one connection commands come in their order, and
+// what is missing will never come.
+//
+// A request that is rejected afterwards has used its number all the same. RFC 7143 section 7.3, "Usage of Reject PDU in Recovery", says that it must not, so that
+// the initiator fills the gap that is left, by the command again or by an abort. That asks for a target which keeps what comes behind a gap, and for an initiator
+// which sends a command again; both are recovery above level 0. Linux' initiator and libiscsi do not: they go on with the next number, of which
+// each would be out of order until the session is begun anew. So a Reject tells by its ExpCmdSN that nothing is missing, as SPDK's does.
+func (s *session) takeNumber() bool {
+	if s.conn.Immediate {
 		return true
 	}
-	if n != s.expCmdSN || s.open == s.depth {
+	if s.state == sessionLoggingOut || SerialNumber(be.Uint32(s.conn.BHS[atCmdSN:])) != s.expCmdSN || s.open == s.depth {
 		s.dropped++
 		return false
 	}
 	s.expCmdSN++
 	return true
+}
+
+// numbered reports whether the PDU that has arrived has a CmdSN. The NOP-Out that answers ours has none that counts.
+func (s *session) numbered() bool {
+	switch s.conn.Opcode {
+	case OpSCSICommand, OpTaskRequest, OpTextRequest, OpLogout:
+		return true
+	case OpNOPOut:
+		return ITT(be.Uint32(s.conn.BHS[atITT:])) != NoTag
+	}
+	return false
 }
 
 // pdu takes a PDU whose header has arrived; its data follows.
@@ -119,6 +136,10 @@ func (s *session) pdu() {
 	}
 	if s.params.Discovery && op != OpTextRequest && op != OpLogout {
 		s.fault("a discovery session takes Text and Logout alone")
+		return
+	}
+	if s.numbered() && !s.takeNumber() {
+		s.ignoreData()
 		return
 	}
 	switch op {
@@ -137,21 +158,27 @@ func (s *session) pdu() {
 	case OpSNACK, OpLoginRequest:
 		s.reject(RejectProtocol) // at error recovery level 0 there is nothing to ask for again
 	default:
+		if op >= opVendor && op <= opVendorEnd {
+			s.takeNumber() // if it has one
+		}
 		s.reject(RejectNotSupported)
 	}
 }
 
-// admitted reports whether a request is to be served: by its number, and as long as there is room for it.
-func (s *session) admitted(n SerialNumber, immediate bool) bool {
-	if s.state == sessionLoggingOut || !s.takeNumber(n, immediate) {
+// admitted reports whether a request whose number counts is to be served: as long as there is room for it, and if its tag is its own. RFC 7143 section
+// 11.17.1, "Reason": "Task in progress"; the task that has the tag goes on.
+func (s *session) admitted(itt ITT) bool {
+	switch {
+	case s.state == sessionLoggingOut:
 		s.ignoreData()
-		return false
-	}
-	if immediate && s.immediates == immediateMax {
+	case s.conn.Immediate && s.immediates == immediateMax:
 		s.reject(RejectTooManyImmediate)
-		return false
+	case s.tags.find(itt) != nil:
+		s.reject(RejectTaskInProgress)
+	default:
+		return true
 	}
-	return true
+	return false
 }
 
 // scsiPDU takes a SCSI Command.
@@ -161,7 +188,7 @@ func (s *session) scsiPDU() {
 		s.reject(bad.Reason)
 		return
 	}
-	if !s.admitted(h.CmdSN, h.Immediate) {
+	if !s.admitted(h.ITT) {
 		return
 	}
 	if s.conn.DataBytes > 0 && (!h.Write || !s.params.ImmediateData || s.conn.DataBytes > min(s.params.FirstBurst, h.EDTL)) ||
@@ -193,7 +220,7 @@ func (s *session) pingPDU() {
 		s.ignoreData()
 		return
 	}
-	if !s.admitted(h.CmdSN, h.Immediate) {
+	if !s.admitted(h.ITT) {
 		return
 	}
 	t := s.acquire(kindPing, h.ITT, h.CmdSN, h.Immediate)
@@ -210,7 +237,7 @@ func (s *session) logoutPDU() {
 		s.reject(bad.Reason)
 		return
 	}
-	if !s.admitted(h.CmdSN, h.Immediate) {
+	if !s.admitted(h.ITT) {
 		return
 	}
 	if h.Reason > LogoutRecovery {

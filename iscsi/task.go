@@ -45,6 +45,7 @@ type task struct {
 	immediate bool
 	came      reactor.Ticks
 	next      *task // free
+	chained   *task // open, in a chain of the session's tags
 
 	loan    reactor.Loan
 	aborted bool         // ends without an answer
@@ -74,6 +75,7 @@ func (s *session) newTasks(depth int) {
 		s.free = t
 	}
 	s.slots = len(s.tasks)
+	s.tags.init(len(s.tasks))
 	s.asking = make([]asked, 0, headsMax)
 }
 
@@ -103,17 +105,8 @@ func (s *session) acquire(kind taskKind, itt ITT, cmdSN SerialNumber, immediate 
 	}
 	t.state, t.kind, t.itt, t.cmdSN, t.immediate, t.next, t.came = taskGathering, kind, itt, cmdSN, immediate, nil, s.r.Now()
 	t.aborted, t.in, t.at, t.sn, t.data = false, burst{}, 0, 0, nil
+	s.tags.put(t)
 	return t
-}
-
-// find gives the open task of a tag, nil if there is none.
-func (s *session) find(itt ITT) *task {
-	for i := range s.tasks {
-		if t := &s.tasks[i]; t.itt == itt && (t.state == taskGathering || t.state == taskExecuting) {
-			return t
-		}
-	}
-	return nil
 }
 
 // lend gets the task memory for n bytes. If there is none it waits, and Run goes on.
@@ -184,6 +177,7 @@ func (s *session) answer(t *task) {
 
 // notOpen takes a task out of those that the initiator waits for.
 func (s *session) notOpen(t *task) {
+	s.tags.drop(t)
 	if t.immediate {
 		s.immediates--
 	} else {

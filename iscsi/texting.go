@@ -119,7 +119,7 @@ func (s *session) textPDU() {
 		s.reject(bad.Reason)
 		return
 	}
-	if !s.admitted(h.CmdSN, h.Immediate) {
+	if !s.admitted(h.ITT) {
 		return
 	}
 	x := &s.texting
