@@ -2,6 +2,7 @@ package rdmatest
 
 import (
 	"fmt"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -147,6 +148,7 @@ func (c *card) DestroyQP(h rdma.QP) error {
 		q.peer.ready()
 		q.peer = nil
 	}
+	c.events = slices.DeleteFunc(c.events, func(e rdma.CardEvent) bool { return e.ID != 0 && e.ID == q.id.h }) // none follows: ibv_destroy_qp(3)
 	q.id.qp = nil
 	q.state = gone
 	f.drain()
