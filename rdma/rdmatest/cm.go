@@ -69,11 +69,8 @@ const (
 	rejectBytes  = 148
 )
 
-// Reasons of a rejection: IBA volume 1, section 12.6.7.2, "Rejection Reason".
-const (
-	RejectedNoListener = 8  // Invalid Service ID
-	RejectedByConsumer = 28 // Consumer Reject
-)
+// RejectedByConsumer is the status of a rejection: IBA volume 1, section 12.6.7.2, "Rejection Reason", Consumer Reject.
+const RejectedByConsumer = 28
 
 // NewCM opens a connection manager.
 func (p *Provider) NewCM() (rdma.CM, error) {
@@ -121,7 +118,7 @@ func (m *manager) Close() error {
 // tell hands out an event of d.
 func (d *ident) tell(e rdma.Event) {
 	m := d.cm
-	e.ID, e.Local, e.Remote = d.h, d.local, d.remote
+	e.ID, e.Local, e.Remote, e.Params.Private = d.h, d.local, d.remote, e.Private
 	if d.card != nil {
 		e.Card = d.card
 	}
@@ -211,7 +208,7 @@ func (m *manager) Resolve(from netip.Addr, to netip.AddrPort) (rdma.ID, error) {
 	c := m.p.cardOf(from)
 	if !to.Addr().IsLoopback() || !from.IsLoopback() || c.removed {
 		d.state = over
-		d.tell(rdma.Event{Kind: rdma.EventUnreachable, Status: -int(unix.ENODEV)})
+		d.tell(rdma.Event{Kind: rdma.EventUnreachable, Status: int(unix.ENODEV)})
 		return d.h, nil
 	}
 	d.card, d.state = c, routed
@@ -255,7 +252,7 @@ func (m *manager) Connect(id rdma.ID, p rdma.ConnParams) error {
 	if l == nil {
 		d.state = over
 		d.qp.fail()
-		d.tell(rdma.Event{Kind: rdma.EventRejected, Status: RejectedNoListener, Private: m.p.private(nil, rejectBytes)})
+		d.tell(rdma.Event{Kind: rdma.EventUnreachable, Status: int(unix.ECONNREFUSED)})
 		f.drain()
 		return nil
 	}
@@ -265,7 +262,7 @@ func (m *manager) Connect(id rdma.ID, p rdma.ConnParams) error {
 	}
 	if d.card.wayTo(c) != open {
 		d.state = over
-		d.tell(rdma.Event{Kind: rdma.EventUnreachable, Status: -int(unix.ETIMEDOUT)})
+		d.tell(rdma.Event{Kind: rdma.EventUnreachable, Status: int(unix.ETIMEDOUT)})
 		return nil
 	}
 	waiting := 0

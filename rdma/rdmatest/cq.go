@@ -31,6 +31,9 @@ type ended struct {
 	recv *receiveQueue // of a receive
 }
 
+// one is what an eventfd is written: eventfd(2).
+var one = binary.NativeEndian.AppendUint64(nil, 1)
+
 func (c *card) CreateCQ(depth int) (rdma.CQ, error) {
 	c.f.mu.Lock()
 	defer c.f.mu.Unlock()
@@ -89,9 +92,7 @@ func (q *completionQueue) show() {
 	q.shown = q.added
 	if q.armed {
 		q.armed = false
-		var one [8]byte
-		binary.NativeEndian.PutUint64(one[:], 1)
-		if _, err := unix.Write(q.event, one[:]); err != nil {
+		if _, err := unix.Write(q.event, one); err != nil {
 			fault("telling of a completion: eventfd: %v", err)
 		}
 	}

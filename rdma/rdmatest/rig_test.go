@@ -9,11 +9,10 @@ import (
 
 // rig is a fabric with a connection from a host to a target.
 type rig struct {
-	f             *Fabric
-	hp, tp        *Provider
-	hs, ts        *side
-	host, target  *link
-	ended, broken bool
+	f            *Fabric
+	hp, tp       *Provider
+	hs, ts       *side
+	host, target *link
 }
 
 const memBytes = 64 << 10

@@ -232,7 +232,7 @@ func (p *Provider) Remove(card int, silent bool) {
 	})
 	p.f.ids.each(func(d *ident) {
 		if d.card == c {
-			d.tell(rdma.Event{Kind: rdma.EventRemoval, Status: -int(unix.ENODEV)})
+			d.tell(rdma.Event{Kind: rdma.EventRemoval, Status: int(unix.ENODEV)})
 		}
 	})
 	p.f.tryAll()
