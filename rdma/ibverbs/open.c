@@ -77,8 +77,8 @@ static int find(struct s_lib *l, void *so, const char *path, const struct wanted
 // The libraries are never closed: librdmacm keeps its cards open for as long as it is loaded, and drivers have threads.
 struct s_lib *s_open(const char *verbs, const char *cm, char *why, int why_bytes, int *too_old) {
 	*too_old = 0;
-	void *v = dlopen(verbs, RTLD_NOW | RTLD_GLOBAL);
-	void *c = v ? dlopen(cm, RTLD_NOW | RTLD_GLOBAL) : NULL;
+	void *v = dlopen(verbs, RTLD_NOW | RTLD_LOCAL);
+	void *c = v ? dlopen(cm, RTLD_NOW | RTLD_LOCAL) : NULL;
 	if (!v || !c) {
 		snprintf(why, why_bytes, "%s", dlerror());
 		return NULL;
