@@ -41,6 +41,7 @@ type Geometry struct {
 	Volatile    bool    // a completed write may be lost by a power failure until it is flushed
 	UnmapZeroes bool    // unmapped blocks read as zeros
 	ReadOnly    bool
+	LowSpace    uint8 // percent that are left of the space that it takes from others, when its users hear LowSpace; 0: they never do
 }
 
 // Supports reports whether requests of kind k are served, by the driver or by emulation.

@@ -163,6 +163,17 @@ func (d *Device) reshape(what string, change func(g *Geometry)) error {
 	return err
 }
 
+// TellLowSpace tells those who opened the device, and those of devices above that share its space, that little of it is left. Who does it looks
+// that they hear it once, until there was more again.
+func (d *Device) TellLowSpace() {
+	d.registry.mu.Lock()
+	tell := d.listeners()
+	d.registry.mu.Unlock()
+	for _, f := range tell {
+		f(Event{LowSpace, d})
+	}
+}
+
 // listeners are the openers who want to hear events. The registry's lock is held.
 func (d *Device) listeners() []func(Event) {
 	var out []func(Event)

@@ -23,7 +23,7 @@ type OpenOptions struct {
 	Claim bool   // nobody else may claim it: for those who write to it by their own layout
 	Share string // with Claim: those who name the same layout share one claim
 
-	// Event hears Removing and Resized, on a control goroutine. On Removing it must see to it that the handle is closed soon;
+	// Event hears Removing, Resized and LowSpace, on a control goroutine. On Removing it must see to it that the handle is closed soon;
 	// it may do so before it returns, or later.
 	Event func(Event)
 }

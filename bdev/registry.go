@@ -32,6 +32,7 @@ const (
 	Unregistered
 	Resized
 	Removing // to those who opened it: close it now
+	LowSpace // to those who opened it: little is left of the space for blocks that are not mapped
 )
 
 // Event is told to watchers of the registry and to those who opened the device, on a control goroutine.

@@ -70,6 +70,8 @@ func (b *base) event(e Event) {
 	case d == nil:
 	case e.Kind == Removing:
 		b.remove(d)
+	case e.Kind == LowSpace:
+		d.TellLowSpace()
 	case e.Kind == Resized && b.follow:
 		_ = d.Resize(e.Device.Geometry().Blocks) // a size that is valid below is valid above
 	}

@@ -234,3 +234,29 @@ func TestDelay(t *testing.T) {
 		t.Errorf("a negative latency: %v", err)
 	}
 }
+
+// TestLittleSpaceIsToldUpwards through layers, each of which tells its own users.
+func TestLittleSpaceIsToldUpwards(t *testing.T) {
+	g := registry(t, 1)
+	base := must(t)(bdev.NewMem(g, "Malloc0", uuid.New(), 512, 1000))
+	must(t)(bdev.NewPart(g, "part", "Malloc0", bdev.PartOptions{First: 0, Blocks: 100}))
+	must(t)(bdev.NewStripe(g, "stripe", bdev.StripeOptions{Members: []string{"part"}, Level: bdev.StripeConcat}))
+	must(t)(bdev.NewPassthru(g, "top", "stripe", uuid.Nil))
+	var heard []string
+	for _, name := range []string{"Malloc0", "top"} {
+		h, err := g.Open(name, bdev.OpenOptions{Who: "test", Event: func(e bdev.Event) {
+			if e.Kind != bdev.LowSpace || e.Device.Name() != name {
+				t.Errorf("%s: event %d of %s", name, e.Kind, e.Device.Name())
+			}
+			heard = append(heard, name)
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer h.Close()
+	}
+	base.TellLowSpace()
+	if len(heard) != 2 {
+		t.Errorf("those who heard: %v", heard)
+	}
+}

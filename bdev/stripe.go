@@ -123,6 +123,7 @@ func (s *Stripe) join(stripBytes uint64) (g Geometry, layers int, err error) {
 		g.Volatile = g.Volatile || one.Volatile
 		g.UnmapZeroes = g.UnmapZeroes && one.UnmapZeroes
 		g.ReadOnly = g.ReadOnly || one.ReadOnly
+		g.LowSpace = max(g.LowSpace, one.LowSpace)
 	}
 	if stripBytes < uint64(g.BlockSize) || stripBytes&(stripBytes-1) != 0 || stripBytes>>g.Shift() > math.MaxUint32 {
 		return g, 0, fmt.Errorf("%w: strips of %d bytes: a power of two, and at least a block of %d bytes", ErrInvalid, stripBytes, g.BlockSize)
@@ -177,15 +178,16 @@ func (s *Stripe) lay(g *Geometry) error {
 
 // event hears of a member.
 func (s *Stripe) event(e Event) {
-	if e.Kind != Removing {
-		return
-	}
 	s.mu.Lock()
 	d := s.above
-	s.lost = true
+	s.lost = s.lost || e.Kind == Removing
 	s.mu.Unlock()
-	if d != nil {
+	switch {
+	case d == nil:
+	case e.Kind == Removing:
 		s.remove(d)
+	case e.Kind == LowSpace:
+		d.TellLowSpace()
 	}
 }
 

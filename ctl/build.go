@@ -55,6 +55,7 @@ type Engine struct {
 	arrivals         arrivals
 	pools            pools
 	scrubs           scrubs
+	space            spaceWatch
 	traces           traces
 	cryptoKeys       cryptoKeys
 	initiatorOptions initiatorOptions
@@ -102,6 +103,7 @@ func NewEngine(cfg EngineConfig, log *Log) (*Engine, error) {
 	e.registerPools(log.For("volume"), cfg)
 	e.registerVolumes()
 	e.registerScrubs()
+	e.watchSpace()
 	e.registerLvols()
 	e.registerSnapshots()
 	e.registerLvolTree()
@@ -221,6 +223,7 @@ const endLimit = 10 * time.Second
 func (e *Engine) Close(ctx context.Context) error {
 	e.end()
 	e.scrubs.close()
+	e.space.close()
 	e.traces.close()
 	var err error
 	for _, end := range []func(context.Context) error{e.loaded, e.Jobs.Close, e.stopTargets, e.pools.stop} {

@@ -33,6 +33,15 @@ var attentionCodes = [attentionEnd]senseCode{
 	senseALUAChanged, senseSoftThreshold,
 }
 
+// attentionSense is what is told.
+func attentionSense(code senseCode) sense {
+	s := sense{code: code}
+	if code == senseSoftThreshold { // SBC-4 section 4.7.3.7.6: where the threshold stands in its mode page
+		s.informs, s.info = true, thresholdAt
+	}
+	return s
+}
+
 // attentions are those that a nexus has not been told of.
 type attentions struct {
 	pending uint16

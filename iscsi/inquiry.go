@@ -312,5 +312,9 @@ func (c *command) appendProvisioning(b []byte) []byte {
 	if g.UnmapZeroes {
 		flags |= 0x04 // LBPRZ
 	}
-	return append(b, 0, flags, 0x02, 0) // PROVISIONING TYPE: thin
+	var percentage byte
+	if tellsLowSpace(g) {
+		percentage = thresholdRange
+	}
+	return append(b, 0, flags, 0x02, percentage) // PROVISIONING TYPE: thin, THRESHOLD PERCENTAGE
 }

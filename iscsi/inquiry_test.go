@@ -43,6 +43,10 @@ func TestPagesAreAsRecorded(t *testing.T) {
 	page("MODE SENSE(6), all pages", nil, []byte{0x1A, 0, 0x3F, 0, 255, 0})
 	page("MODE SENSE(6), all pages, volatile", volatile, []byte{0x1A, 0, 0x3F, 0, 255, 0})
 	page("MODE SENSE(6), all pages, changeable", volatile, []byte{0x1A, 0, 0x7F, 0, 255, 0})
+	thin := func(q *bdev.Geometry) { q.LowSpace = 20 }
+	page("VPD page B2, with a threshold", thin, vpd(0xB2))
+	page("MODE SENSE(6), all pages and subpages, with a threshold", thin, []byte{0x1A, 0, 0x3F, 0xFF, 255, 0})
+	page("MODE SENSE(6), all pages and subpages, with a threshold, changeable", thin, []byte{0x1A, 0, 0x7F, 0xFF, 255, 0})
 	page("READ CAPACITY(16)", volatile, cdb16(0x9E, 0x10, 0, 32))
 	page("REPORT LUNS", nil, []byte{0xA0, 0, 0, 0, 0, 0, 0, 0, 0x10, 0, 0, 0})
 	page("REPORT TARGET PORT GROUPS", nil, cdb12(0xA3, 0x0A, 0, 4096))

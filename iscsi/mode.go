@@ -9,8 +9,8 @@ import (
 
 // This file is mode pages: MODE SENSE and MODE SELECT. SPC-4 and SBC-3, "Mode parameters".
 //
-// Three things can be set, for all nexuses alike and until the engine ends: that sense data has descriptors (D_SENSE), that nothing may be written
-// (SWP), and that a device with a volatile cache is to be written through it (WCE 0).
+// Four things can be set, for all nexuses alike and until the engine ends: that sense data has descriptors (D_SENSE), that nothing may be written
+// (SWP), that a device with a volatile cache is to be written through it (WCE 0), and that nobody is told when there is little space (LBPERE 0).
 
 // modes are the bits that MODE SELECT sets. They belong to the unit, and are changed from any reactor.
 type modes struct{ bits atomic.Uint32 }
@@ -19,6 +19,7 @@ const (
 	modeDescriptorSense uint32 = 1 << iota
 	modeSoftProtected
 	modeWriteThrough
+	modeUntold // of little space
 )
 
 func (m *modes) has(bit uint32) bool { return m.bits.Load()&bit != 0 }
@@ -40,21 +41,25 @@ func (m *modes) set(mask, to uint32) bool {
 // modePage is a page: how long it is, and what stands in it but for zeros.
 type modePage struct {
 	code  byte
+	sub   byte // its subpage code; 0 if it is a page
 	bytes int
 	fill  func(p []byte, g *bdev.Geometry, bits uint32) // its current values; nil: zeros
 	mask  func(p []byte, g *bdev.Geometry)              // the bits that can be changed; nil: none
 	bits  func(p []byte) (mask, bits uint32)            // what they set
+
+	offered func(g *bdev.Geometry) bool // nil: always
 }
 
 // The pages, ascending.
 var modePages = [...]modePage{
-	{code: 0x01, bytes: 12}, // Read-Write Error Recovery
+	{code: 0x01, bytes: 12, fill: fillRecovery, mask: maskRecovery, bits: bitsRecovery},
 	{code: 0x02, bytes: 16}, // Disconnect-Reconnect
 	{code: 0x07, bytes: 12}, // Verify Error Recovery
 	{code: 0x08, bytes: 20, fill: fillCaching, mask: maskCaching, bits: bitsCaching},
 	{code: 0x0A, bytes: 12, fill: fillControl, mask: maskControl, bits: bitsControl},
 	{code: 0x1A, bytes: 40},                     // Power Condition
 	{code: 0x1C, bytes: 12, fill: fillInformal}, // Informational Exceptions Control
+	{code: 0x1C, sub: 0x02, bytes: 24, fill: fillThresholds, offered: tellsLowSpace},
 }
 
 // The Caching page. SBC-3, "Caching mode page".
@@ -110,9 +115,25 @@ func bitsControl(p []byte) (mask, bits uint32) {
 // fillInformal says that no exceptions are reported. SBC-3, "Informational Exceptions Control mode page".
 func fillInformal(p []byte, _ *bdev.Geometry, _ uint32) { p[2] = 0x08 } // DEXCPT
 
+// head makes the page's beginning. SPC-4, "Mode page and subpage formats and page codes".
+func (m *modePage) head(p []byte) {
+	if p[0], p[1] = m.code, byte(m.bytes-2); m.sub != 0 {
+		p[0], p[1] = m.code|0x40, m.sub // SPF
+		binary.BigEndian.PutUint16(p[2:], uint16(m.bytes-4))
+	}
+}
+
+// serves reports whether the page is offered for a device of this shape.
+func (m *modePage) serves(g *bdev.Geometry) bool { return m.offered == nil || m.offered(g) }
+
+// is reports whether a page code and a subpage code mean the page, among others maybe.
+func (m *modePage) is(code, sub byte) bool {
+	return (code == modeAllPages || code == m.code) && (sub == modeAllSubpages || sub == m.sub)
+}
+
 // current makes the page as it is.
 func (m *modePage) current(p []byte, g *bdev.Geometry, bits uint32) {
-	p[0], p[1] = m.code, byte(m.bytes-2)
+	m.head(p)
 	if m.fill != nil {
 		m.fill(p, g, bits)
 	}
@@ -120,16 +141,17 @@ func (m *modePage) current(p []byte, g *bdev.Geometry, bits uint32) {
 
 // changeable makes the page with the bits set that can be changed.
 func (m *modePage) changeable(p []byte, g *bdev.Geometry) {
-	p[0], p[1] = m.code, byte(m.bytes-2)
+	m.head(p)
 	if m.mask != nil {
 		m.mask(p, g)
 	}
 }
 
-func modePageOf(code byte) *modePage {
+// modePageOf gives a page, or a subpage, nil if there is none.
+func modePageOf(code, sub byte) *modePage {
 	for i := range modePages {
-		if modePages[i].code == code {
-			return &modePages[i]
+		if m := &modePages[i]; m.code == code && m.sub == sub {
+			return m
 		}
 	}
 	return nil
@@ -151,14 +173,20 @@ func (c *command) admitModeSense() bool {
 	if c.cdb[2]>>6 == modeSaved {
 		return c.refuse(senseNoSaving)
 	}
-	code := c.cdb[2] & 0x3F
-	if code != modeAllPages && modePageOf(code) == nil {
+	code, sub := c.cdb[2]&0x3F, c.cdb[3]
+	if code != modeAllPages && modePageOf(code, 0) == nil {
 		return c.refuseCDB(2, 5)
 	}
-	if s := c.cdb[3]; s != 0 && s != modeAllSubpages {
+	if code == modeAllPages && sub != 0 && sub != modeAllSubpages { // reserved
 		return c.refuseCDB(3, 7)
 	}
-	return true
+	g := c.unit.ch.Geometry()
+	for i := range modePages {
+		if m := &modePages[i]; m.is(code, sub) && m.serves(g) {
+			return true
+		}
+	}
+	return c.refuseCDB(3, 7)
 }
 
 // The lengths of headers and block descriptors. SPC-4, "Mode parameter list format", and SBC-3, "Mode parameter block descriptors".
@@ -167,7 +195,7 @@ const (
 	modeHeader10Bytes = 8
 	blockBytes        = 8
 	longBlockBytes    = 16 // with LLBAA
-	modeBytesMax      = modeHeader10Bytes + longBlockBytes + 12 + 16 + 12 + 20 + 12 + 40 + 12
+	modeBytesMax      = modeHeader10Bytes + longBlockBytes + 12 + 16 + 12 + 20 + 12 + 40 + 12 + 24
 )
 
 // modeSense serves MODE SENSE(6) and (10).
@@ -205,7 +233,7 @@ func (c *command) modeSense() {
 	}
 	for i := range modePages {
 		m := &modePages[i]
-		if code := c.cdb[2] & 0x3F; code != modeAllPages && code != m.code {
+		if !m.is(c.cdb[2]&0x3F, c.cdb[3]) || !m.serves(g) {
 			continue
 		}
 		at := len(b)
@@ -289,15 +317,23 @@ func (c *command) parseModes(b []byte) (mask, to uint32, ok bool) {
 		return 0, 0, false
 	}
 	for at := header + descriptor; at < len(b); {
-		if len(b)-at < 2 {
+		head := 2
+		if b[at]&0x40 != 0 { // SPF
+			head = 4
+		}
+		if len(b)-at < head {
 			return 0, 0, c.refuse(senseListLength)
 		}
-		m := modePageOf(b[at] & 0x7F) // without PS; SPF makes it no page that there is
-		if m == nil {
+		sub, length := byte(0), int(b[at+1])
+		if head == 4 {
+			sub, length = b[at+1], int(binary.BigEndian.Uint16(b[at+2:]))
+		}
+		m := modePageOf(b[at]&0x3F, sub)
+		if m == nil || !m.serves(g) || head == 4 && sub == 0 {
 			return 0, 0, c.refuseList(senseInvalidList, uint16(at), 5)
 		}
-		if int(b[at+1]) != m.bytes-2 {
-			return 0, 0, c.refuseList(senseInvalidList, uint16(at+1), 7)
+		if length != m.bytes-head {
+			return 0, 0, c.refuseList(senseInvalidList, uint16(at+head/2), 7)
 		}
 		if len(b)-at < m.bytes {
 			return 0, 0, c.refuse(senseListLength)
@@ -306,14 +342,14 @@ func (c *command) parseModes(b []byte) (mask, to uint32, ok bool) {
 		m.current(now[:m.bytes], g, c.unit.unit.modes.bits.Load())
 		m.changeable(may[:m.bytes], g)
 		page := b[at : at+m.bytes]
-		for i := 2; i < m.bytes; i++ {
+		for i := head; i < m.bytes; i++ {
 			if page[i]&^may[i] != now[i]&^may[i] {
 				return 0, 0, c.refuseList(senseInvalidList, uint16(at+i), -1)
 			}
 		}
 		if m.bits != nil {
 			k, v := m.bits(page)
-			if m.code == 0x08 && !g.Volatile {
+			if allZero(may[head:m.bytes]) { // of this device it says nothing
 				k = 0
 			}
 			mask, to = mask|k, to&^k|v&k

@@ -401,5 +401,7 @@ func (t *Target) deviceEvent(u *Unit, e bdev.Event) {
 		}
 	case bdev.Resized:
 		t.resized(u)
+	case bdev.LowSpace:
+		u.lowSpace()
 	}
 }

@@ -21,7 +21,9 @@ func (c *command) admit() bool {
 	}
 	if u.attentions.some(u.unit) && (r == nil || !r.is(tells)) {
 		code, _ := u.attentions.take(u.unit)
-		return c.refuse(code)
+		c.refuse(code)
+		c.sense = attentionSense(code)
+		return false
 	}
 	if r == nil && known {
 		return c.refuseCDB(1, 4)
@@ -253,7 +255,8 @@ func (c *command) requestSense() {
 	}
 	s := sense{code: senseNoUnit}
 	if u := c.unit; u != nil {
-		s.code, _ = u.attentions.take(u.unit)
+		code, _ := u.attentions.take(u.unit)
+		s = attentionSense(code)
 	}
 	c.answer(s.AppendTo(b, c.cdb[1]&0x01 != 0), uint32(c.cdb[4])) // DESC
 }

@@ -402,6 +402,7 @@ func (v *Volume) geometry(bytes uint64) bdev.Geometry {
 		Native:    bdev.SetOf(bdev.Read, bdev.Write, bdev.Flush, bdev.Unmap, bdev.WriteZeroes, bdev.Extent),
 		NativeFUA: bdev.SetOf(bdev.Write, bdev.Unmap, bdev.WriteZeroes),
 		Volatile:  v.cache == CacheVolatile, UnmapZeroes: true, ReadOnly: v.page.Flags.Has(VolumeReadOnly),
+		LowSpace: v.lowSpace(),
 	}
 }
 

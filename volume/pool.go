@@ -82,6 +82,7 @@ type Pool struct {
 	closing    bool
 	lacked     atomic.Int64 // when somebody last asked for space in vain, for the flushers of all volumes
 	unclean    bool         // a volume was set aside, with what its log has
+	high       bool         // its users were told that little is left
 	thicks     []*Volume    // thick volumes that are open
 
 	// And this to control work.

@@ -58,7 +58,7 @@ func (v *Volume) openSnapshot(n SnapshotNumber) (*SnapshotDevice, error) {
 		return nil, ErrSnapshotNotFound
 	}
 	g := v.geometry(d.of.Bytes)
-	g.Volatile, g.ReadOnly = false, true
+	g.Volatile, g.ReadOnly, g.LowSpace = false, true, 0
 	var err error
 	if d.device, err = v.pool.registry.Register(bdev.Config{
 		Name: d.of.UUID.String(), Product: "Logical Volume", UUID: d.of.UUID, Aliases: []string{d.alias(v.pool.Name())},
