@@ -240,7 +240,7 @@ func TestLittleSpaceIsToldUpwards(t *testing.T) {
 	g := registry(t, 1)
 	base := must(t)(bdev.NewMem(g, "Malloc0", uuid.New(), 512, 1000))
 	must(t)(bdev.NewPart(g, "part", "Malloc0", bdev.PartOptions{First: 0, Blocks: 100}))
-	must(t)(bdev.NewStripe(g, "stripe", bdev.StripeOptions{Members: []string{"part"}, Level: bdev.StripeConcat}))
+	must(t)(bdev.NewStripe(g, "stripe", bdev.StripeOptions{Members: []string{"part"}, Level: bdev.StripeConcat, StripBytes: 4096}))
 	must(t)(bdev.NewPassthru(g, "top", "stripe", uuid.Nil))
 	var heard []string
 	for _, name := range []string{"Malloc0", "top"} {
