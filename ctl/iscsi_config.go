@@ -185,6 +185,18 @@ func (e *Engine) iscsiStats() (api.ISCSIStats, error) {
 			Logins: g.Logins, RefusedLogins: g.Refused, DeniedLogins: g.Denied, ProtocolErrors: g.Faults,
 		})
 	}
+	if err != nil {
+		return out, codeOf(err)
+	}
+	hosts, err := e.ISCSI.HostFailures()
+	out.Hosts = []api.ISCSIHost{}
+	for _, h := range hosts {
+		out.Hosts = append(out.Hosts, api.ISCSIHost{
+			InitiatorName: h.Initiator, InitiatorAddr: h.From.String(), LastReason: h.Why, LastSeconds: uint64(h.Ago / time.Second),
+			CHAP: h.Counts[iscsi.FailureCHAP], Denied: h.Counts[iscsi.FailureDenied], Login: h.Counts[iscsi.FailureLogin],
+			Digest: h.Counts[iscsi.FailureDigest], Rejected: h.Counts[iscsi.FailureReject], Protocol: h.Counts[iscsi.FailureProtocol],
+		})
+	}
 	return out, codeOf(err)
 }
 

@@ -41,7 +41,7 @@ func TestISCSIMethods(t *testing.T) {
 
 		{"iscsi_get_portal_groups", `{}`, none}, {"iscsi_get_initiator_groups", `{}`, none}, {"iscsi_get_target_nodes", `{}`, none},
 		{"iscsi_get_auth_groups", `{}`, none}, {"iscsi_get_connections", `{}`, none}, {"scsi_get_devices", `{}`, none},
-		{"iscsi_get_stats", `{}`, `{"invalid":0,"running":0,"exiting":0,"exited":0,"poll_groups":\[{"name":"reactor_0","sessions":0,.*}\]}`},
+		{"iscsi_get_stats", `{}`, `{"invalid":0,"running":0,"exiting":0,"exited":0,"poll_groups":\[{"name":"reactor_0","sessions":0,.*}\],"hosts":\[\]}`},
 
 		{"iscsi_create_portal_group", `{"tag": 1, "portals": [{"host": "127.0.0.1", "port": 3260}]}`, `-32602`}, // SPDK too wants a string
 		{"iscsi_create_portal_group", `{"tag": 0, "portals": [{"host": "127.0.0.1", "port": "0"}]}`, `-32602`},

@@ -5,6 +5,7 @@ import (
 
 	"github.com/pollux-storage/pollux/bdev"
 	"github.com/pollux-storage/pollux/internal/version"
+	"github.com/pollux-storage/pollux/iscsi"
 	"github.com/pollux-storage/pollux/reactor"
 )
 
@@ -50,6 +51,7 @@ var (
 	mISCSIProtocol    = family(Counter, "pollux_iscsi_protocol_errors_total", "Connections of initiators that ended for an error in the protocol.", "reactor")
 	mISCSIRefused     = family(Counter, "pollux_iscsi_refused_logins_total", "Logins that did not succeed.", "reactor")
 	mISCSIDenied      = family(Counter, "pollux_iscsi_denied_logins_total", "Logins of initiators that are not allowed, or did not prove who they are.", "reactor")
+	mISCSIHosts       = family(Counter, "pollux_iscsi_host_failures_total", "What went wrong with an initiator, by kind; of names that are not configured and were never logged in the first 64, others as OTHER.", "initiator", "kind")
 )
 
 // engineMetrics gives an engine's metrics.
@@ -61,7 +63,7 @@ func (engineMetrics) Families() []*Family {
 		mBuild, mHealth, mReactorBusy, mReactorIdle, mReactorAsleep, mReactorSleeps, mReactorEnters, mReactorCompletions, mReactorMessages,
 		mReactorLongest, mReactorSlow, mMemoryLimit, mMemoryInUse, mMemoryWaiting, mBdevRequests, mBdevBytes, mBdevErrors, mBdevInFlight, mBdevSize, mBdevLatency,
 		mNVMFQueues, mNVMFPending, mNVMFCompleted, mNVMFProtocol, mNVMFRefused, mNVMFDenied,
-		mISCSIConnections, mISCSIPending, mISCSICompleted, mISCSILogins, mISCSIProtocol, mISCSIRefused, mISCSIDenied,
+		mISCSIConnections, mISCSIPending, mISCSICompleted, mISCSILogins, mISCSIProtocol, mISCSIRefused, mISCSIDenied, mISCSIHosts,
 	}
 }
 
@@ -161,5 +163,14 @@ func (m engineMetrics) iscsiMetrics(s *Scrape) {
 		s.Value(mISCSIProtocol, float64(g.Faults), reactor)
 		s.Value(mISCSIRefused, float64(g.Refused), reactor)
 		s.Value(mISCSIDenied, float64(g.Denied), reactor)
+	}
+	hosts, err := m.e.ISCSI.HostFailures()
+	if err != nil {
+		return
+	}
+	for _, h := range hosts {
+		for f, n := range h.Counts {
+			s.Value(mISCSIHosts, float64(n), h.Initiator, iscsi.Failure(f).String())
+		}
 	}
 }

@@ -133,6 +133,11 @@ func (s *session) reject(why RejectReason) {
 const rejectsMax = 64
 
 func (s *session) rejectLast(why RejectReason) {
+	if why == RejectDataDigest {
+		s.count(FailureDigest, why.String())
+	} else {
+		s.count(FailureReject, why.String())
+	}
 	if len(s.out)-s.outHead > len(s.tasks)*2+rejectsMax {
 		s.fault("it does not take its answers")
 		return

@@ -106,6 +106,7 @@ func (p *portal) crowded(v *view) {
 	}
 	s.login.why = "others came to log in, and it did not"
 	s.pg.stats.refused++
+	s.failed(FailureLogin, s.login.why)
 	s.pg.logRefusal(s, LoginOutOfResources)
 	s.close()
 }

@@ -69,6 +69,9 @@ type session struct {
 
 	next, prev *session // in the poll group's list
 	queued     loginPlace
+
+	failures    [Failures]uint64 // that were not told
+	lastFailure string
 }
 
 // begin makes a connection ready for its login.
@@ -89,6 +92,7 @@ type loginTimer session
 func (t *loginTimer) Run() {
 	s := (*session)(t)
 	s.pg.stats.refused++
+	s.failed(FailureLogin, "it did not log in in its time")
 	s.close()
 }
 
@@ -301,6 +305,9 @@ func (s *session) closeIfDone() {
 	invariant.Check(s.owed == 0, "iscsi: data is owed of no task")
 	s.pg.stats.commands += s.answered
 	s.pg.stats.dropped += s.dropped
+	if h := s.takeFailures(); h != nil {
+		s.pg.send(s.pg.target.groups[0].r, h)
+	}
 	s.pg.closed(s)
 	switch {
 	case s.entry != nil:
@@ -313,7 +320,10 @@ func (s *session) closeIfDone() {
 }
 
 // fault ends the session for what its initiator did.
-func (s *session) fault(why string) {
+func (s *session) fault(why string) { s.faultOf(FailureProtocol, why) }
+
+func (s *session) faultOf(f Failure, why string) {
+	s.count(f, why)
 	s.pg.target.log.Warn("an initiator broke the protocol, its session ends", "initiator", s.initiator(), "why", why)
 	s.pg.stats.faults++
 	s.close()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -32,6 +33,7 @@ type Target struct {
 	log      *slog.Logger
 	groups   []*pollGroup // by reactor
 	targetSessions
+	hosts hosts // with which something went wrong; touched by the first reactor alone
 
 	stopping atomic.Bool
 	draining atomic.Bool // changes under mu
@@ -185,7 +187,7 @@ func (t *Target) publish() error {
 
 // viewNow makes the view of now. The lock is held.
 func (t *Target) viewNow() *view {
-	v := &view{options: t.options, discovery: t.discovery, secrets: map[int][]Secret{}, stopping: t.stopping.Load() || t.draining.Load()}
+	v := &view{options: t.options, discovery: t.discovery, secrets: map[int][]Secret{}, listed: map[string]bool{}, stopping: t.stopping.Load() || t.draining.Load()}
 	v.options.Auth = Auth{} // it is of discovery
 	for _, g := range t.portals {
 		gv := &groupView{tag: g.tag, private: g.private, auth: g.auth, authSet: g.authSet}
@@ -198,6 +200,11 @@ func (t *Target) viewNow() *view {
 	}
 	for _, g := range t.secrets {
 		v.secrets[g.tag] = slices.Clone(g.secrets)
+	}
+	for _, g := range t.initiators {
+		for _, name := range g.names {
+			v.listed[strings.TrimPrefix(name, "!")] = true
+		}
 	}
 	for _, n := range t.nodes {
 		nv := &nodeView{

@@ -151,7 +151,11 @@ func (s *session) arrive() {
 				s.dataEnd()
 			}
 		case ArrivedFault:
-			s.fault(s.conn.Fault.Error())
+			f := FailureProtocol
+			if s.conn.Fault == FaultHeaderDigest {
+				f = FailureDigest
+			}
+			s.faultOf(f, s.conn.Fault.Error())
 		}
 	}
 }

@@ -1,6 +1,10 @@
 package iscsi
 
-import "github.com/pollux-storage/pollux/reactor"
+import (
+	"cmp"
+
+	"github.com/pollux-storage/pollux/reactor"
+)
 
 // This file is the requests of a session that are text: its login, which login.go judges, and Text requests in the full feature phase. RFC 7143 sections
 // 11.10 to 11.13. Their data is small and seldom: it is gathered in memory of the process.
@@ -89,8 +93,18 @@ func (s *session) answerLogin(r LoginResponse, text []byte, state loginState) {
 	s.send(outItem{kind: outRaw, raw: AppendDataEnd(b, r.DataBytes, 0, 0)})
 	if state == loginRefused {
 		s.pg.stats.refused++
-		if r.Status == LoginAuthenticationFail || r.Status == LoginNotAllowed {
+		f := FailureLogin
+		switch r.Status {
+		case LoginAuthenticationFail:
+			f = FailureCHAP
+		case LoginNotAllowed:
+			f = FailureDenied
+		}
+		if f != FailureLogin {
 			s.pg.stats.denied++
+		}
+		if r.Status != LoginMovedForNow {
+			s.failed(f, cmp.Or(s.login.why, r.Status.String()))
 		}
 		s.pg.logRefusal(s, r.Status)
 		s.last = true

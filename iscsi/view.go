@@ -51,6 +51,7 @@ type view struct {
 	nodes     []*nodeView // in the order in which they were made
 	discovery Auth
 	secrets   map[int][]Secret
+	listed    map[string]bool // names of initiators that stand in a group
 	stopping  bool
 }
 

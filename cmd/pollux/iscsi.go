@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/pollux-storage/pollux/ctl/api"
 )
@@ -21,6 +22,7 @@ type iscsiCmd struct {
 	Deny        iscsiDenyCmd        `cmd:"" help:"Let an initiator log in no more, and end its sessions."`
 	CHAP        iscsiCHAPCmd        `cmd:"" name:"chap" help:"Let initiators of a target prove who they are, by secrets."`
 	Connections iscsiConnectionsCmd `cmd:"" help:"List the connections of initiators."`
+	Failures    iscsiFailuresCmd    `cmd:"" help:"List the initiators with which something went wrong: what, how often, and why the last time."`
 }
 
 // iscsiLook is all that is configured.
@@ -460,6 +462,26 @@ func (c *iscsiConnectionsCmd) Run() error {
 		return err
 	}
 	return c.print(list, func(t *table) { connectionTable(t, list) })
+}
+
+type iscsiFailuresCmd struct {
+	engineFlags
+	outputFlags
+}
+
+// Run lists.
+func (c *iscsiFailuresCmd) Run() error {
+	stats, err := ask(&c.engineFlags, api.ISCSIGetStats, api.None{})
+	if err != nil {
+		return err
+	}
+	return c.print(stats.Hosts, func(t *table) {
+		t.columns("INITIATOR", "FROM", "CHAP", "DENIED", "LOGIN", "DIGEST", "REJECTED", "PROTOCOL", "AGO", "WHY")
+		for _, h := range stats.Hosts {
+			ago := time.Duration(h.LastSeconds) * time.Second
+			t.row(h.InitiatorName, h.InitiatorAddr, h.CHAP, h.Denied, h.Login, h.Digest, h.Rejected, h.Protocol, ago, h.LastReason)
+		}
+	})
 }
 
 // connectionTable is the connections of initiators.

@@ -30,6 +30,7 @@ func TestISCSICommands(t *testing.T) {
 	sh.must("iscsi deny m0 " + host)
 	sh.fails("iscsi deny m0 "+host, "it is not allowed")
 	sh.looks("iscsi connections", "TARGET  INITIATOR .*\n")
+	sh.looks("iscsi failures", "INITIATOR  FROM .* WHY\n")
 
 	out := sh.must("iscsi export m1 --name iqn.1992-01.com.example:m1 --port 0 --any-initiator --netmask 127.0.0.0/8")
 	if strings.Contains(out, "pollux iscsi allow") {

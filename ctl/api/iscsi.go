@@ -266,6 +266,21 @@ type ISCSIStats struct {
 	Exiting    uint32           `json:"exiting"`
 	Exited     uint32           `json:"exited" doc:"0: what has ended is counted nowhere"`
 	PollGroups []ISCSIPollGroup `json:"poll_groups"`
+	Hosts      []ISCSIHost      `json:"hosts" doc:"initiators with which something went wrong"`
+}
+
+// ISCSIHost is what went wrong with an initiator since the engine started.
+type ISCSIHost struct {
+	InitiatorName string `json:"initiator_name" doc:"as it says; empty of those that said none, OTHER of those for which there is no room"`
+	InitiatorAddr string `json:"initiator_addr" doc:"where the last one came from"`
+	CHAP          uint64 `json:"chap_failures" doc:"logins in which it did not prove who it is"`
+	Denied        uint64 `json:"denied_logins" doc:"logins for which it has no right"`
+	Login         uint64 `json:"other_login_failures" doc:"other logins that were refused, or did not end in time"`
+	Digest        uint64 `json:"digest_errors"`
+	Rejected      uint64 `json:"rejected_pdus"`
+	Protocol      uint64 `json:"protocol_errors" doc:"sessions that ended for what it did"`
+	LastReason    string `json:"last_reason"`
+	LastSeconds   uint64 `json:"last_seconds_ago"`
 }
 
 // ISCSIPollGroup are the counters of one reactor.
