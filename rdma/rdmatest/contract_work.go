@@ -243,10 +243,16 @@ func depth(p *pair) {
 	if taken < pairDepth {
 		p.Fatalf("%d work requests were taken by a queue of %d", taken, pairDepth)
 	}
-	for i := range taken {
-		server.recv(uint64(1000+i), 0, 64)
-		p.server.ends(well(uint64(1000 + i)))
-		p.client.ends(well(uint64(i)))
+	// Whoever met no receive tries again in as much as 0.66 s (InfiniBand Architecture Specification 1.4, volume 1, table 45), so many are posted at once.
+	for i := 0; i < taken; i += pairDepth {
+		most := min(i+pairDepth, taken)
+		for k := i; k < most; k++ {
+			server.recv(uint64(1000+k), 0, 64)
+		}
+		for k := i; k < most; k++ {
+			p.server.ends(well(uint64(1000 + k)))
+			p.client.ends(well(uint64(k)))
+		}
 	}
 	p.settle(client, server)
 	p.apart(client, server)

@@ -29,6 +29,7 @@ import (
 type engine struct {
 	inGuest string // the binary for scenarios that run it in the guest, and the one that makes calls
 	binary  string // the one that serves here
+	verbs   string // the test of rdma/ibverbs, "" if there is none
 	folder  string // of its files, and of its control socket
 	log     string // the file that takes what it says
 	line    net.Listener
@@ -40,8 +41,8 @@ type engine struct {
 const orderLimit = 2 * time.Minute
 
 // newEngine makes the end of the line. The engine lives as long as the test.
-func newEngine(t *testing.T, inGuest, binary string) (*engine, error) {
-	e := &engine{inGuest: inGuest, binary: binary, folder: t.TempDir()}
+func newEngine(t *testing.T, inGuest, binary, verbs string) (*engine, error) {
+	e := &engine{inGuest: inGuest, binary: binary, verbs: verbs, folder: t.TempDir()}
 	var err error
 	if e.line, err = net.Listen("unix", filepath.Join(e.folder, "line")); err != nil {
 		return nil, err
@@ -226,7 +227,7 @@ func (e *engine) environment() ([]string, error) {
 		return nil, err
 	}
 	return []string{
-		"POLLUX=" + e.inGuest, "HOST_FOLDER=" + e.folder, "HOST_PORT1=" + port1, "HOST_PORT2=" + port2,
+		"POLLUX=" + e.inGuest, "VERBS_TEST=" + e.verbs, "HOST_FOLDER=" + e.folder, "HOST_PORT1=" + port1, "HOST_PORT2=" + port2,
 		fmt.Sprint("REACTORS=", len(e.cores())),
 	}, nil
 }

@@ -22,7 +22,7 @@ func TestPollux(t *testing.T) {
 			list = append(list, s)
 		}
 	}
-	b := bench{t: t, target: "pollux", binary: build(t, false), hostBinary: build(t, race), guests: 2}
+	b := bench{t: t, target: "pollux", binary: build(t, false), hostBinary: build(t, race), verbsTest: buildVerbsTest(t), guests: 2}
 	b.run(list)
 }
 
@@ -70,6 +70,7 @@ type bench struct {
 	// Pollux, if that is the target: what runs in the guest, and what runs on this machine, where there is the
 	// time to look for data races.
 	binary, hostBinary string
+	verbsTest          string // the test of rdma/ibverbs, for a guest with cards
 	guests             int
 	limit              time.Duration // of a guest's life: all scenarios, one after another
 }
@@ -119,7 +120,7 @@ func (p *place) run(s scenario) {
 
 func (p *place) begin(s scenario) (err error) {
 	if b := p.bench; b.binary != "" {
-		if p.engine, err = newEngine(b.t, b.binary, b.hostBinary); err != nil {
+		if p.engine, err = newEngine(b.t, b.binary, b.hostBinary, b.verbsTest); err != nil {
 			return err
 		}
 	}
@@ -145,6 +146,16 @@ func build(t *testing.T, race bool) string {
 	}
 	if out, err := exec.Command("go", args...).CombinedOutput(); err != nil {
 		t.Fatalf("go %v: %v\n%s", args, err, out)
+	}
+	return binary
+}
+
+// buildVerbsTest makes the test of rdma/ibverbs, which runs in the guest: this machine may have no card.
+func buildVerbsTest(t *testing.T) string {
+	t.Helper()
+	binary := filepath.Join(t.TempDir(), "ibverbs.test")
+	if out, err := exec.Command("go", "test", "-c", "-o", binary, "../../rdma/ibverbs").CombinedOutput(); err != nil {
+		t.Fatalf("go test -c ../../rdma/ibverbs: %v\n%s", err, out)
 	}
 	return binary
 }

@@ -3,7 +3,7 @@
 #
 #	rxe0 on roce0 ── wire0 ═ wire1 ── roce1 under rxe1
 #
-# A scenario sources it, and calls rdma_begin; run.sh calls rdma_end.
+# A scenario sources it, and calls rdma_begin, or rdma_cards where it is not about a target; run.sh calls rdma_end.
 #
 # The kernel would keep packets between its own addresses to itself, and rdma_rxe works in the first network namespace only. So addresses are
 # looked up in an order that has the cable first: what the cards send does pass through the devices, and can be delayed and lost there, and the
@@ -20,6 +20,13 @@ CORES=0,1
 ROCE_PORT=4791
 
 rdma_begin() {
+	rdma_cards
+	# The target began before the cards were there.
+	target_stop
+	target_restart
+}
+
+rdma_cards() {
 	local i
 	modprobe -a rdma_rxe rdma_ucm nvme-rdma nvmet-rdma veth cls_matchall act_mirred sch_ingress
 	sysctl -qw net.ipv4.conf.all.rp_filter=0
@@ -49,9 +56,6 @@ rdma_begin() {
 	eventually 60 cable_is_up
 	equal "what the cards hold" "$(rdma_held rxe0), $(rdma_held rxe1)" "$EMPTY, $EMPTY"
 	cpus_online 4
-	# An engine that began before the cards were there, and knows TCP.
-	target_stop
-	target_restart
 }
 
 # rdma_end: the target has ended. Nothing is left on the cards, of anyone; so they go.
