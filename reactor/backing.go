@@ -14,7 +14,8 @@ import (
 // address, and backed by memory chunk by chunk.
 //
 // Backing a chunk takes from one to eight milliseconds, nearly all of it to clear its pages. So another thread does it ahead of
-// need; only registering it with the ring is left to the reactor, which alone may (SINGLE_ISSUER).
+// need, and tells those who watch the pool (watch.go); only registering it with the ring is left to the reactor, which alone may
+// (SINGLE_ISSUER).
 //
 // Hugepages come from a memfd: allocating them is then apart from mapping them, and a system that has none says so before an
 // address is touched. (mmap with MAP_FIXED | MAP_HUGETLB over the reserved range leaves, before Linux 6.12, a hole in it when it
@@ -33,6 +34,8 @@ type backing struct {
 	hugeFD     int                   // where they come from, -1 for nowhere
 	plain      bool                  // pages as they are touched, no hugepages, nothing done by other threads: for simulated reactors
 	next       atomic.Uint32
+	whyNot     error // why the next chunk failed; whoever backs it writes it before next says so
+	watch      chunkWatch
 }
 
 // States of the chunk after the last ready one, in order: untouched → being backed by another thread → one of the last three.
@@ -93,15 +96,10 @@ func (b *backing) grow(r *Reactor) error {
 	chunk := b.pool[b.ready : b.ready+chunkBytes : b.ready+chunkBytes]
 	switch state {
 	case chunkHuge:
-		const prot, flags = unix.PROT_READ | unix.PROT_WRITE, unix.MAP_SHARED | unix.MAP_FIXED | unix.MAP_POPULATE
-		if _, err := unix.MmapPtr(b.hugeFD, int64(b.ready), unsafe.Pointer(&chunk[0]), chunkBytes, prot, flags); err != nil {
-			b.limit = b.ready
-			return fmt.Errorf("mapping %d MiB of hugepages for buffers: %w", chunkBytes>>20, err)
-		}
 		b.huge++
 	case chunkFailed:
 		b.limit = b.ready
-		return fmt.Errorf("backing %d MiB for buffers: out of memory", chunkBytes>>20)
+		return b.whyNot
 	}
 	// Registered memory counts against RLIMIT_MEMLOCK: past it the pool works on, without.
 	if !r.tables && b.whyApart == nil {
@@ -126,27 +124,40 @@ func (b *backing) prepare() {
 	}
 }
 
-// back backs the chunk after the last ready one. It runs on any thread; nobody else touches that chunk, or b.ready, meanwhile.
+// back backs the chunk after the last ready one, and lets those hear of it who watch the pool. It runs on any thread; nobody else touches
+// that chunk, or b.ready, meanwhile.
 func (b *backing) back() {
-	chunk := b.pool[b.ready : b.ready+chunkBytes]
+	chunk := b.pool[b.ready : b.ready+chunkBytes : b.ready+chunkBytes]
+	state, err := b.fill(chunk)
+	if err == nil {
+		err = b.watch.announce(b.ready/chunkBytes, chunk)
+	}
+	if err != nil {
+		state, b.whyNot = chunkFailed, err
+	}
+	b.next.Store(state)
+}
+
+func (b *backing) fill(chunk []byte) (state uint32, err error) {
 	if b.hugeFD >= 0 {
-		err := unix.Fallocate(b.hugeFD, 0, int64(b.ready), chunkBytes)
-		if err == nil {
-			b.next.Store(chunkHuge)
-			return
+		if err = unix.Fallocate(b.hugeFD, 0, int64(b.ready), chunkBytes); err == nil {
+			const prot, flags = unix.PROT_READ | unix.PROT_WRITE, unix.MAP_SHARED | unix.MAP_FIXED | unix.MAP_POPULATE
+			if _, err = unix.MmapPtr(b.hugeFD, int64(b.ready), unsafe.Pointer(&chunk[0]), chunkBytes, prot, flags); err != nil {
+				return chunkFailed, fmt.Errorf("mapping %d MiB of hugepages for buffers: %w", chunkBytes>>20, err)
+			}
+			return chunkHuge, nil
 		}
 		b.isPlain(fmt.Errorf("taking %d MiB of hugepages: %w", chunkBytes>>20, err))
 		_ = unix.Fallocate(b.hugeFD, unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, int64(b.ready), chunkBytes) // there were some
 	}
 	if unix.Mprotect(chunk, unix.PROT_READ|unix.PROT_WRITE) != nil {
-		b.next.Store(chunkFailed)
-		return
+		return chunkFailed, fmt.Errorf("backing %d MiB for buffers: out of memory", chunkBytes>>20)
 	}
 	if !b.plain {
 		_ = unix.Madvise(chunk, unix.MADV_HUGEPAGE)
 		_ = unix.Madvise(chunk, unix.MADV_POPULATE_WRITE) // Linux 5.14; else the pages come when they are touched
 	}
-	b.next.Store(chunkPlain)
+	return chunkPlain, nil
 }
 
 // unmap gives everything back.

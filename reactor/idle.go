@@ -141,6 +141,9 @@ func (r *Reactor) sleep() {
 			return
 		}
 	}
+	if r.armPollers() {
+		return
+	}
 	r.sleeping.Store(1)
 	if r.hasMail() {
 		r.sleeping.Store(0)

@@ -25,7 +25,9 @@ import (
 const (
 	PageBytes  = 4096
 	BufferMax  = 1 << 20 // the largest buffer, and a slab
-	chunkBytes = 8 << 20
+	ChunkBytes = 8 << 20 // memory is backed by so much at once
+
+	chunkBytes = ChunkBytes
 
 	pageShift     = 12
 	classes       = 9 // 4 KiB … 1 MiB
@@ -207,6 +209,7 @@ func (m *Memory) Put(b []byte) {
 	invariant.Check(in == k<<(pageShift+c), "reactor: something else than a whole buffer given back")
 	invariant.Check(s.taken[k/64]&(1<<(k%64)) != 0, "reactor: buffer given back twice")
 	if invariant.Expensive {
+		invariant.Check(!m.watch.holds(m.pool[off:int(off)+size]), "reactor: buffer given back that a card still reads or writes")
 		poison(m.pool[off : int(off)+size])
 	}
 	s.taken[k/64] &^= 1 << (k % 64)

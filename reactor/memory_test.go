@@ -365,6 +365,7 @@ func TestAFreeSlabServesEveryClass(t *testing.T) {
 
 func TestAPoolThatHasNoMoreMemoryHasThatLimit(t *testing.T) {
 	m := newPool(t, 4*chunkBytes)
+	m.whyNot = errPoolFull
 	m.next.Store(chunkFailed)
 	n := 0
 	for b := m.Get(BufferMax); b != nil; b = m.Get(BufferMax) {

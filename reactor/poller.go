@@ -12,17 +12,21 @@ type Wake struct {
 	// Busy reports that the poller waits for something that cannot wake the reactor (memory that a device writes): the reactor
 	// polls on while it is true.
 	Busy func() bool
+	// Arm is called when the reactor is about to sleep. It lets the next work that comes end an operation of the reactor, then looks
+	// once more, and reports whether there was work by then: the reactor stays up if so. It is never called where the policy is to poll.
+	Arm func() (work bool)
 	// Events reports that work comes only from operations, timers or messages of the same reactor, which wake it anyway.
 	Events bool
 }
 
 // ErrNoWake refuses a poller that could be forgotten by a sleeping reactor.
-var ErrNoWake = errors.New("reactor: a poller needs a source that wakes it: Wake.Busy or Wake.Events")
+var ErrNoWake = errors.New("reactor: a poller needs a source that wakes it: Wake.Busy, Wake.Arm or Wake.Events")
 
 type pollerEntry struct {
 	poller     Poller
 	name       string
 	busy       func() bool
+	arm        func() bool
 	removed    bool
 	runs, hits uint64
 }
@@ -47,10 +51,10 @@ type PollerStats struct {
 
 // AddPoller lets p be asked every tick.
 func (r *Reactor) AddPoller(name string, p Poller, wake Wake) error {
-	if wake.Busy == nil && !wake.Events {
+	if wake.Busy == nil && wake.Arm == nil && !wake.Events {
 		return ErrNoWake
 	}
-	r.pollers = append(r.pollers, &pollerEntry{poller: p, name: name, busy: wake.Busy})
+	r.pollers = append(r.pollers, &pollerEntry{poller: p, name: name, busy: wake.Busy, arm: wake.Arm})
 	return nil
 }
 
@@ -73,6 +77,18 @@ func (r *Reactor) busyPoller() *pollerEntry {
 		}
 	}
 	return nil
+}
+
+// armPollers lets pollers be woken by what they wait for, and reports whether one has found work.
+func (r *Reactor) armPollers() (work bool) {
+	for _, p := range r.pollers {
+		if p.arm != nil && !p.removed && p.arm() {
+			p.hits++
+			r.lastIO = r.now
+			return true
+		}
+	}
+	return false
 }
 
 // Pollers lists the pollers with their counters.

@@ -9,13 +9,22 @@ const receiveShare = 4
 // GetReceive lends a receive buffer of n bytes, until PutReceive. Beyond the share of the pool, or when that is used up, it is one of least bytes of
 // the process's memory: slower, but the connection serves.
 func (m *Memory) GetReceive(n, least int) []byte {
-	if m.receiving+n <= m.limit/receiveShare {
-		if b := m.Get(n); b != nil {
-			m.receiving += n
-			return b
-		}
+	if b := m.GetReceiveOnly(n); b != nil {
+		return b
 	}
 	return make([]byte, least)
+}
+
+// GetReceiveOnly is GetReceive for who needs memory of the pool: it is nil beyond the share, or when the pool is used up.
+func (m *Memory) GetReceiveOnly(n int) []byte {
+	if m.receiving+n > m.limit/receiveShare {
+		return nil
+	}
+	b := m.Get(n)
+	if b != nil {
+		m.receiving += n
+	}
+	return b
 }
 
 // PutReceive takes it back.
