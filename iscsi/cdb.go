@@ -111,7 +111,7 @@ func init() {
 		{name: "PERSISTENT RESERVE OUT, PREEMPT AND ABORT", usage: "\x5f\x05\xff\x00\x00" + all4 + "\x04", access: accessFree, flags: acts | anyState | reserves, admit: (*command).admitPROut, execute: (*command).persistentReserve},
 		{name: "PERSISTENT RESERVE OUT, REGISTER AND IGNORE EXISTING KEY", usage: "\x5f\x06\xff\x00\x00" + all4 + "\x04", access: accessFree, flags: acts | anyState | reserves, admit: (*command).admitPROut, execute: (*command).persistentReserve},
 		{name: "PERSISTENT RESERVE OUT, REGISTER AND MOVE", usage: "\x5f\x07\xff\x00\x00" + all4 + "\x04", access: accessFree, flags: acts | anyState | reserves, admit: (*command).admitPROut, execute: (*command).persistentReserve},
-		{name: "EXTENDED COPY(LID1)", usage: "\x83\x00" + none + none + all4 + "\x00\x04", access: accessWrite, flags: writes | acts, offered: copies, admit: (*command).admitCopy, execute: (*command).extendedCopy, done: (*command).copyNext},
+		{name: "EXTENDED COPY(LID1)", usage: "\x83\x00" + none + none + all4 + "\x00\x04", access: accessWrite, flags: acts, offered: copies, admit: (*command).admitCopy, execute: (*command).extendedCopy, done: (*command).copyNext},
 		{name: "RECEIVE COPY STATUS(LID1)", usage: "\x84\x00\xff\x00\x00\x00" + none + all4 + "\x00\x04", access: accessFree, flags: acts, offered: copies, admit: (*command).admitCopyStatus, execute: (*command).copyStatus},
 		{name: "RECEIVE COPY OPERATING PARAMETERS", usage: "\x84\x03" + none + none + all4 + "\x00\x04", access: accessFree, flags: acts, offered: copies, execute: (*command).copyParameters},
 		{name: "READ(16)", usage: "\x88\xf8" + all8 + all4 + "\x00\x04", access: accessRead, admit: (*command).admitRead, execute: (*command).read},

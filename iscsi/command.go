@@ -79,10 +79,11 @@ type command struct {
 	two  [1][]byte // what Data2 is
 	step uint64    // of commands that take several requests: what is done
 
-	nextOr *command // of those that wait for another's ORWRITE
+	copying  *copying // an EXTENDED COPY under way
+	nextTurn *command // of those that wait for memory that another has
 }
 
 // start makes a command as it came ready for admit. port, nexus, unit, lun, cdb, attr, reads, writes, edtl and tooBig are set.
 func (c *command) start() {
-	c.rule, c.want, c.out, c.send, c.status, c.sense, c.step = nil, 0, 0, 0, Good, sense{}, 0
+	c.rule, c.want, c.out, c.send, c.status, c.sense, c.step, c.copying = nil, 0, 0, 0, Good, sense{}, 0, nil
 }

@@ -3,14 +3,15 @@ package iscsi
 import (
 	"bytes"
 	"encoding/binary"
+	"slices"
 
 	"github.com/pollux-storage/pollux/bdev"
 )
 
 // This file is copying without the initiator: EXTENDED COPY(LID1) and RECEIVE COPY RESULTS. SPC-4, "Third-party copies".
 //
-// Offered is what hosts use to copy within a disk: identification descriptors (E4h) and block to block segments (02h), both on the unit that has the
-// command. Another target is told to be unreachable, and the host copies by itself. A parameter list:
+// Offered is what hosts use to copy within a disk and from one to another: identification descriptors (E4h) of units that the nexus reaches, and block to
+// block segments (02h). Other units are told to be unreachable, and the host copies by itself. A parameter list:
 //
 //	0      LIST IDENTIFIER               8..11  SEGMENT DESCRIPTOR LIST LENGTH
 //	1      LIST ID USAGE in bits 4..3    12..15 INLINE DATA LENGTH
@@ -43,6 +44,8 @@ const (
 	senseCopyAborted     senseCode = 0x0A0000
 	senseUnreachableCopy senseCode = 0x0A0804
 	senseCopyNoDevice    senseCode = 0x0A0D02
+	senseThirdParty      senseCode = 0x0A0D01
+	senseInexactSegment  senseCode = 0x0A260A
 	senseManyTargets     senseCode = 0x052606
 	senseTargetType      senseCode = 0x052607
 	senseManySegments    senseCode = 0x052608
@@ -55,7 +58,7 @@ type copyRecord struct {
 	list     byte
 	failed   bool
 	segments uint16
-	blocks   uint64
+	bytes    uint64
 }
 
 // copyRecordsMax is how many of a nexus on a unit are held.
@@ -111,15 +114,18 @@ func (c *command) copySegment(i int) []byte {
 
 // extendedCopy checks the list and copies the first segment.
 func (c *command) extendedCopy() {
-	if c.out == 0 || !c.checkCopy() {
+	k := &copying{}
+	if c.out == 0 || !c.checkCopy(k) {
 		c.port.end()
 		return
 	}
+	c.copying = k
+	k.begin()
 	c.copyNext()
 }
 
 // checkCopy judges the list.
-func (c *command) checkCopy() bool {
+func (c *command) checkCopy(k *copying) bool {
 	b := c.data[:c.out]
 	targets, segments, inline := binary.BigEndian.Uint16(b[2:]), binary.BigEndian.Uint32(b[8:]), binary.BigEndian.Uint32(b[12:])
 	switch usage := b[1] >> 3 & 3; {
@@ -140,6 +146,7 @@ func (c *command) checkCopy() bool {
 		if at := copyHeaderBytes + i*copyTargetBytes; b[at] != copyIdentification {
 			return c.refuseList(senseTargetType, uint16(at), -1)
 		}
+		k.units[i] = c.unitNamed(c.copyTarget(i))
 	}
 	for i := range (int(segments) + copySegmentBytes - 1) / copySegmentBytes {
 		at := copyHeaderBytes + int(targets) + i*copySegmentBytes
@@ -151,7 +158,7 @@ func (c *command) checkCopy() bool {
 		}
 	}
 	for i := range c.copySegments() {
-		if !c.checkSegment(c.copySegment(i)) {
+		if !c.checkSegment(k, c.copySegment(i)) {
 			return false
 		}
 	}
@@ -159,19 +166,40 @@ func (c *command) checkCopy() bool {
 }
 
 // checkSegment judges what a segment copies.
-func (c *command) checkSegment(s []byte) bool {
+func (c *command) checkSegment(k *copying, s []byte) bool {
 	for _, i := range [2]int{int(binary.BigEndian.Uint16(s[4:])), int(binary.BigEndian.Uint16(s[6:]))} {
 		if i >= c.copyTargets() {
 			return c.refuse(senseUnreachableCopy)
 		}
-		if !c.isUnit(c.data[copyHeaderBytes+i*copyTargetBytes:][:copyTargetBytes]) {
+		if k.units[i] == nil {
 			return c.refuse(senseCopyNoDevice)
 		}
 	}
-	g := c.unit.ch.Geometry()
-	from, to, n := segmentRange(s)
-	if from > g.Blocks || n > g.Blocks-from || to > g.Blocks || n > g.Blocks-to {
+	src, dst := k.units[binary.BigEndian.Uint16(s[4:])], k.units[binary.BigEndian.Uint16(s[6:])]
+	g, d := src.ch.Geometry(), dst.ch.Geometry()
+	from, to, _ := segmentRange(s)
+	if from > g.Blocks || to > d.Blocks {
 		return c.refuse(senseCopyAborted)
+	}
+	first, at, n := k.segmentBytes(s)
+	switch {
+	case n%uint64(max(g.BlockSize, d.BlockSize)) != 0:
+		return c.refuse(senseInexactSegment)
+	case n > g.Bytes()-first, n > d.Bytes()-at:
+		return c.refuse(senseCopyAborted)
+	}
+	return c.mayCopy(src, dst)
+}
+
+// mayCopy judges whether the initiator may do by the copy what it does to the units. What bars the unit that has the command it hears as with any other.
+func (c *command) mayCopy(src, dst *nexusUnit) bool {
+	switch own := dst == c.unit; {
+	case dst.ch.Geometry().ReadOnly && own:
+		return c.refuse(senseWriteProtected)
+	case dst.unit.modes.has(modeSoftProtected) && own:
+		return c.refuse(senseSoftProtected)
+	case dst.ch.Geometry().ReadOnly, dst.unit.modes.has(modeSoftProtected), src.denyRead, dst.denyWrite, src.held.Live(), dst.held.Live():
+		return c.refuse(senseThirdParty)
 	}
 	return true
 }
@@ -181,38 +209,31 @@ func segmentRange(s []byte) (from, to, blocks uint64) {
 	return binary.BigEndian.Uint64(s[12:]), binary.BigEndian.Uint64(s[20:]), uint64(binary.BigEndian.Uint16(s[10:]))
 }
 
-// isUnit reports whether an identification descriptor names the command's unit: by its NAA, for the T10 designator is longer than there is room.
-// SPC-4, "Identification Descriptor CSCD descriptor format". LU ID TYPE and NUL, which it once had, are obsolete.
-func (c *command) isUnit(d []byte) bool {
-	id := naa(c.unit.unit.id())
-	return d[1]&0x1F == 0 && d[4]&0x0F == codeBinary && d[5]&0x3F == aboutUnit|designatorNAA && bytes.Equal(d[8:8+min(d[7], 20)], id[:]) &&
-		uint32(d[29])<<16|uint32(d[30])<<8|uint32(d[31]) == c.unit.ch.Geometry().BlockSize
+// copyTarget is target i of the list.
+func (c *command) copyTarget(i int) []byte {
+	return c.data[copyHeaderBytes+i*copyTargetBytes:][:copyTargetBytes]
 }
 
-// copyNext copies the next segment.
-func (c *command) copyNext() {
-	for i := int(c.step); i < c.copySegments(); i++ {
-		from, to, n := segmentRange(c.copySegment(i))
-		c.step++
-		c.blocks += n
-		if n > 0 {
-			q := &c.req
-			q.Kind, q.LBA2, q.LBA, q.Blocks, q.FUA = bdev.Copy, from, to, n, c.fuaOfMode()
-			c.submit()
-			return
+// unitNamed gives the unit that an identification descriptor names, the command's own if that is it, nil if none is it: by its NAA, for the T10 designator is
+// longer than there is room. SPC-4, "Identification Descriptor CSCD descriptor format". LU ID TYPE and NUL, which it once had, are obsolete.
+func (c *command) unitNamed(d []byte) *nexusUnit {
+	if d[1]&0x1F != 0 || d[4]&0x0F != codeBinary || d[5]&0x3F != aboutUnit|designatorNAA {
+		return nil
+	}
+	is := func(u *nexusUnit) bool {
+		if u == nil {
+			return false
 		}
+		id := naa(u.unit.id())
+		return bytes.Equal(d[8:8+min(d[7], 20)], id[:]) && uint32(d[29])<<16|uint32(d[30])<<8|uint32(d[31]) == u.ch.Geometry().BlockSize
 	}
-	if c.data[1]>>3&3 == copyHolds {
-		c.unit.holdCopy(copyRecord{list: c.data[0], segments: uint16(c.step), blocks: c.blocks})
+	if is(c.unit) {
+		return c.unit
 	}
-	c.port.end()
-}
-
-// copyFailed notes that a segment could not be copied.
-func (c *command) copyFailed() {
-	if c.data[1]>>3&3 == copyHolds {
-		c.unit.holdCopy(copyRecord{list: c.data[0], failed: true, segments: uint16(c.step - 1)})
+	if i := slices.IndexFunc(c.nexus.units, is); i >= 0 {
+		return c.nexus.units[i]
 	}
+	return nil
 }
 
 // admitCopyStatus judges RECEIVE COPY RESULTS with COPY STATUS: the list has to be known.
@@ -241,8 +262,7 @@ func (c *command) copyStatus() {
 		status = errors
 	}
 	b = append(b, 0, 0, 0, 8, status, byte(r.segments>>8), byte(r.segments), kilobytes)
-	done := r.blocks << c.unit.ch.Geometry().Shift() >> 10
-	c.answer(binary.BigEndian.AppendUint32(b, uint32(min(done, 1<<32-1))), binary.BigEndian.Uint32(c.cdb[10:]))
+	c.answer(binary.BigEndian.AppendUint32(b, uint32(min(r.bytes>>10, 1<<32-1))), binary.BigEndian.Uint32(c.cdb[10:]))
 }
 
 // The bytes of a segment at most, and the logarithm of what it is a multiple of.

@@ -27,7 +27,8 @@ type unitShare struct {
 
 	reservations *reservation.State // of the device, as it was published last
 
-	or oring
+	or      oring
+	copying copyShare
 }
 
 // enter counts a command that may use the unit's channel; leave ends that.

@@ -12,9 +12,8 @@ import (
 
 // oring is what the ORWRITEs of a unit share on a reactor.
 type oring struct {
-	old, new    []byte
-	by          *command // who uses them
-	first, last *command // who waits, in their order
+	turns
+	old, new []byte
 }
 
 // orTriesMax is how often others may be in the way before the initiator hears that the unit is busy.
@@ -32,19 +31,12 @@ func (c *command) orWrite() {
 		c.port.end()
 		return
 	}
-	w := &c.unit.here.or
-	switch {
-	case w.by == nil:
+	if w := &c.unit.here.or; w.take(c) {
 		w.begin(c)
-	case w.first == nil:
-		w.first, w.last = c, c
-	default:
-		w.last.nextOr, w.last = c, c
 	}
 }
 
 func (w *oring) begin(c *command) {
-	w.by = c
 	if n := int(c.out); len(w.old) < n {
 		w.old, w.new = make([]byte, n), make([]byte, n)
 	}
@@ -94,9 +86,7 @@ func (c *command) orFailed(q *bdev.Request) bool {
 // orEnd lets the next have the memory.
 func (c *command) orEnd() {
 	w := &c.unit.here.or
-	w.by = nil
-	if next := w.first; next != nil {
-		w.first, next.nextOr = next.nextOr, nil
+	if next := w.give(); next != nil {
 		w.begin(next)
 	}
 }

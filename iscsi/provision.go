@@ -1,6 +1,7 @@
 package iscsi
 
 import (
+	"bytes"
 	"encoding/binary"
 
 	"github.com/pollux-storage/pollux/bdev"
@@ -170,12 +171,15 @@ func (c *command) writeSameNext() {
 	c.submit()
 }
 
+var zeroBlock [4096]byte
+
 // allZero reports whether b holds nothing but zeros.
 func allZero(b []byte) bool {
-	for _, x := range b {
-		if x != 0 {
+	for len(b) > len(zeroBlock) {
+		if !bytes.Equal(b[:len(zeroBlock)], zeroBlock[:]) {
 			return false
 		}
+		b = b[len(zeroBlock):]
 	}
-	return true
+	return bytes.Equal(b, zeroBlock[:len(b)])
 }

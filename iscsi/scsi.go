@@ -109,6 +109,9 @@ func (c *command) RequestDone(q *bdev.Request) {
 
 // abort tries to end the command's request early, and reports whether it will end as aborted because of it.
 func (c *command) abort() bool {
+	if c.copying != nil {
+		c.copying.stopped = true
+	}
 	return c.req.InFlight() && c.unit.ch.Abort(&c.req)
 }
 

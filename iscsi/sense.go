@@ -216,8 +216,8 @@ func statusOf(s bdev.Status, k bdev.Kind) (SCSIStatus, senseCode) {
 // failed ends the command with what became of its request.
 func (c *command) failed(q *bdev.Request) {
 	status, code := statusOf(q.Status, q.Kind)
-	if q.Kind == bdev.Copy {
-		c.copyFailed()
+	if c.copying != nil {
+		code = c.copyFailed(q, status, code)
 	}
 	c.refuse(code)
 	c.status = status
