@@ -235,6 +235,7 @@ type iscsiExportCmd struct {
 	Name         string   `placeholder:"NAME" help:"iSCSI name of the target; iqn.2026-01.io.pollux: and the device's name without it."`
 	Address      string   `default:"127.0.0.1" placeholder:"IP" help:"Address to listen at (${default})."`
 	Port         uint16   `default:"3260" help:"Port to listen at (${default})."`
+	PortalGroup  int32    `placeholder:"TAG" help:"Tag of the portal group at that address; a free one without it. Engines that serve a target of one name need different ones."`
 	Initiator    []string `placeholder:"NAME" sep:"none" help:"Let this initiator log in; may be given again. Without it, allow initiators later: pollux iscsi allow."`
 	AnyInitiator bool     `help:"Let every initiator log in."`
 	Netmask      []string `placeholder:"ADDRESS/BITS" sep:"none" help:"Only from these addresses; all without it."`
@@ -309,8 +310,13 @@ func (c *iscsiExportCmd) steps(ctx context.Context, engine api.Caller) (made isc
 			portals = g.Tag
 		}
 	}
+	if portals != 0 && c.PortalGroup != 0 && portals != c.PortalGroup {
+		return made, fmt.Errorf("portal group %d: %s:%s is in portal group %d already", c.PortalGroup, at.Host, at.Port, portals)
+	}
 	if portals == 0 {
-		portals = top + 1
+		if portals = top + 1; c.PortalGroup != 0 {
+			portals = c.PortalGroup
+		}
 		_, err := api.ISCSICreatePortalGroup.Call(ctx, engine, api.ISCSICreatePortalGroupParams{Tag: portals, Portals: []api.ISCSIPortal{{Host: at.Host, Port: at.Port}}})
 		if err != nil {
 			return made, err

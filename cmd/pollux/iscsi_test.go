@@ -52,6 +52,10 @@ func TestISCSICommands(t *testing.T) {
 		t.Errorf("it prints an address at which nobody can log in:\n%s", out)
 	}
 	sh.must("iscsi unexport wild")
+	sh.must("iscsi export m1 --name tagged --port 0 --portal-group 101")
+	sh.looks("iscsi show tagged", `.*\nportal +group 101 +127.*`)
+	sh.fails("iscsi export m1 --name other --port 0 --portal-group 101", "exists already")
+	sh.must("iscsi unexport tagged")
 	sh.must("iscsi unexport m0")
 	sh.must("iscsi unexport m1")
 	if groups := sh.must("rpc iscsi_get_initiator_groups") + sh.must("rpc iscsi_get_portal_groups"); groups != "[]\n[]\n" {

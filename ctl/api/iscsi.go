@@ -65,7 +65,7 @@ type ISCSIPortal struct {
 
 // ISCSICreatePortalGroupParams describe a portal group.
 type ISCSICreatePortalGroupParams struct {
-	Tag     int32         `json:"tag" rpc:"required" min:"1" max:"65535" doc:"number of the group"`
+	Tag     int32         `json:"tag" rpc:"required" min:"1" max:"65535" doc:"number of the group, and of the targets' ports in it; engines that serve a target of one name need different ones"`
 	Portals []ISCSIPortal `json:"portals" rpc:"required"`
 	Private bool          `json:"private,omitempty" default:"false" doc:"discovery does not show it: initiators come when a login is redirected there"`
 	Wait    bool          `json:"wait,omitempty" default:"false" doc:"listen only after iscsi_start_portal_group"`
