@@ -5,7 +5,7 @@ import (
 	"github.com/pollux-storage/pollux/reactor"
 )
 
-// This file is how the data of tasks comes from the initiator. RFC 7143 section 4.2.5.2, "Data Sequencing", sections 11.7, 11.8 and 13.10 to 13.14.
+// This file is how the data of tasks comes from the initiator. RFC 7143 section 4.2.5.2, "Data Transfer Overview", sections 11.7, 11.8 and 13.10 to 13.14.
 //
 //	 0            immediate       FirstBurst                                out
 //	 ├──────────────┼──────────────────┼───────────────┬───────────────┬─────┤

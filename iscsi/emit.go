@@ -2,8 +2,8 @@ package iscsi
 
 import "encoding/binary"
 
-// This file is how what is to be sent becomes PDUs: each gets its StatSN and the window when it is put into a send. RFC 7143 section 4.2.2, "Command and
-// Data Numbering": StatSN counts every response with status; R2T, NOP-In of our own and Data-In without status do not.
+// This file is how what is to be sent becomes PDUs: each gets its StatSN and the window when it is put into a send. RFC 7143 section 4.2.2, "Ordering
+// and iSCSI Numbering": StatSN counts every response with status; R2T, NOP-In of our own and Data-In without status do not.
 
 // emit puts the next PDU of an item into the send, and reports whether that was its last.
 func (s *session) emit(i *outItem) bool {

@@ -125,7 +125,7 @@ func (l *login) request(h LoginRequest, text []byte) (resp LoginResponse, answer
 	}
 	switch {
 	case len(l.out) > 0 && (len(text) > 0 || h.Continue):
-		// RFC 7143 section 11.13.3: as long as our answer goes on, requests are empty.
+		// RFC 7143 section 11.13, "C (Continue) Bit": as long as our answer goes on, requests are empty.
 		return l.refused(LoginInitiatorError, "text came before the answer was fetched")
 	case len(l.out) > 0:
 		return l.conclude()
@@ -360,7 +360,7 @@ func (l *login) conclude() (LoginResponse, []byte, loginState) {
 	resp := l.response()
 	most := int(min(l.params.SendBytesMax, segmentBytesDefault))
 	if len(l.out) > most {
-		// RFC 7143 section 11.13.3, "C (Continue) Bit": the initiator fetches the rest with empty requests.
+		// RFC 7143 section 11.13, "C (Continue) Bit": the initiator fetches the rest with empty requests.
 		piece := l.out[:most]
 		l.out = l.out[most:]
 		resp.Continue = true

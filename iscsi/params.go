@@ -44,7 +44,7 @@ type Params struct {
 	MaxOutstandingR2T uint32
 }
 
-// InitiatorPort is the name of the initiator port: the I of the nexus. RFC 7143 section 4.4.2, "iSCSI Architecture Model": the initiator's name,
+// InitiatorPort is the name of the initiator port: the I of the nexus. RFC 7143 section 4.4.2, "SCSI Architecture Model": the initiator's name,
 // ",i,0x" and the ISID.
 func (p *Params) InitiatorPort() string {
 	return fmt.Sprintf("%s,i,0x%012x", p.InitiatorName, p.ISID[:])

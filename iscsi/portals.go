@@ -61,7 +61,7 @@ func ParsePortal(p Portal) (netip.AddrPort, error) {
 		return netip.AddrPort{}, fmt.Errorf("host %q: %w: an IPv4 or IPv6 address, or * for all addresses", p.Host, ErrInvalid)
 	}
 	if p.Port == "" {
-		p.Port = "3260" // the registered one: RFC 7143 section 14, "IANA Considerations"
+		p.Port = "3260" // the registered one: RFC 7143, "IANA Considerations"
 	}
 	port, err := strconv.ParseUint(p.Port, 10, 16)
 	if err != nil {

@@ -148,7 +148,7 @@ func (c *command) read() {
 }
 
 // admitWrite judges WRITE. Where the initiator has less than the CDB says, whole blocks of it are written; it is told of the rest as a residual
-// (RFC 7143 section 11.4.5.2, "Residual Count").
+// (RFC 7143 section 11.4.5, "Residual Count").
 func (c *command) admitWrite() bool {
 	n, ok := c.admitData()
 	if !ok {
