@@ -6,7 +6,6 @@ package ibverbs
 import "C"
 
 import (
-	"errors"
 	"fmt"
 	"sync"
 	"syscall"
@@ -114,10 +113,17 @@ func (c *card) NextEvent() (rdma.CardEvent, error) {
 	var failed error
 	err := c.wait.until(func() bool {
 		for {
-			var told bool
-			told, failed = c.takeEvent(&out)
-			if told || failed != nil {
-				return !errors.Is(failed, syscall.EAGAIN)
+			told, errno := c.takeEvent(&out)
+			if told {
+				return true
+			}
+			switch errno {
+			case 0, C.int(syscall.EINTR): // not one to tell of
+			case C.int(syscall.EAGAIN):
+				return false
+			default:
+				failed = c.failure("read an event of the card (ibv_get_async_event)", errno)
+				return true
 			}
 		}
 	})
@@ -127,13 +133,13 @@ func (c *card) NextEvent() (rdma.CardEvent, error) {
 	return out, failed
 }
 
-// takeEvent reads an event, and reports whether it is one to tell of.
-func (c *card) takeEvent(out *rdma.CardEvent) (bool, error) {
+// takeEvent reads an event, and reports whether it is one to tell of, or why there is none.
+func (c *card) takeEvent(out *rdma.CardEvent) (told bool, errno C.int) {
 	c.mu.Lock()
 	var e C.struct_s_async
 	if rc := C.s_next_async(c.p.lib, c.context, &e); rc < 0 {
 		c.mu.Unlock()
-		return false, c.failure("read an event of the card (ibv_get_async_event)", -rc)
+		return false, -rc
 	}
 	of := c.qps[rdma.QP(e.qp)]
 	c.mu.Unlock()
@@ -157,17 +163,17 @@ func (c *card) takeEvent(out *rdma.CardEvent) (bool, error) {
 		if of != nil {
 			of.m.communication(of)
 		}
-		return false, nil
+		return false, 0
 	default:
-		return false, nil
+		return false, 0
 	}
 	if e.qp != 0 {
 		if of == nil {
-			return false, nil // is destroyed
+			return false, 0 // is destroyed
 		}
 		out.ID = of.id
 	}
-	return true, nil
+	return true, 0
 }
 
 // Register lets the card reach memory, which lies outside Go's heap and stays where it is.

@@ -343,6 +343,12 @@ func TestNextTellsWhyItCannot(t *testing.T) {
 	s.lib.Do("fail of=rdma_get_cm_event errno=5")
 	_, err := s.cm.Next()
 	s.refused(err, "rdma_get_cm_event", "input/output error")
+	id := s.listen()
+	s.lib.Do("fail of=rdma_get_cm_event errno=4")
+	if e := s.event("id=1 kind=14"); e.Kind != rdma.EventAddress {
+		t.Errorf("a signal came between: %+v", e)
+	}
+	s.ok(s.cm.Destroy(id))
 	s.lib.Do("fail of=rdma_create_event_channel errno=24")
 	_, err = s.p.NewCM()
 	s.refused(err, "rdma_create_event_channel", "too many open files")

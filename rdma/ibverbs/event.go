@@ -30,7 +30,7 @@ func (m *cm) Next() (rdma.Event, error) {
 				return true
 			}
 			switch errno {
-			case 0: // not one to tell of
+			case 0, C.int(syscall.EINTR): // not one to tell of
 			case C.int(syscall.EAGAIN):
 				return false
 			default:

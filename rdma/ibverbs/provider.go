@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"sync"
 	"unsafe"
 
@@ -48,8 +49,7 @@ func open(verbs, cm string) (rdma.Provider, error) {
 	p := &provider{lib: lib, ids: make(map[rdma.ID]*conn)}
 	cards, err := p.Cards()
 	if err == nil && len(cards) == 0 {
-		err = fmt.Errorf("%w: the libraries are there, but rdma_get_devices found no card. `rdma link` lists the cards that the kernel has. "+
-			"Without one, Soft-RoCE makes one of a network interface: modprobe rdma_rxe; rdma link add rxe0 type rxe netdev eth0", rdma.ErrUnavailable)
+		err = noCard("/sys/class/infiniband")
 	}
 	if err == nil {
 		err = p.tryCM()
@@ -75,6 +75,22 @@ func openLibraries(verbs, cm string) (*C.struct_s_lib, error) {
 	}
 	return nil, fmt.Errorf("%w: the RDMA libraries cannot be opened: %s. Install them: apt-get install libibverbs1 librdmacm1 ibverbs-providers, "+
 		"or dnf install libibverbs librdmacm", rdma.ErrUnavailable, C.GoString(&why[0]))
+}
+
+// noCard says why the libraries have none, which they do not: the kernel may have cards.
+func noCard(list string) error {
+	there, _ := os.ReadDir(list)
+	if len(there) == 0 {
+		return fmt.Errorf("%w: the libraries are there, but neither they nor the kernel (%s) has a card. Soft-RoCE makes one of any network interface: "+
+			"modprobe rdma_rxe; rdma link add rxe0 type rxe netdev eth0", rdma.ErrUnavailable, list)
+	}
+	names := make([]string, len(there))
+	for i, e := range there {
+		names[i] = e.Name()
+	}
+	return fmt.Errorf("%w: the kernel has %s, but the libraries (rdma_get_devices) cannot use that. Install the drivers (apt-get install ibverbs-providers, or dnf "+
+		"install libibverbs), load the kernel's side (modprobe ib_uverbs rdma_ucm), and let whoever runs this read and write /dev/infiniband; a container needs to "+
+		"be given those devices", rdma.ErrUnavailable, strings.Join(names, ", "))
 }
 
 // tryCM finds out whether the kernel has the connection manager.
