@@ -62,7 +62,7 @@ func (c *card) reach(address uint64, n uint32, key uint32, remote bool) *region 
 	if m.card != c || m.invalid || key&variantMask != m.variant&variantMask || key&remoteBit != 0 != remote {
 		return nil
 	}
-	if address < m.address || uint64(n) > uint64(len(m.b)) || address-m.address > uint64(len(m.b))-uint64(n) {
+	if uint64(n) > uint64(len(m.b)) || address-m.address > uint64(len(m.b))-uint64(n) { // what is before it is far behind it
 		return nil
 	}
 	return m

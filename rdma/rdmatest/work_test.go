@@ -115,6 +115,46 @@ func TestDepthsAreExact(t *testing.T) {
 	if n, err = r.ts.card.PostRecv(r.target.qp, rw); n != 8 || !errors.Is(err, unix.ENOMEM) {
 		t.Fatalf("%d of 9 receives were taken by a queue of 8: %v", n, err)
 	}
+	r.target.post(of(r.target.wr(rdma.OpWrite, 2, 0, 1), r.host, 0))
+	r.ts.exactly(well(2))
+	fresh := plainRig(t)
+	fresh.target.recv(1, 0, 64)
+	fresh.host.post(fresh.host.wr(rdma.OpSend, 2, 0, 64))
+	if n, err = fresh.ts.card.PostRecv(fresh.target.qp, rw[:8]); n != 7 || !errors.Is(err, unix.ENOMEM) {
+		t.Fatalf("%d of 8 receives were taken by a queue of 8 of which one has got something that was not polled: %v", n, err)
+	}
+}
+
+func TestAnArmedQueueWakesOnce(t *testing.T) {
+	r := plainRig(t)
+	wakes := func(why string, want int) {
+		t.Helper()
+		fd := []unix.PollFd{{Fd: int32(r.hs.card.CQFD(r.hs.cq)), Events: unix.POLLIN}}
+		if n, err := unix.Poll(fd, 0); n != want || err != nil {
+			t.Fatalf("%s: %d descriptors are readable, want %d: %v", why, n, want, err)
+		}
+	}
+	w := of(r.host.wr(rdma.OpWrite, 1, 0, 64), r.target, 0)
+	r.host.post(w)
+	wakes("not armed", 0)
+	r.hs.must(r.hs.card.Arm(r.hs.cq))
+	wakes("what was there before does not wake", 0)
+	r.host.post(w)
+	wakes("armed", 1)
+	r.hs.must(r.hs.card.Heard(r.hs.cq))
+	wakes("heard", 0)
+	r.host.post(w)
+	wakes("once", 0)
+	r.hs.must(r.hs.card.Heard(r.hs.cq)) // of nothing
+	r.hs.exactly(well(1), well(1), well(1))
+}
+
+func TestASendThatWaitsHearsThatItsPeerHasFailed(t *testing.T) {
+	r := plainRig(t)
+	r.host.post(r.host.wr(rdma.OpSend, 1, 0, 64))
+	r.hs.exactly()
+	r.ts.must(r.ts.card.Fail(r.target.qp))
+	r.hs.exactly(ill(1, rdma.StatusRetry))
 }
 
 func TestPostsAreRefused(t *testing.T) {
