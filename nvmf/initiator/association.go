@@ -26,6 +26,9 @@ import (
 // adminEntries is the size of the Admin queue, as Linux has it.
 const adminEntries = 32
 
+// adminDataMax is what a command of ours on it moves, but for an ANA log page that is larger.
+const adminDataMax = 8192
+
 // association is one controller of a target, and our queues of it.
 type association struct {
 	o     *Options
@@ -104,7 +107,7 @@ func (a *association) step(ctx context.Context) (context.Context, context.Cancel
 // connectAdmin makes the Admin queue and enables the controller.
 func (a *association) connectAdmin(ctx context.Context) (err error) {
 	a.admin, err = a.open(ctx, a.home, queueOptions{
-		id: 0, addr: a.addr, entries: adminEntries, capsule: nvmf.AdminCapsuleBytesMax, digests: a.o.digests(), timeout: ticks(a.o.AdminTimeout),
+		id: 0, addr: a.addr, entries: adminEntries, dataMax: adminDataMax, capsule: nvmf.AdminCapsuleBytesMax, digests: a.o.digests(), timeout: ticks(a.o.AdminTimeout),
 	})
 	if err != nil {
 		return err
@@ -119,7 +122,7 @@ func (a *association) connectAdmin(ctx context.Context) (err error) {
 func (a *association) open(ctx context.Context, r *reactor.Reactor, o queueOptions) (*queue, error) {
 	ctx, cancel := a.step(ctx)
 	defer cancel()
-	q := newQueue(r, o)
+	q := newQueue(r, o, a.o.RDMA)
 	if err := q.wire.begin(); err != nil {
 		return nil, err
 	}
@@ -357,6 +360,8 @@ func (a *association) checkController() error {
 		return bad("its capsules are too small: IOCCSZ %d, IORCSZ %d", c.IOCCSZ, c.IORCSZ)
 	case c.SGLS&3 == 0:
 		return bad("it takes no SGLs (SGLS %Xh)", c.SGLS)
+	case a.o.RDMA != nil && c.SGLS&nvmf.SGLSKeyed == 0:
+		return bad("it takes no keyed SGLs (SGLS %Xh), without which no data goes over RDMA", c.SGLS)
 	}
 	return nil
 }
@@ -403,12 +408,13 @@ func (a *association) connectIO(ctx context.Context) error {
 		return fmt.Errorf("controller %d of %s: its queues hold no command", a.cntlid, a.o.SubNQN)
 	}
 	capsule := uint32(min(a.id.CapsuleDataBytes(), math.MaxInt32))
-	if a.id.ICDOFF != 0 {
-		capsule = 0 // data would not follow the command at once, which TCP does not have
+	if a.id.ICDOFF != 0 || a.o.RDMA != nil && a.id.SGLS&nvmf.SGLSOffset == 0 {
+		capsule = 0 // data would not follow the command at once, which TCP does not have, or there is none in capsules
 	}
 	for i := range int(min(want, granted.Submission, granted.Completion)) {
 		q, err := a.open(ctx, a.group.Reactor((a.first+i)%n), queueOptions{
 			id: nvmf.QID(i + 1), addr: a.addr, entries: entries, capsule: capsule, digests: a.o.digests(), timeout: ticks(a.o.IOTimeout),
+			cntlid: a.cntlid, dataMax: a.id.TransferBytesMax(a.cap.PageBytesMin()),
 		})
 		if err != nil {
 			return err

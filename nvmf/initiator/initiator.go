@@ -22,6 +22,7 @@ type Initiator struct {
 	mu          sync.Mutex
 	controllers map[string]*Controller // nil while it connects
 	next        int                    // reactor of the next one's Admin queue
+	rdma        rdmaCards
 }
 
 // New makes an initiator whose devices are known to reg.
@@ -31,6 +32,12 @@ func New(reg *bdev.Registry, log *slog.Logger) *Initiator {
 
 // Attach connects to a subsystem and gives the names of the devices that its namespaces have become: Name + "n" + NSID.
 func (i *Initiator) Attach(ctx context.Context, o Options) ([]string, error) {
+	if strings.EqualFold(o.TrType, "RDMA") && o.RDMA == nil {
+		var err error
+		if o.RDMA, err = i.RDMA(); err != nil {
+			return nil, fmt.Errorf("attaching controller %q: %w", o.Name, err)
+		}
+	}
 	addr, err := o.complete()
 	if err != nil {
 		return nil, err

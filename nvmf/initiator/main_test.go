@@ -29,6 +29,8 @@ type host struct {
 	group *reactor.Group
 	bdevs *bdev.Registry
 	in    *Initiator
+
+	before []func() // done before its reactors stop
 }
 
 // newHost makes one that ends with the test, and checks that nothing is left.
@@ -58,6 +60,9 @@ func (h *host) stop() {
 	}
 	if d := h.bdevs.Devices(); len(d) > 0 {
 		h.t.Errorf("%d devices are left", len(d))
+	}
+	for _, f := range h.before {
+		f()
 	}
 	var bytes int
 	_ = h.group.Each(func(r *reactor.Reactor) { bytes += r.Memory().Stats().InUse })

@@ -11,6 +11,7 @@ import (
 
 	"github.com/pollux-storage/pollux/bdev"
 	"github.com/pollux-storage/pollux/nvmf"
+	"github.com/pollux-storage/pollux/rdma"
 	"github.com/pollux-storage/pollux/reactor"
 )
 
@@ -18,7 +19,7 @@ import (
 // bdev_nvme_attach_controller.
 type Options struct {
 	Name    string // of the controller; its devices are Name + "n" + NSID
-	TrType  string // TCP
+	TrType  string // TCP or RDMA
 	AdrFam  string // IPv4 or IPv6; "" is that of TrAddr
 	TrAddr  string
 	TrSvcID string // port, "" is 4420
@@ -26,7 +27,10 @@ type Options struct {
 	HostNQN string   // "" is one made of HostID
 	HostID  [16]byte // zero: one of this process
 
-	HeaderDigest, DataDigest bool
+	// RDMA is what TrType RDMA connects by. Initiator.Attach knows its own.
+	RDMA *rdma.Net
+
+	HeaderDigest, DataDigest bool // over TCP
 
 	// SQFlow leaves submission queue flow control on, as Linux and SPDK do unless they are told otherwise: the target then owes a response capsule
 	// for each read, which without it goes with the data (TCP Transport Specification 1.0, "C2HData", SUCCESS).
@@ -86,8 +90,15 @@ func (o *Options) complete() (addr netip.AddrPort, err error) {
 	if o.Name == "" {
 		return bad("it has no name")
 	}
-	if o.TrType = strings.ToUpper(o.TrType); o.TrType != "TCP" {
-		return bad("trtype %s: TCP is what this build speaks", o.TrType)
+	switch o.TrType = strings.ToUpper(o.TrType); {
+	case o.TrType == "TCP":
+		o.RDMA = nil
+	case o.TrType != "RDMA":
+		return bad("trtype %s: TCP and RDMA are what this build speaks", o.TrType)
+	case o.RDMA == nil:
+		return bad("trtype RDMA: there is no RDMA here")
+	case o.HeaderDigest || o.DataDigest:
+		return bad("hdgst and ddgst are of TCP: over RDMA the card checks what it carries")
 	}
 	ip, err := netip.ParseAddr(o.TrAddr)
 	if err != nil {

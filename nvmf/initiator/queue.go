@@ -6,6 +6,7 @@ import (
 
 	"github.com/pollux-storage/pollux/internal/invariant"
 	"github.com/pollux-storage/pollux/nvmf"
+	"github.com/pollux-storage/pollux/rdma"
 	"github.com/pollux-storage/pollux/reactor"
 )
 
@@ -45,6 +46,8 @@ type queueOptions struct {
 	capsule uint32        // data that a capsule may carry
 	digests nvmf.Digests  // TCP's
 	timeout reactor.Ticks // of a command; 0: none
+	cntlid  nvmf.CNTLID   // RDMA's, of an I/O queue
+	dataMax uint64        // RDMA's: most data of a command; 0: what a buffer has
 }
 
 // transport carries a queue's commands to the target, and their data and answers. But for begin it is used on the queue's reactor.
@@ -89,10 +92,14 @@ type queueUser interface {
 	queueLost(q *queue, why error)
 }
 
-func newQueue(r *reactor.Reactor, o queueOptions) *queue {
+// newQueue makes a queue, over RDMA if there is a net for it, else over TCP.
+func newQueue(r *reactor.Reactor, o queueOptions, net *rdma.Net) *queue {
 	q := &queue{queueOptions: o, r: r, opened: make(chan error, 1), closed: make(chan struct{})}
 	q.slots.init(o.depth())
 	q.wire = &tcp{q: q}
+	if net != nil {
+		q.wire = &rdmaWire{q: q, net: net}
+	}
 	return q
 }
 

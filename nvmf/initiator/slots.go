@@ -21,6 +21,14 @@ func (s *slots) init(n int) {
 	}
 }
 
+// limit leaves n slots, if there are more. None has been used yet.
+func (s *slots) limit(n int) {
+	if n < len(s.commands) {
+		s.free = nil
+		s.init(n)
+	}
+}
+
 // acquire takes a slot, nil if there is none.
 func (s *slots) acquire(o owner) *command {
 	c := s.free
