@@ -21,7 +21,7 @@ import (
 
 // PeerSpec is one of the targets, as it is named on the command line:
 //
-//	NAME=tcp://HOST:PORT/NQN  whoever serves there, through the engine's own initiator
+//	NAME=tcp://HOST:PORT/NQN  whoever serves there, through the engine's own initiator; rdma://HOST:PORT/NQN likewise
 //	NAME=engine:mem:1G        an engine of this program that is started for it; null:1G and uring:PATH too
 //	NAME=engine-iscsi:mem:1G  the same, which serves it over iSCSI
 //	NAME=iscsi://HOST:PORT/IQN/LUN  whoever serves there, through libiscsi's programs
@@ -72,7 +72,7 @@ func ParsePeer(s string) (PeerSpec, error) {
 	switch k := p.Spec.Kind; {
 	case engine && k != "mem" && k != "null" && k != "uring":
 		return bad("an engine serves mem, null and uring")
-	case !engine && k != "tcp" && k != "raw" && k != "iscsi":
+	case !engine && k != "tcp" && k != "rdma" && k != "raw" && k != "iscsi":
 		return bad("a device of this process has no target; engine:" + k + " has one")
 	}
 	return p, nil

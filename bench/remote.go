@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/pollux-storage/pollux/nvmf/initiator"
+	"github.com/pollux-storage/pollux/rdma/ibverbs"
 )
 
 // controllerName is the name of the one controller that a rig attaches.
@@ -19,15 +20,16 @@ const controllerName = "Nvme0"
 // attachMax is how long attaching may take.
 const attachMax = 30 * time.Second
 
-// parseRemote reads tcp://host:port/NQN?nsid=1&hostnqn=…&hdgst=1&ddgst=1&sqflow=1.
+// parseRemote reads tcp://host:port/NQN?nsid=1&hostnqn=…&hdgst=1&ddgst=1&sqflow=1, and the same with rdma.
 func parseRemote(s string) (TargetSpec, error) {
 	t := TargetSpec{Kind: "tcp", NSID: 1, Remote: initiator.DefaultOptions()}
 	u, err := url.Parse(s)
 	if err != nil {
 		return t, err
 	}
+	t.Kind = u.Scheme
 	o := &t.Remote
-	o.Name = controllerName
+	o.Name, o.TrType = controllerName, u.Scheme
 	o.SubNQN = strings.TrimPrefix(u.Path, "/")
 	if u.Hostname() == "" || o.SubNQN == "" {
 		return t, fmt.Errorf("an address and a subsystem are needed")
@@ -61,8 +63,8 @@ func parseRemote(s string) (TargetSpec, error) {
 // String writes the target as ParseTarget reads it, but for its options.
 func (t *TargetSpec) String() string {
 	switch t.Kind {
-	case "tcp":
-		return "tcp://" + net.JoinHostPort(t.Remote.TrAddr, t.Remote.TrSvcID) + "/" + t.Remote.SubNQN
+	case "tcp", "rdma":
+		return t.Kind + "://" + net.JoinHostPort(t.Remote.TrAddr, t.Remote.TrSvcID) + "/" + t.Remote.SubNQN
 	case "mem", "null":
 		return t.Kind + ":" + FormatBytes(t.Bytes)
 	case "iscsi":
@@ -76,6 +78,7 @@ func (r *Rig) attach() (name string, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), attachMax)
 	defer cancel()
 	hosts := initiator.New(r.reg, slog.New(slog.DiscardHandler))
+	hosts.UseRDMA(ibverbs.Open)
 	o := r.spec.Remote
 	if o.TrAddr == "localhost" {
 		o.TrAddr = "127.0.0.1"
@@ -83,6 +86,7 @@ func (r *Rig) attach() (name string, err error) {
 	o.LossTimeout = 30 * time.Second // a target that went away for good should not keep a measurement
 	names, err := hosts.Attach(ctx, o)
 	if err != nil {
+		_ = hosts.Close(ctx)
 		return "", fmt.Errorf("target %s: %w", r.spec.String(), err)
 	}
 	r.hosts = hosts

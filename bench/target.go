@@ -37,6 +37,8 @@ type Target interface {
 //	volatile:PATH       such a volume with a volatile write cache
 //	raw:PATH            a file or block device by fio
 //	tcp://HOST:PORT/NQN a namespace of an NVMe/TCP target, through the engine's own initiator
+//	rdma://HOST:PORT/NQN
+//	                    the same of an NVMe/RDMA target
 //	iscsi://HOST:PORT/IQN/LUN
 //	                    a LUN of an iSCSI target by libiscsi's programs, in comparisons
 //
@@ -48,8 +50,8 @@ type TargetSpec struct {
 	Bytes     uint64 // mem, null; volume, volatile: the most that the volume has, 0 for no limit
 	BlockSize uint32 // 0: the kind's default
 
-	Remote initiator.Options // tcp
-	NSID   uint64            // tcp
+	Remote initiator.Options // tcp, rdma
+	NSID   uint64            // tcp, rdma
 
 	Delay reactor.Ticks // uring, volume, volatile: each read and write ends so much later; to see what notices
 }
@@ -57,9 +59,9 @@ type TargetSpec struct {
 // ParseTarget reads a target.
 func ParseTarget(s string) (TargetSpec, error) {
 	bad := func(why string) (TargetSpec, error) {
-		return TargetSpec{}, fmt.Errorf("target %q: %s; write mem:1G, null:1G, uring:PATH, volume:PATH, volatile:PATH, raw:PATH or tcp://127.0.0.1:4420/NQN", s, why)
+		return TargetSpec{}, fmt.Errorf("target %q: %s; write mem:1G, null:1G, uring:PATH, volume:PATH, volatile:PATH, raw:PATH, tcp://127.0.0.1:4420/NQN or rdma://192.0.2.1:4420/NQN", s, why)
 	}
-	if strings.HasPrefix(s, "tcp:") {
+	if strings.HasPrefix(s, "tcp:") || strings.HasPrefix(s, "rdma:") {
 		t, err := parseRemote(s)
 		if err != nil {
 			return bad(err.Error())
@@ -116,7 +118,7 @@ type Rig struct {
 	idle  reactor.Idle // while it is measured; between runs the reactors sleep, and leave their cores to others
 	group *reactor.Group
 	reg   *bdev.Registry
-	hosts *initiator.Initiator // tcp
+	hosts *initiator.Initiator // tcp, rdma
 	pool  *volume.Pool         // volume, volatile
 	vol   *volume.Volume       // in it
 	below string               // the device that it stands on
@@ -168,7 +170,7 @@ func OpenRig(t TargetSpec, cfg RigConfig) (*Rig, error) {
 func (r *Rig) create() (name string, err error) {
 	t := &r.spec
 	switch t.Kind {
-	case "tcp":
+	case "tcp", "rdma":
 		return r.attach()
 	case "mem":
 		name = "Malloc0"
@@ -306,7 +308,7 @@ func (r *Rig) Describe() DeviceConditions {
 	d := DeviceConditions{
 		Target: r.Name(), SizeBytes: g.Bytes(), BlockSize: g.BlockSize, Idle: r.idle.String(), WriteCache: "none", Remote: r.Serves,
 	}
-	if r.spec.Kind == "tcp" && d.Remote == "" {
+	if (r.spec.Kind == "tcp" || r.spec.Kind == "rdma") && d.Remote == "" {
 		d.Remote = r.spec.String()
 	}
 	if g.Volatile {
@@ -338,7 +340,7 @@ func (r *Rig) remove(name string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	if r.hosts != nil {
-		return r.hosts.Detach(ctx, controllerName)
+		return errors.Join(r.hosts.Detach(ctx, controllerName), r.hosts.Close(ctx))
 	}
 	if r.pool != nil {
 		if err := r.pool.Export(ctx); err != nil {

@@ -16,6 +16,8 @@ import (
 	"github.com/pollux-storage/pollux/iscsi"
 	"github.com/pollux-storage/pollux/nvmf"
 	"github.com/pollux-storage/pollux/nvmf/initiator"
+	"github.com/pollux-storage/pollux/rdma"
+	"github.com/pollux-storage/pollux/rdma/ibverbs"
 	"github.com/pollux-storage/pollux/reactor"
 	"github.com/pollux-storage/pollux/volume"
 	"github.com/pollux-storage/pollux/wal"
@@ -99,6 +101,7 @@ func NewEngine(cfg EngineConfig, log *Log) (*Engine, error) {
 	registerScheduler(e.Methods, &e.kept, e.Target)
 	e.kept.addParts(e.Frame)
 	e.Initiator = initiator.New(e.Bdevs, log.For("initiator"))
+	e.Initiator.UseRDMA(ibverbs.Open)
 	e.registerFramework()
 	e.registerPools(log.For("volume"), cfg)
 	e.registerVolumes()
@@ -275,7 +278,7 @@ func (e *Engine) closeDevices(ctx context.Context) error {
 			return err
 		}
 	}
-	return nil
+	return e.Initiator.Close(ctx)
 }
 
 // closeDevice removes a device on which none stands any more. With a volume its pool is closed.
@@ -370,5 +373,5 @@ var errorCodes = []struct {
 	{bdev.ErrNotFound, -19, ""}, {bdev.ErrExists, -17, ""}, {bdev.ErrClaimed, -16, ""}, {bdev.ErrBusy, -16, ""}, {bdev.ErrInvalid, -22, ""},
 	{nvmf.ErrNotFound, api.CodeInvalidParams, ""}, {nvmf.ErrExists, api.CodeInvalidParams, ""}, {nvmf.ErrInvalid, api.CodeInvalidParams, ""},
 	{iscsi.ErrNotFound, api.CodeInvalidParams, ""}, {iscsi.ErrExists, api.CodeInvalidParams, ""}, {iscsi.ErrInvalid, api.CodeInvalidParams, ""}, {iscsi.ErrInUse, -16, ""},
-	{nvmf.ErrInUse, -16, ""}, {nvmf.ErrMoveTime, -110, ""}, {os.ErrNotExist, -2, ""}, {os.ErrPermission, -13, ""},
+	{nvmf.ErrInUse, -16, ""}, {nvmf.ErrMoveTime, -110, ""}, {rdma.ErrUnavailable, -95, ""}, {os.ErrNotExist, -2, ""}, {os.ErrPermission, -13, ""},
 }

@@ -2,6 +2,7 @@ package ctl
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/pollux-storage/pollux/bdev"
 	"github.com/pollux-storage/pollux/ctl/api"
+	"github.com/pollux-storage/pollux/rdma"
 )
 
 const loopNQN = "nqn.2024-01.com.example:loop"
@@ -138,6 +140,7 @@ func TestAttachSaysWhatItRefuses(t *testing.T) {
 	if _, err := api.KeyringFileAddKey.Call(t.Context(), e.Methods, api.KeyringFileAddKeyParams{Name: "bad", Path: key}); err != nil {
 		t.Fatal(err)
 	}
+	e.Initiator.UseRDMA(func() (rdma.Provider, error) { return nil, fmt.Errorf("%w: none in this test", rdma.ErrUnavailable) })
 	good := api.BdevNVMeAttachControllerParams{Name: "Nvme0", TrType: "TCP", TrAddr: "127.0.0.1", TrSvcID: "1", SubNQN: loopNQN}
 	for _, c := range []struct {
 		name   string
@@ -145,7 +148,8 @@ func TestAttachSaysWhatItRefuses(t *testing.T) {
 		errno  syscall.Errno
 		want   string
 	}{
-		{"PCIe", func(p *api.BdevNVMeAttachControllerParams) { p.TrType = "PCIe" }, syscall.EINVAL, "TCP is what this build speaks"},
+		{"PCIe", func(p *api.BdevNVMeAttachControllerParams) { p.TrType = "PCIe" }, syscall.EINVAL, "TCP and RDMA are what this build speaks"},
+		{"no card", func(p *api.BdevNVMeAttachControllerParams) { p.TrType = "rdma" }, syscall.ENOTSUP, "RDMA is not available: none in this test"},
 		{"TLS", func(p *api.BdevNVMeAttachControllerParams) { p.PSK = "k" }, syscall.EINVAL, "psk needs TLS"},
 		{"protection", func(p *api.BdevNVMeAttachControllerParams) { p.PrchkGuard = true }, syscall.EINVAL, "protection information"},
 		{"own address", func(p *api.BdevNVMeAttachControllerParams) { p.HostAddr = "127.0.0.1" }, syscall.EINVAL, "leave hostaddr"},

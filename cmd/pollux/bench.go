@@ -54,7 +54,7 @@ func (s span) seconds() float64 { return time.Duration(s).Seconds() }
 
 type benchRunCmd struct {
 	Bdev    string `group:"target" default:"mem:1G" placeholder:"TARGET" help:"Device to measure: mem:1G, null:1G, uring:PATH (a file or block device), volume:PATH or volatile:PATH (a volume on it without or with a write cache; all of PATH is lost), or raw:PATH for the same by fio; ?block=512 behind it sets the block size (${default})."`
-	Connect string `group:"target" placeholder:"URL" help:"In its place a namespace of an NVMe/TCP target: tcp://127.0.0.1:4420/NQN, with ?nsid=2, hostnqn=, hdgst=1, ddgst=1, sqflow=1 (flow control of queues, as Linux has it) or queues=2 (connections for each core)."`
+	Connect string `group:"target" placeholder:"URL" help:"In its place a namespace of an NVMe/TCP or NVMe/RDMA target: tcp://127.0.0.1:4420/NQN or rdma://192.0.2.1:4420/NQN, with ?nsid=2, hostnqn=, hdgst=1, ddgst=1, sqflow=1 (flow control of queues, as Linux has it) or queues=2 (connections for each core)."`
 	Against string `group:"target" placeholder:"TARGET" help:"A second device, measured in turns with the first: gives ratios."`
 
 	RW            string   `group:"load" default:"randread" help:"read, write, trim or rw in sequence; randread, randwrite, randtrim or randrw at random places (${default})."`
@@ -269,7 +269,7 @@ func isTerminal(f *os.File) bool {
 
 type benchCheckCmd struct {
 	Bdev    string   `placeholder:"TARGET" xor:"target" required:"" help:"Device: mem:1G, or uring:PATH for a file or block device."`
-	Connect string   `placeholder:"URL" xor:"target" required:"" help:"Or a namespace of an NVMe/TCP target: tcp://127.0.0.1:4420/NQN."`
+	Connect string   `placeholder:"URL" xor:"target" required:"" help:"Or a namespace of an NVMe/TCP or NVMe/RDMA target: tcp://127.0.0.1:4420/NQN, rdma://192.0.2.1:4420/NQN."`
 	Size    byteSize `placeholder:"SIZE" default:"256M" help:"How much of it to write (${default})."`
 	Runtime span     `placeholder:"TIME" default:"3" help:"Length of each measurement in seconds (${default})."`
 	Cores   string   `placeholder:"LIST" help:"Core that puts the load on; the first one without it, as the engine takes the last."`

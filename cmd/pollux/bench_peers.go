@@ -13,7 +13,7 @@ import (
 )
 
 type benchPeersCmd struct {
-	Target []string       `group:"target" required:"" sep:"none" placeholder:"NAME=TARGET" help:"A target, given twice or more: tcp://127.0.0.1:4420/NQN is whoever serves there, engine:mem:1G (null:1G, uring:PATH) an engine that is started for it, engine-iscsi:mem:1G one that serves it over iSCSI, iscsi://127.0.0.1:3260/IQN/LUN whoever serves there, by libiscsi's programs, raw:/dev/nvme0n1 a block device by fio, such as one of the kernel's initiator. The first is compared to each other that has the same client; NAME@GROUP= makes groups of which each has a first. What is on them is lost."`
+	Target []string       `group:"target" required:"" sep:"none" placeholder:"NAME=TARGET" help:"A target, given twice or more: tcp://127.0.0.1:4420/NQN (or rdma://…) is whoever serves there, engine:mem:1G (null:1G, uring:PATH) an engine that is started for it, engine-iscsi:mem:1G one that serves it over iSCSI, iscsi://127.0.0.1:3260/IQN/LUN whoever serves there, by libiscsi's programs, raw:/dev/nvme0n1 a block device by fio, such as one of the kernel's initiator. The first is compared to each other that has the same client; NAME@GROUP= makes groups of which each has a first. What is on them is lost."`
 	PID    map[string]int `group:"target" name:"pid" placeholder:"NAME=PID" help:"Process of a target, whose processor time is the target's."`
 	Pause  bool           `group:"target" help:"Stop (SIGSTOP) each target whose process is known while another is measured, so that those that poll can have the same core. Engines that are started here are, too."`
 

@@ -4,7 +4,7 @@ package api
 
 // NVMePath is an address of a remote controller.
 type NVMePath struct {
-	TrType    string `json:"trtype,omitempty" doc:"TCP"`
+	TrType    string `json:"trtype,omitempty" doc:"TCP or RDMA"`
 	TrAddr    string `json:"traddr,omitempty" doc:"IP address"`
 	AdrFam    string `json:"adrfam,omitempty" enum:"IPv4,IPv6,IB,FC,intra_host"`
 	TrSvcID   string `json:"trsvcid,omitempty" doc:"port, as a string"`
@@ -23,7 +23,7 @@ type MultipathOpts struct {
 // BdevNVMeAttachControllerParams describe a remote controller, or another path to one.
 type BdevNVMeAttachControllerParams struct {
 	Name                    string         `json:"name" rpc:"required" doc:"controller; its namespaces become name and n1, n2 and on"`
-	TrType                  string         `json:"trtype" rpc:"required" doc:"TCP"`
+	TrType                  string         `json:"trtype" rpc:"required" doc:"TCP or RDMA"`
 	TrAddr                  string         `json:"traddr" rpc:"required" doc:"IP address"`
 	AdrFam                  string         `json:"adrfam,omitempty" enum:"IPv4,IPv6,IB,FC,intra_host"`
 	TrSvcID                 string         `json:"trsvcid,omitempty" doc:"port, as a string"`
