@@ -5,7 +5,6 @@ import (
 	"io"
 	"math/rand/v2"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -14,107 +13,6 @@ import (
 	"github.com/pollux-storage/pollux/iscsi"
 	"github.com/pollux-storage/pollux/iscsi/iscsitest"
 )
-
-// stormer is an initiator that says whatever it likes, and listens to nothing but the login.
-type stormer struct {
-	rnd *rand.Rand
-	p   *iscsitest.Peer
-	exp atomic.Uint32 // ExpCmdSN
-	r2t chan iscsi.R2T
-}
-
-// listen takes what comes.
-func (s *stormer) listen() {
-	for {
-		b := make([]byte, iscsi.BHSBytes)
-		if _, err := io.ReadFull(s.p.Conn, b); err != nil {
-			return
-		}
-		h := iscsi.DecodeHeader(b)
-		if _, err := io.CopyN(io.Discard, s.p.Conn, int64(h.DataBytes+iscsi.Padding(h.DataBytes))); err != nil {
-			return
-		}
-		n, _ := iscsi.DecodeNOPIn(b)
-		s.exp.Store(uint32(n.ExpCmdSN))
-		if r, f := iscsi.DecodeR2T(b); h.Opcode == iscsi.OpR2T && f.OK() {
-			select {
-			case s.r2t <- r:
-			default:
-			}
-		}
-	}
-}
-
-func (s *stormer) tag() iscsi.ITT { return iscsi.ITT(s.rnd.IntN(12)) }
-
-func (s *stormer) request() iscsi.Request {
-	if s.rnd.IntN(4) == 0 {
-		return s.p.Immediate()
-	}
-	if e := s.exp.Load(); e != 0 && s.rnd.IntN(4) == 0 {
-		s.p.CmdSN = iscsi.SerialNumber(e)
-	}
-	return s.p.Request()
-}
-
-// say makes one PDU that makes some sense.
-func (s *stormer) say() []byte {
-	r, p := s.rnd, s.p
-	lun := iscsitest.LUN(r.IntN(3))
-	select {
-	case q := <-s.r2t:
-		if r.IntN(4) > 0 {
-			n := int(q.Bytes)
-			if r.IntN(4) == 0 {
-				n = r.IntN(n + 1)
-			}
-			return p.Burst(iscsi.DataOut{LUN: q.LUN, ITT: q.ITT, TTT: q.TTT, Offset: q.Offset}, make([]byte, n), r.IntN(10) > 0)
-		}
-	default:
-	}
-	switch r.IntN(14) {
-	case 0, 1, 2, 3:
-		blocks := []uint16{0, 1, 8, 9, 64, 256, 2048}[r.IntN(7)]
-		c := iscsi.SCSICommand{Request: s.request(), Final: r.IntN(3) > 0, Write: true, Attribute: iscsi.Simple, LUN: lun, ITT: s.tag(), EDTL: uint32(blocks) * 512}
-		copy(c.CDB[:], iscsitest.Write10(uint32(r.IntN(100)), blocks))
-		if r.IntN(2) == 0 {
-			c.DataBytes = min(c.EDTL, uint32(r.IntN(65536)))
-		}
-		return p.PDU(c, make([]byte, c.DataBytes))
-	case 4, 5, 6:
-		blocks := []uint16{0, 1, 8, 9, 64, 256, 2048}[r.IntN(7)]
-		c := iscsi.SCSICommand{Request: s.request(), Final: true, Read: true, Attribute: iscsi.Simple, LUN: lun, ITT: s.tag(), EDTL: uint32(blocks) * 512}
-		copy(c.CDB[:], iscsitest.Read10(uint32(r.IntN(100)), blocks))
-		return p.PDU(c, nil)
-	case 7, 8:
-		d := iscsi.DataOut{ITT: s.tag(), TTT: iscsi.NoTag, DataSN: uint32(r.IntN(2)), Final: r.IntN(2) == 0, DataBytes: uint32(r.IntN(40000))}
-		if r.IntN(3) > 0 {
-			d.TTT = iscsi.TTT(r.IntN(40)<<16 | r.IntN(24))
-		}
-		return p.PDU(d, make([]byte, d.DataBytes))
-	case 9:
-		q := iscsi.TaskRequest{Request: s.request(), Function: iscsi.TaskFunction(1 + r.IntN(6)), LUN: lun, ITT: s.tag(), RefITT: s.tag()}
-		return p.PDU(q, nil)
-	case 10:
-		n := r.IntN(100000)
-		return p.PDU(iscsi.NOPOut{Request: s.request(), ITT: s.tag(), TTT: iscsi.NoTag, DataBytes: uint32(n)}, make([]byte, n))
-	case 11:
-		text := iscsitest.Text("SendTargets=All")
-		return p.PDU(iscsi.TextRequest{Request: s.request(), Final: r.IntN(2) == 0, ITT: s.tag(), TTT: iscsi.NoTag, DataBytes: uint32(len(text))}, text)
-	case 12:
-		if r.IntN(8) == 0 {
-			return p.PDU(iscsi.LogoutRequest{Request: s.request(), Reason: iscsi.LogoutReason(r.IntN(4)), ITT: s.tag(), CID: 1}, nil)
-		}
-		if r.IntN(20) == 0 {
-			return p.PDU(iscsi.TaskRequest{Request: s.request(), Function: iscsi.TargetColdReset, LUN: lun, ITT: s.tag(), RefITT: iscsi.NoTag}, nil)
-		}
-	case 13:
-		cdb := make([]byte, 10)
-		cdb[0] = []byte{0x56, 0x57, 0x35}[r.IntN(3)] // RESERVE, RELEASE, SYNCHRONIZE CACHE
-		return p.PDU(p.SCSI(int(lun>>48), cdb, 0, 0), nil)
-	}
-	return nil
-}
 
 // Many at once, of the same few names, on units that are slow to answer, while what they may changes: all sessions come to their end, and the target
 // serves on.
@@ -164,12 +62,12 @@ func storm(t *testing.T, e *iscsitest.Engine, rnd *rand.Rand) {
 		return
 	}
 	p.Enter(r)
-	s := &stormer{rnd: rnd, p: p, r2t: make(chan iscsi.R2T, 100)}
+	s := &wild{rnd: rnd, cold: true, numbers: r.Numbers}
 	if rnd.IntN(3) > 0 {
-		go s.listen()
+		go s.listen(p.Conn)
 	}
 	for range rnd.IntN(200) {
-		b := s.say()
+		b := s.pdu(p)
 		if rnd.IntN(50) == 0 && len(b) > 0 {
 			b = b[:rnd.IntN(len(b))]
 		}

@@ -17,6 +17,7 @@ import (
 type wild struct {
 	rnd     *rand.Rand
 	digests iscsi.Digests
+	cold    bool // it resets the whole target, too
 
 	mu      sync.Mutex
 	asked   []iscsi.R2T
@@ -109,7 +110,8 @@ func (s *wild) cdb() (c iscsi.CDB) {
 	}
 	c[0] = ops[s.rnd.IntN(len(ops))]
 	if s.one(2) { // READ (10) or WRITE (10) that is fine
-		c = iscsi.CDB{0x28 + 2*byte(s.rnd.IntN(2)), 0, 0, 0, 0, byte(s.rnd.Uint32()), 0, 0, byte(s.rnd.IntN(32))}
+		blocks := []int{0, 1, 8, 9, 31, 64, 256, 2048}[s.rnd.IntN(8)]
+		c = iscsi.CDB{0x28 + 2*byte(s.rnd.IntN(2)), 0, 0, 0, 0, byte(s.rnd.Uint32()), 0, byte(blocks >> 8), byte(blocks)}
 	}
 	return c
 }
@@ -124,7 +126,7 @@ func (s *wild) pdu(p *iscsitest.Peer) []byte {
 			EDTL: s.length(), CDB: s.cdb(),
 		}
 		if s.one(4) {
-			c.EDTL = uint32(c.CDB[8]) * 512
+			c.EDTL = (uint32(c.CDB[7])<<8 | uint32(c.CDB[8])) * 512
 		}
 		if c.Final = c.Final || !c.Write; c.Write && s.one(2) {
 			c.DataBytes = min(s.length(), c.EDTL, 262144)
@@ -171,7 +173,11 @@ func (s *wild) pdu(p *iscsitest.Peer) []byte {
 		q := iscsi.TaskRequest{
 			Request: s.request(), Function: iscsi.TaskFunction(s.rnd.IntN(6)), LUN: s.lun(), ITT: s.itt(), RefITT: s.itt(), RefCmdSN: iscsi.SerialNumber(s.rnd.Uint32()),
 		}
-		if q.Function >= iscsi.ClearTaskSet { // it ends the commands of others too, without an answer
+		switch {
+		case s.cold && s.one(40):
+			q.Function = iscsi.TargetColdReset
+		case s.cold:
+		case q.Function >= iscsi.ClearTaskSet: // it ends the commands of others too, without an answer
 			q.LUN = iscsitest.LUN(1)
 		}
 		return p.PDU(q, nil)
