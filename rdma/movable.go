@@ -62,8 +62,7 @@ func (o *ownCQ) poll() bool {
 	}
 	s.Completions += uint64(n)
 	if err != nil {
-		q.end(fmt.Errorf("polling %s: %w", q.c.info.Name, err))
-		return false
+		q.endSoon(fmt.Errorf("polling %s: %w", q.c.info.Name, err))
 	}
 	if n == 0 {
 		return false

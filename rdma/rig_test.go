@@ -38,12 +38,24 @@ type engine struct {
 	g *reactor.Group
 	p *rdmatest.Provider
 	n *rdma.Net
+
+	guest bool // the reactors are another's
+}
+
+// begin begins to use a provider.
+func (e *engine) begin(p rdma.Provider) {
+	e.t.Helper()
+	var err error
+	if e.n, err = rdma.New(e.g, p, slog.New(slog.NewTextHandler(io.Discard, nil))); err != nil {
+		e.t.Fatal(err)
+	}
 }
 
 type rigOptions struct {
 	target, host rdmatest.Options
 	cfg          reactor.Config
-	reactors     int // of the target
+	reactors     int  // of the target
+	one          bool // the host's reactors are the target's
 }
 
 func newRig(t testing.TB, o rigOptions) *rig {
@@ -54,7 +66,12 @@ func newRig(t testing.TB, o rigOptions) *rig {
 	f := rdmatest.NewFabric()
 	x := &rig{t: t, fabric: f}
 	x.target = newEngine(t, f, "target", o.target, o.cfg, max(1, o.reactors))
-	x.host = newEngine(t, f, "host", o.host, o.cfg, 1)
+	if o.one {
+		x.host = &engine{t: t, g: x.target.g, p: f.Provider("host", o.host), guest: true}
+		x.host.begin(x.host.p)
+	} else {
+		x.host = newEngine(t, f, "host", o.host, o.cfg, 1)
+	}
 	t.Cleanup(x.close)
 	return x
 }
@@ -70,9 +87,7 @@ func newEngine(t testing.TB, f *rdmatest.Fabric, name string, o rdmatest.Options
 		t.Fatal(err)
 	}
 	e := &engine{t: t, g: g, p: f.Provider(name, o)}
-	if e.n, err = rdma.New(g, e.p, slog.New(slog.NewTextHandler(io.Discard, nil))); err != nil {
-		t.Fatal(err)
-	}
+	e.begin(e.p)
 	return e
 }
 
@@ -98,6 +113,9 @@ func (e *engine) close() {
 	}
 	if err := e.p.Close(); err != nil {
 		e.t.Error(err)
+	}
+	if e.guest {
+		return
 	}
 	for _, r := range e.g.Reactors() {
 		_ = r.Call(func() {
