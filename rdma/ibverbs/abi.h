@@ -263,14 +263,17 @@ struct v_qp_init_attr {
 
 enum { V_QPT_RC = 2 };
 
-// struct ibv_qp_attr, of which only the state is set, and the mask says so.
+// struct ibv_qp_attr, of which only what the mask names is looked at.
 struct v_qp_attr {
 	int qp_state;
-	uint32_t rest[35];
+	uint8_t between[124];
+	uint8_t min_rnr_timer;
+	uint8_t after[15];
 };
 
 enum {
 	V_QP_STATE = 1,
+	V_QP_MIN_RNR_TIMER = 1 << 15,
 	V_QPS_ERR = 6,
 };
 

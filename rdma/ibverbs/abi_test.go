@@ -37,7 +37,7 @@ var abi = []struct {
 	{"v_port_attr", "ibv_port_attr", true, "state max_mtu active_mtu gid_tbl_len link_layer flags port_cap_flags2"},
 	{"v_qp_cap", "ibv_qp_cap", true, "max_send_wr max_recv_wr max_send_sge max_recv_sge max_inline_data"},
 	{"v_qp_init_attr", "ibv_qp_init_attr", true, "qp_context send_cq recv_cq srq cap qp_type sq_sig_all"},
-	{"v_qp_attr", "ibv_qp_attr", true, "qp_state"},
+	{"v_qp_attr", "ibv_qp_attr", true, "qp_state min_rnr_timer"},
 	{"v_srq_init_attr", "ibv_srq_init_attr", true, "srq_context max_wr=attr.max_wr max_sge=attr.max_sge srq_limit=attr.srq_limit"},
 	{"v_async_event", "ibv_async_event", true, "element.cq element.qp element.srq element.port_num event_type"},
 	{"v_event_channel", "rdma_event_channel", true, "fd"},
@@ -57,7 +57,7 @@ var numbers = []struct{ ours, theirs, names string }{
 	{"V_WC_", "IBV_WC_", "SEND RDMA_WRITE RDMA_READ RECV WITH_INV"},
 	{"V_PORT_", "IBV_PORT_", "ACTIVE"},
 	{"V_LINK_LAYER_", "IBV_LINK_LAYER_", "ETHERNET"},
-	{"V_", "IBV_", "QPT_RC QP_STATE QPS_ERR"},
+	{"V_", "IBV_", "QPT_RC QP_STATE QP_MIN_RNR_TIMER QPS_ERR"},
 	{"V_EVENT_", "IBV_EVENT_", "CQ_ERR QP_FATAL QP_REQ_ERR QP_ACCESS_ERR COMM_EST SQ_DRAINED PATH_MIG PATH_MIG_ERR DEVICE_FATAL PORT_ACTIVE PORT_ERR SRQ_ERR " +
 		"SRQ_LIMIT_REACHED QP_LAST_WQE_REACHED"},
 	{"V_CM_", "RDMA_CM_EVENT_", "ADDR_RESOLVED ADDR_ERROR ROUTE_RESOLVED ROUTE_ERROR CONNECT_REQUEST CONNECT_RESPONSE CONNECT_ERROR UNREACHABLE " +

@@ -7,7 +7,12 @@
 
 #include "shim.h"
 
-enum { RESOLVE_MS = 3000 }; // for the address, and again for the route
+enum {
+	RESOLVE_MS = 3000, // for the address, and again for the route
+	// How long a peer waits that met no receive: 0.64 ms. InfiniBand Architecture Specification 1.4, volume 1, table 45 "Encoding for RNR NAK
+	// Timer Field". rdma_connect(3) has 0, which is 655 ms.
+	RNR_TIMER = 12,
+};
 
 static int result(int rc) {
 	if (!rc) return 0;
@@ -146,6 +151,14 @@ int s_communication(struct s_lib *l, uintptr_t id) {
 	return result(l->notify((struct v_cm_id *)id, V_EVENT_COMM_EST));
 }
 
+// A card that does not let the timer be changed leaves its peers waiting longer, and all else as it is.
+static void shorten_rnr_timer(struct s_lib *l, struct v_qp *qp) {
+	struct v_qp_attr a;
+	memset(&a, 0, sizeof a);
+	a.min_rnr_timer = RNR_TIMER;
+	l->modify_qp(qp, &a, V_QP_MIN_RNR_TIMER);
+}
+
 // All that is needed of an event is copied while it keeps its ID alive; then it is acknowledged, and what it pointed to may be gone. When an address
 // is resolved, the search for the route begins here, for the same reason; if it cannot, the event becomes a failure of that.
 int s_next_event(struct s_lib *l, uintptr_t channel, struct s_event *out) {
@@ -182,6 +195,7 @@ int s_next_event(struct s_lib *l, uintptr_t channel, struct s_event *out) {
 			out->status = rc;
 		}
 	}
+	if (e->event == V_CM_ESTABLISHED && e->id->qp) shorten_rnr_timer(l, e->id->qp);
 	l->ack_cm_event(e);
 	return 0;
 }

@@ -99,6 +99,12 @@ func TestAConnectionComes(t *testing.T) {
 	s.ok(s.cm.Accept(e.ID, rdma.ConnParams{Private: []byte("welcome"), ReadsIn: 0, ReadsOut: 4, Retries: 200, RNR: 9}))
 	s.want("three bits are three bits", `rdma_accept id2 in=0 out=4 flow=1 retries=7 rnr=7 "welcome"`)
 
+	s.lib.Do("event id=2 kind=9 card=1")
+	if e, err := s.cm.Next(); err != nil || e.Kind != rdma.EventEstablished {
+		t.Errorf("the event is %+v, %v", e, err)
+	}
+	s.want("a peer that meets no receive tries again soon", "ibv_modify_qp qp1 rnr=12 mask=32768", "rdma_ack_cm_event 9")
+	s.lib.Do("fail of=ibv_modify_qp errno=22")
 	for _, c := range []struct {
 		kind string
 		want rdma.EventKind

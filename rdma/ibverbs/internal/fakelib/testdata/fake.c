@@ -382,7 +382,8 @@ int ibv_destroy_qp(struct ibv_qp *qp) {
 
 int ibv_modify_qp(struct ibv_qp *qp, struct ibv_qp_attr *a, int mask) {
 	OR_ERRNO;
-	note("ibv_modify_qp qp%d state=%d mask=%d", number_of_qp(qp), a->qp_state, mask);
+	if (mask & IBV_QP_STATE) note("ibv_modify_qp qp%d state=%d mask=%d", number_of_qp(qp), a->qp_state, mask);
+	else note("ibv_modify_qp qp%d rnr=%d mask=%d", number_of_qp(qp), a->min_rnr_timer, mask);
 	return 0;
 }
 
