@@ -45,6 +45,7 @@ type queueWork struct {
 	queue   queueKey
 	reactor int
 	work    uint64
+	fixed   bool // it cannot move
 }
 
 // balancer decides which queue should move. It is told of each period in turn.
@@ -113,7 +114,7 @@ func (b *balancer) relieve(from, to int, busy []int, queues []queueWork) (q queu
 	best, least := busy[from]-busyStep, uint64(0) // what the busier of the two may have afterwards; the work that goes
 	for i := range queues {
 		w := &queues[i]
-		if w.reactor != from || w.work == 0 || b.shy[w.queue] > 0 {
+		if w.reactor != from || w.work == 0 || w.fixed || b.shy[w.queue] > 0 {
 			continue
 		}
 		share := int(uint64(busy[from]) * w.work / total)
@@ -246,7 +247,7 @@ func (s *sampler) look() (busy []int, queues []queueWork, err error) {
 				continue
 			}
 			k := queueKey{q.sub.sub, q.link.cntlid, q.id}
-			seen = append(seen, queueWork{k, i, q.after + q.carried/commandBytes})
+			seen = append(seen, queueWork{k, i, q.after + q.carried/commandBytes, q.link.fixed})
 		}
 		s.seen[i] = seen
 	})

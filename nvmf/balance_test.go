@@ -34,7 +34,7 @@ func (r *rig) period(t *testing.T) bool {
 	}
 	var queues []queueWork
 	for i, at := range r.at { // a saturated reactor does what it can of each
-		queues = append(queues, queueWork{r.key(i), at, uint64(r.demand[i] * 1000 / max(1000, sum[at]))})
+		queues = append(queues, queueWork{queue: r.key(i), reactor: at, work: uint64(r.demand[i] * 1000 / max(1000, sum[at]))})
 	}
 	m, ok := r.b.decide(r.busy(), queues)
 	if !ok {
@@ -146,7 +146,7 @@ func TestAQueueThatCannotMoveIsLeftAlone(t *testing.T) {
 	r := newRig(2, []int{600, 500}, []int{0, 0})
 	tried := map[QID]int{}
 	for range 60 {
-		queues := []queueWork{{r.key(0), 0, 600}, {r.key(1), 0, 500}}
+		queues := []queueWork{{queue: r.key(0), work: 600}, {queue: r.key(1), work: 500}}
 		if m, ok := r.b.decide([]int{1000, 0}, queues); ok {
 			tried[m.queue.qid]++
 			r.b.failed(m.queue)

@@ -68,6 +68,7 @@ type queueLink struct {
 	home   *reactor.Reactor // where the owner finds the queue
 	every  reactor.Ticks    // how often the home tells of commands
 	kato   reactor.Ticks    // the controller's at the Connect; 0: none
+	fixed  bool             // its connection stays on its reactor, which counts it itself
 	delays bool             // answers name a retry delay; what the host said before it made the queue counts
 
 	k    *controller // the owner's; nil when the queue is gone
@@ -108,7 +109,9 @@ func (m *linkEnd) Receive(*reactor.Reactor) {
 func (m *linkGone) Receive(*reactor.Reactor) {
 	if k := m.l.k; k != nil {
 		m.l.k = nil
-		k.share.pg.target.placed[m.l.home.Index()].Add(-1)
+		if !m.l.fixed {
+			k.share.pg.target.placed[m.l.home.Index()].Add(-1)
+		}
 		delete(k.queues, m.l.qid)
 		if h := m.l.next; h != nil {
 			m.l.next = nil
@@ -160,11 +163,15 @@ func (s *subsystemShare) after(id CNTLID) CNTLID {
 func (s *subsystemShare) newIOQueue(h *handoff) *queueLink {
 	k := s.controllers[h.data.CNTLID]
 	qid := h.sqe.ConnectQID()
-	home := k.home(qid, h.origin.cpu())
-	s.pg.target.placed[home.Index()].Add(1)
+	home := h.origin.home()
+	fixed := home != nil
+	if !fixed {
+		home = k.home(qid, h.origin.cpu())
+		s.pg.target.placed[home.Index()].Add(1)
+	}
 	// The timeout may be set anew later, but never below the minimum.
 	every := min(2*reactor.Second, reactor.Ticks(k.limits.MinKATO)*reactor.Millisecond/4)
-	l := &queueLink{cntlid: k.id, qid: qid, host: &k.host, owner: s.pg.r, home: home, k: k, every: every, delays: k.delaysRetries(), kato: k.kato}
+	l := &queueLink{cntlid: k.id, qid: qid, host: &k.host, owner: s.pg.r, home: home, fixed: fixed, k: k, every: every, delays: k.delaysRetries(), kato: k.kato}
 	l.gone.l, l.end.l, l.alive.l = l, l, l
 	k.queues[qid] = l
 	return l

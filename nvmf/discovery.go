@@ -119,6 +119,8 @@ func (p *portal) shownAt(by *portal, came netip.AddrPort) (netip.Addr, bool) {
 	switch {
 	case !own.IsUnspecified():
 		return own, true
+	case p.address.TRType == "RDMA" && by.address.TRType != "RDMA": // who knows whether a card has that address
+		return own, false
 	case !came.IsValid():
 		return own, false
 	case own.Is4() == to.Is4():
@@ -158,6 +160,9 @@ func (t *Target) discoveryPage(k *controller) []byte {
 			if at.Is4() {
 				e.ADRFAM = AddressIPv4
 			}
+			if e.TRTYPE == TransportRDMA {
+				e.TSAS = tsasRoCE
+			}
 			if s.sub.discovery {
 				e.SUBTYPE, e.EFLAGS = SubsystemDiscovery, EFLAGSPersistent
 			}
@@ -169,8 +174,14 @@ func (t *Target) discoveryPage(k *controller) []byte {
 			TRTYPE: r.Address.trtype(), ADRFAM: r.Address.adrfam(), SUBTYPE: SubsystemReferral, TREQ: TREQNotSecure, PORTID: uint16(0xFFFF - i),
 			CNTLID: CNTLIDDynamic, ASQSZ: asqszMin, TRSVCID: r.Address.TrSvcID, SUBNQN: r.SUBNQN, TRADDR: r.Address.TrAddr, EFLAGS: EFLAGSPersistent,
 		}
+		if e.TRTYPE == TransportRDMA {
+			e.TSAS = tsasRoCE
+		}
 		if r.Secure {
-			e.TREQ, e.TSAS[0] = TREQSecure, SecurityTLS13
+			e.TREQ = TREQSecure
+			if e.TRTYPE == TransportTCP {
+				e.TSAS[0] = SecurityTLS13
+			}
 		}
 		add(e)
 	}

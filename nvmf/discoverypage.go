@@ -77,9 +77,16 @@ const (
 	EFLAGSDuplicate  uint16 = 1 << 0 // DUPRETINFO: another entry leads to the same place
 	EFLAGSPersistent uint16 = 1 << 1 // EPCSD: the connection may be kept
 
+	QPTypeConnected uint8 = 1 // RDMA_QPTYPE, TSAS 0, of RDMA
+	ProviderRoCEv2  uint8 = 4 // RDMA_PRTYPE, TSAS 1
+	ManagerRDMACM   uint8 = 1 // RDMA_CMS, TSAS 2
+
 	SecurityNone  uint8 = 0 // SECTYPE, TSAS 0, of TCP
 	SecurityTLS13 uint8 = 2
 )
+
+// tsasRoCE is how a host reaches us over RDMA. RDMA Transport Specification 1.0, "Transport Specific Address Subtype".
+var tsasRoCE = [3]uint8{QPTypeConnected, ProviderRoCEv2, ManagerRDMACM}
 
 // DiscoveryEntry is an entry of the page.
 type DiscoveryEntry struct {

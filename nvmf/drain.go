@@ -66,7 +66,7 @@ func (t *Target) undrain() error {
 	err := t.setDraining(false)
 	return errors.Join(err, t.group.Each(func(r *reactor.Reactor) {
 		for q := t.groups[r.Index()].queues; q != nil; q = q.next {
-			if q.paused {
+			if q.paused && q.state != queueConnecting { // a Connect waits for Serve
 				q.paused = false
 				q.t.resume()
 			}

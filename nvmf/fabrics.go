@@ -9,6 +9,9 @@ import (
 // The way of a Connect: the reactor that accepted the connection reads it and hands the connection to the reactor that owns the
 // subsystem. There it is judged, all controllers of a subsystem being owned in one place. An Admin queue stays there; an I/O
 // queue goes on to the reactor that is to serve it. The answer leaves from wherever the queue came to rest.
+//
+// A connection that is fixed to its reactor (an I/O queue over RDMA) stays there: its Connect travels to the owner by itself, and is answered,
+// refusals too, when it has come back.
 
 // fabrics executes a Fabrics command.
 func (q *queue) fabrics(c *command) {
@@ -33,9 +36,15 @@ func (q *queue) fabrics(c *command) {
 
 // origin is a connection on its way to a reactor.
 type origin interface {
+	// open makes the queue there; it is nil if the connection has ended meanwhile.
 	open(pg *pollGroup, id QID, entries uint32) *queue
+	// home is the only reactor on which it can be opened; nil: any.
+	home() *reactor.Reactor
+	// entries is how many commands the connection can have open as the queue of an identifier; 0: it cannot be that queue.
+	entries(id QID) uint32
 	cpu() int // on which its packets come in, -1 if that is not known
-	close()
+	// close ends a connection that finds no reactor. One that is fixed to another reactor than pg's ends there.
+	close(pg *pollGroup)
 }
 
 // handoff carries a connection and its Connect from reactor to reactor.
@@ -47,6 +56,9 @@ type handoff struct {
 	sqe     SQE
 	data    ConnectData
 	link    *queueLink // decided: the I/O queue that it becomes
+
+	refused Status // decided: the answer, not a success, and its DW0
+	dw0     uint32
 
 	waitsFor *queueLink // the queue of the same QID that is to be gone first
 	wait     reactor.Timer
@@ -106,14 +118,18 @@ func (h *handoff) depart(from *pollGroup) {
 func (h *handoff) Receive(r *reactor.Reactor) {
 	pg := h.sub.target.groups[r.Index()]
 	if pg.stopping {
-		h.origin.close()
+		h.origin.close(pg)
 		if h.link != nil {
 			pg.send(h.link.owner, &h.link.gone)
 		}
 		return
 	}
-	if h.link != nil {
+	switch {
+	case h.link != nil:
 		h.settle(pg)
+		return
+	case !h.refused.OK():
+		h.refuse(pg, h.refused, h.dw0)
 		return
 	}
 	share := pg.shares[h.sub]
@@ -148,11 +164,19 @@ func (h *handoff) Receive(r *reactor.Reactor) {
 // refuse answers the Connect with an error. The host may try again on the same connection.
 func (h *handoff) refuse(pg *pollGroup, s Status, dw0 uint32) {
 	if pg.stopping {
-		h.origin.close()
+		h.origin.close(pg)
+		return
+	}
+	if home := h.origin.home(); home != nil && home != pg.r {
+		h.refused, h.dw0 = s, dw0
+		pg.r.Send(home, h)
 		return
 	}
 	pg.refused++
 	q := h.origin.open(pg, 0, 1)
+	if q == nil {
+		return
+	}
 	q.expectConnect()
 	c := h.slot(q)
 	c.dw0 = dw0
@@ -189,12 +213,16 @@ func (h *handoff) accept(q *queue, id CNTLID) {
 // settle makes the I/O queue on its reactor.
 func (h *handoff) settle(pg *pollGroup) {
 	share := pg.shares[h.sub]
+	var q *queue
 	if share == nil {
-		h.origin.close()
+		h.origin.close(pg)
+	} else {
+		q = h.origin.open(pg, h.sqe.ConnectQID(), h.sqe.QueueEntries())
+	}
+	if q == nil {
 		pg.send(h.link.owner, &h.link.gone)
 		return
 	}
-	q := h.origin.open(pg, h.sqe.ConnectQID(), h.sqe.QueueEntries())
 	q.link, h.link.q = h.link, q
 	share.attach(q, h.link.host, h.port)
 	pg.ioMade++
@@ -217,7 +245,10 @@ func (s *subsystemShare) judge(h *handoff) (Status, uint32) {
 		return StatusConnectHost | DNR, 0
 	}
 	entries, qid := h.sqe.QueueEntries(), h.sqe.ConnectQID()
-	most := h.port.limits.queueEntries(qid)
+	most := min(h.port.limits.queueEntries(qid), h.origin.entries(qid))
+	if most == 0 {
+		return StatusConnectParameters | DNR, uint32(IPOQID)
+	}
 	if entries < 2 || entries > most {
 		return StatusConnectParameters | DNR, uint32(IPOSQSIZE)
 	}

@@ -1,12 +1,6 @@
 package nvmf
 
-import (
-	"net/netip"
-
-	"golang.org/x/sys/unix"
-
-	"github.com/pollux-storage/pollux/reactor"
-)
+import "github.com/pollux-storage/pollux/reactor"
 
 // This file is a reactor's share of the target, the poll group of SPDK: the queues on it, and what it knows of each subsystem.
 
@@ -124,51 +118,4 @@ func (pg *pollGroup) discoveryChanged() {
 			k.events.raise(k, eventDiscovery)
 		}
 	}
-}
-
-// portal is a listening address, used by every subsystem that has a listener there.
-type portal struct {
-	address Address
-	bound   netip.AddrPort
-	limits  *TransportOptions // of its transport
-	pg      *pollGroup
-	fd      int               // the listening socket; l's as soon as there is one
-	l       *reactor.Listener // nil until it accepts; under the target's lock, as long as the target has the portal
-	id      uint16
-	users   int // listeners; under the target's lock
-	ended   chan error
-}
-
-// accept takes connections from now on, those first that came since the portal was opened.
-func (p *portal) accept() error {
-	return p.pg.r.Call(func() { p.l = p.pg.r.Listen(p.fd, p) })
-}
-
-// close ends a portal that the target has no longer.
-func (p *portal) close() {
-	if p.l == nil {
-		_ = unix.Close(p.fd)
-		return
-	}
-	_ = p.pg.r.Call(p.l.Close)
-	<-p.ended
-}
-
-// Accepted makes a queue of a new connection; what it becomes, its Connect decides.
-func (p *portal) Accepted(fd int) {
-	if p.pg.target.draining.Load() {
-		_ = unix.Close(fd)
-		return
-	}
-	tuneTCP(fd)
-	p.pg.target.group.Sockets().TuneOpen(fd)
-	q := tcpOrigin{fd: fd, port: p}.open(p.pg, 0, 1)
-	q.t.resume()
-	q.expectConnect()
-}
-
-// ListenEnded hears that the portal is closed.
-func (p *portal) ListenEnded(err error) {
-	p.ended <- err
-	close(p.ended)
 }

@@ -112,11 +112,12 @@ func (k *controller) identifyController() IdentifyController {
 		CTRATT: CTRATTHOSTID128 | CTRATTTBKAS, CNTRLTYPE: ControllerIO,
 		ACL: abortsMax - 1, AERL: asyncEventsMax - 1, FRMW: 3, LPA: LPAEffects | LPAExtended | LPAPages, ONCS: ONCSSave, ELPE: errorLogMax - 1,
 		KAS: o.KAS, SQES: 0x66, CQES: 0x44, MAXCMD: uint16(min(o.MaxQueueDepth, 65535)),
-		SGLS: SGLSAnyAlign | SGLSOffset | SGLSTransport, SUBNQN: sub.o.NQN, WCTEMP: temperatureOver, CCTEMP: 0x175,
+		SUBNQN: sub.o.NQN, WCTEMP: temperatureOver, CCTEMP: 0x175,
 	}
+	o.identify(&c)
 	if k.discovery() {
 		c.CNTRLTYPE, c.OAES = ControllerDiscovery, OAESDiscovery
-		c.SQES, c.CQES = 0, 0
+		c.SQES, c.CQES, c.IOCCSZ, c.IORCSZ = 0, 0, 0, 0
 		// Base Specification 2.0, "Discovery Subsystem": hosts connect by the well-known name, and learn the unique one here.
 		c.SUBNQN = k.share.pg.target.discoveryNQN
 		return c
@@ -138,8 +139,6 @@ func (k *controller) identifyController() IdentifyController {
 			c.NWPC = NWPCProtect | NWPCUntilPowerCycle
 		}
 	}
-	c.IOCCSZ = (SQEBytes + o.InCapsuleDataBytes) / 16
-	c.IORCSZ = CQEBytes / 16
 	if sub.o.ANA {
 		c.CMIC |= CMICANA
 		c.OAES |= OAESANA

@@ -29,6 +29,7 @@ func (q *queue) lendCapsule(c *command) bool {
 // giveBack takes c's memory, if it has any.
 func (q *queue) giveBack(c *command) {
 	c.data = nil
+	q.t.giveBack(c)
 	if q.memory.GiveBack(&c.loan) {
 		q.t.resume()
 	}

@@ -89,6 +89,21 @@ func (o *TransportOptions) fusedBlocks(g *bdev.Geometry) uint32 {
 	return min(min(fusedBytesMax, o.MaxIOBytes)>>g.Shift(), g.MaxBlocks)
 }
 
+// identify says what the transport takes: how a host describes its data, and what it may put into a capsule. ICDOFF is 0. TCP Transport
+// Specification 1.0 and RDMA Transport Specification 1.0, "Fabric Dependent Settings".
+func (o *TransportOptions) identify(c *IdentifyController) {
+	c.SGLS, c.MSDBD = SGLSAnyAlign|SGLSOffset|SGLSTransport, 1
+	if o.TRType == "RDMA" {
+		c.SGLS, c.MSDBD = SGLSAnyAlign|SGLSKeyed, rdmaPiecesMax
+		if o.InCapsuleDataBytes > 0 {
+			c.SGLS |= SGLSOffset
+		}
+		c.MSDBD = uint8(max(1, min(rdmaPiecesMax, o.InCapsuleDataBytes/SGLBytes)))
+	}
+	c.IOCCSZ = (SQEBytes + o.InCapsuleDataBytes) / 16
+	c.IORCSZ = CQEBytes / 16
+}
+
 // CreateTransport makes a transport known. Listeners need it.
 func (t *Target) CreateTransport(o TransportOptions) error {
 	t.mu.Lock()
@@ -107,7 +122,9 @@ func (t *Target) CreateTransport(o TransportOptions) error {
 		}
 	}
 	if o.TRType == "RDMA" {
-		return fail(ErrNoRDMA)
+		if err := t.rdma.start(t); err != nil {
+			return fail(err)
+		}
 	}
 	t.transports[o.TRType] = &o
 	return nil

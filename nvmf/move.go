@@ -40,6 +40,7 @@ var (
 	errMoveKept  = errors.New("its host sent too much meanwhile")
 	errMoveDrain = errors.New("the target is being drained")
 	errMoveAuth  = errors.New("its host is authenticating itself")
+	errMoveFixed = fmt.Errorf("a connection over RDMA stays on the reactor that it was made on: %w", ErrInvalid)
 )
 
 // MoveTime is how long a queue may take to come to rest where nothing else is said.
@@ -89,6 +90,8 @@ func (k *controller) beginMove(qid QID, to *reactor.Reactor, limit reactor.Ticks
 		done(errMoveGone)
 	case l.home == to:
 		done(nil)
+	case l.fixed:
+		done(errMoveFixed)
 	default:
 		m := &queueMove{l: l, sub: k.share.sub, from: l.home, to: to, limit: limit, done: done}
 		l.move = m
@@ -210,7 +213,7 @@ func (m *queueMove) arrive(pg *pollGroup) {
 	defer pg.target.arrived.Add(1)
 	l, share := m.l, pg.shares[m.sub]
 	if pg.stopping || share == nil {
-		m.origin.close()
+		m.origin.close(pg)
 		pg.send(l.owner, &l.gone)
 		m.end(pg, errMoveGone)
 		return

@@ -69,9 +69,8 @@ func demand(loads []reactorLoad) int {
 	return busy / max(1, queues)
 }
 
-// home chooses the reactor of the controller's I/O queue, for a connection whose packets come in on a CPU. It runs on the owner.
-func (k *controller) home(qid QID, cpu int) *reactor.Reactor {
-	t := k.share.pg.target
+// reactorLoads is what is known of the reactors now.
+func (t *Target) reactorLoads() []reactorLoad {
 	loads := make([]reactorLoad, t.group.Len())
 	if s := t.loads.Load(); s != nil {
 		for i := range loads {
@@ -80,6 +79,15 @@ func (k *controller) home(qid QID, cpu int) *reactor.Reactor {
 	}
 	for i := range loads {
 		loads[i].queues = int(t.placed[i].Load())
+	}
+	return loads
+}
+
+// home chooses the reactor of the controller's I/O queue, for a connection whose packets come in on a CPU. It runs on the owner.
+func (k *controller) home(qid QID, cpu int) *reactor.Reactor {
+	t := k.share.pg.target
+	loads := t.reactorLoads()
+	for i := range loads {
 		if core := t.group.Reactor(i).Core(); t.group.Sockets().ByCPU && (core < 0 || core != cpu) {
 			loads[i].far = 1
 		}

@@ -37,6 +37,8 @@ func (s queueState) String() string { return queueStateNames[s] }
 type transport interface {
 	// locate judges where the data of a command is, and how many bytes of it there are; carried is what its capsule brought.
 	locate(c *command, carried uint32) (DataPlace, uint32, Status)
+	// giveBack takes what the transport itself lent a command: it is called when that has no use for its data any more, once or more often.
+	giveBack(c *command)
 	// fetch brings c.transfer bytes of the host's data to c.data and then calls queue.fetched.
 	fetch(c *command)
 	// respond sends c's data, if it has any to send, and its completion; then it calls queue.release.

@@ -14,7 +14,6 @@ import (
 	"sync/atomic"
 
 	"github.com/google/uuid"
-	"golang.org/x/sys/unix"
 
 	"github.com/pollux-storage/pollux/bdev"
 	"github.com/pollux-storage/pollux/reactor"
@@ -27,9 +26,6 @@ var (
 	ErrInvalid  = errors.New("invalid")
 	ErrInUse    = errors.New("in use")
 )
-
-// ErrNoRDMA is why there is no transport over RDMA.
-var ErrNoRDMA = errors.New("this engine was given no RDMA")
 
 // Version is the revision of the Base Specification that controllers report: 2.0, as Property VS encodes it.
 const Version = 2 << 16
@@ -47,9 +43,10 @@ type Target struct {
 
 	mu         sync.Mutex // the configuration; never held while a reactor is waited for that might want it
 	transports map[string]*TransportOptions
+	rdma       rdmaCards
 	subsystems []*Subsystem
 	portals    []*portal
-	holding    bool // listeners take no connection: Hold
+	holding    atomic.Bool // listeners take no connection: Hold; changes under mu
 	nextPortal uint16
 	nextOwner  int
 	generation uint64 // of the discovery log page
@@ -547,19 +544,17 @@ func (t *Target) openPortal(a Address, bound netip.AddrPort) (*portal, error) {
 			return p, nil
 		}
 	}
-	fd, err := reactor.ListenTCP(bound)
-	if err != nil {
-		return nil, err
-	}
-	t.group.Sockets().Tune(fd) // nobody knows of the address yet
 	t.nextPortal++
-	p := &portal{address: a, bound: bound, limits: t.transports[a.TRType], pg: t.groups[int(t.nextPortal-1)%len(t.groups)], fd: fd, id: t.nextPortal, users: 1, ended: make(chan error, 1)}
-	if !t.holding {
-		err = p.accept()
-	}
-	if err != nil {
-		_ = unix.Close(fd)
+	p := &portal{address: a, bound: bound, limits: t.transports[a.TRType], id: t.nextPortal, users: 1}
+	var err error
+	if p.door, err = t.openDoor(p); err != nil {
 		return nil, err
+	}
+	if !t.holding.Load() {
+		if err = p.door.accept(); err != nil {
+			p.door.close()
+			return nil, err
+		}
 	}
 	t.portals = append(t.portals, p)
 	return p, nil
@@ -592,7 +587,7 @@ func (t *Target) RemoveListener(ctx context.Context, nqn string, a Address) erro
 	}
 	t.mu.Unlock()
 	if last {
-		l.port.close()
+		l.port.door.close()
 	}
 	if err := t.publish(s, true); err != nil {
 		return err
@@ -611,7 +606,7 @@ func (t *Target) Stop(ctx context.Context) error {
 	t.portals = nil
 	t.mu.Unlock()
 	for _, p := range portals {
-		p.close()
+		p.door.close()
 	}
 	var all error
 	ends := make([]chan struct{}, len(t.groups))
@@ -645,6 +640,9 @@ func (t *Target) Stop(ctx context.Context) error {
 	}
 	if all == nil {
 		t.authPool.wait()
+		t.mu.Lock()
+		all = t.rdma.stop(ctx)
+		t.mu.Unlock()
 	}
 	// Each by itself: one whose device does not answer keeps no other.
 	var wait sync.WaitGroup

@@ -2,6 +2,7 @@ package nvmf
 
 import (
 	"errors"
+	"math"
 	"net/netip"
 	"syscall"
 
@@ -116,12 +117,18 @@ func (o tcpOrigin) open(pg *pollGroup, id QID, entries uint32) *queue {
 
 func (o tcpOrigin) cpu() int { return reactor.IncomingCPU(o.fd) }
 
-// close ends a connection that finds no reactor.
-func (o tcpOrigin) close() { _ = unix.Close(o.fd) }
+func (o tcpOrigin) home() *reactor.Reactor { return nil }
+
+func (o tcpOrigin) entries(QID) uint32 { return math.MaxUint32 }
+
+func (o tcpOrigin) close(*pollGroup) { _ = unix.Close(o.fd) }
 
 func (t *tcpQueue) portal() *portal { return t.port }
 
 func (t *tcpQueue) slot(c *command) *tcpSlot { return &t.wire[c.index] }
+
+// giveBack has nothing: what a command has over TCP was lent by the pool.
+func (t *tcpQueue) giveBack(*command) {}
 
 func (t *tcpQueue) locate(c *command, carried uint32) (DataPlace, uint32, Status) {
 	return c.sqe.TCPData(carried)

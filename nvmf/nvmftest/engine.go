@@ -20,6 +20,7 @@ import (
 	"github.com/pollux-storage/pollux/bdev/bdevtest"
 	"github.com/pollux-storage/pollux/internal/patient"
 	"github.com/pollux-storage/pollux/nvmf"
+	"github.com/pollux-storage/pollux/rdma/rdmatest"
 	"github.com/pollux-storage/pollux/reactor"
 )
 
@@ -39,6 +40,8 @@ type Options struct {
 	Transport   func(o *nvmf.TransportOptions)
 	Subsystem   func(o *nvmf.SubsystemOptions)
 	Empty       bool // no device, no namespace
+
+	RDMA *rdmatest.Options // not nil: a transport over RDMA too, on a fabric with one such provider
 }
 
 // Engine is a target under test.
@@ -48,6 +51,9 @@ type Engine struct {
 	Bdevs  *bdev.Registry
 	Target *nvmf.Target
 	Addr   netip.AddrPort
+	RDMA   *RDMA // nil without Options.RDMA
+
+	ports int
 }
 
 // Start starts an engine that ends with the test.
@@ -74,6 +80,9 @@ func Start(t testing.TB, o Options) *Engine {
 		o.Transport(&tr)
 	}
 	e.must(e.Target.CreateTransport(tr))
+	if o.RDMA != nil {
+		e.startRDMA(&o)
+	}
 	s := nvmf.SubsystemOptions{NQN: NQN, AllowAnyHost: true, WZSL: 12, DMRSL: 1 << 20}
 	if o.Subsystem != nil {
 		o.Subsystem(&s)
@@ -89,6 +98,9 @@ func Start(t testing.TB, o Options) *Engine {
 		e.AddNamespace(nvmf.NamespaceOptions{BdevName: "Malloc0"})
 	}
 	e.Addr = e.Listen(NQN)
+	if o.RDMA != nil {
+		e.RDMA.Addr = e.ListenRDMA(NQN)
+	}
 	return e
 }
 
@@ -199,6 +211,9 @@ func (e *Engine) stop() {
 		}
 	})
 	e.WantNothingLeft("after the target stopped")
+	if e.RDMA != nil {
+		e.wantNoRDMA()
+	}
 	if err := bdevtest.UnregisterAll(ctx, e.Bdevs); err != nil {
 		e.T.Error(err)
 	}

@@ -1,0 +1,448 @@
+package nvmf
+
+import (
+	"errors"
+	"unsafe"
+
+	"github.com/pollux-storage/pollux/internal/invariant"
+	"github.com/pollux-storage/pollux/rdma"
+	"github.com/pollux-storage/pollux/reactor"
+)
+
+// This file is the RDMA transport: it takes capsules from a queue pair, moves data by RDMA READ and WRITE, and sends responses. NVM Express RDMA
+// Transport Specification 1.0, "Data Transfer Model".
+//
+// Down: Received → queue.acquire, start → (RDMA READ → Completed → queue.fetched). Up: queue.respond → respond → RDMA WRITE, SEND → Completed →
+// queue.release. All that gathered in a turn goes to the card in one call.
+//
+// Invariants
+//   - A receive goes back to the card before the response that lets the host send again. Until then data that came in the capsule stays in it.
+//   - A command's RDMA WRITEs are posted before its response, on the same queue pair: the host has its data when it hears of them.
+//   - Memory that the card was given comes back when the response has completed, or when the queue pair is flushed, and not before.
+//   - No more work requests are posted than the queue pair has room for; who finds none waits his turn.
+
+// rdmaCompletion says what a work request was, in its id beside the command's place.
+const (
+	rdmaRead = iota
+	rdmaWrite
+	rdmaAnswer
+	rdmaKindBits = 2
+)
+
+// rdmaSlot is what RDMA keeps for a command.
+type rdmaSlot struct {
+	rx      *rdma.Receive // its capsule, until it has no use for that any more
+	data    RDMAData      // where its data is, from when that was looked at
+	reading uint8         // RDMA READs that have not completed
+	cqe     [CQEBytes]byte
+
+	next *command // that waits for room on the send queue
+}
+
+// rdmaQueue is a queue on an RDMA connection.
+type rdmaQueue struct {
+	queue
+	q     *rdma.Queue
+	wire  []rdmaSlot // by command
+	depth uint32     // commands that the connection can have open
+	sends int        // work requests that it has room for
+	fixed bool       // it stays on this reactor, and is counted there
+	made  QID        // the queue that the host has asked the connection for
+
+	came      []*rdma.Receive // capsules that have not begun, a ring
+	cameFirst int
+	cameCount int
+
+	first, last *command // that wait for room on the send queue
+	answers     []byte   // where responses are, if the card cannot take them as they are posted
+
+	since   reactor.Ticks // when something last completed, or was posted after all had
+	timer   reactor.Timer // as long as something may be on the card
+	leaving *handoff      // not nil: the connection's Connect is being passed on
+	opening bool          // it has not been said yet what it becomes
+	ended   bool          // meanwhile the connection has ended
+	later   reactor.Deferred
+	parting reactor.Deferred
+}
+
+// newRDMAQueue makes a queue of a connection that has come by p, for so many commands.
+func newRDMAQueue(pg *pollGroup, p *portal, id QID, depth uint32) *rdmaQueue {
+	t := &rdmaQueue{depth: depth, made: id, opening: true}
+	q := &t.queue
+	q.t, q.pg, q.r, q.id, q.port, q.limits = t, pg, pg.r, id, p, p.limits
+	q.init(depth, 0)
+	t.wire = make([]rdmaSlot, len(q.commands))
+	t.came = make([]*rdma.Receive, depth)
+	pg.add(q)
+	return t
+}
+
+// rdmaSends is the work requests of a queue: for each command two, and beside these those of two with the most pieces.
+func rdmaSends(entries uint32) int { return 2*int(entries) + 2*(rdmaPiecesMax+1) }
+
+// begin takes the connection. Nothing that it brings is looked at before resume.
+func (t *rdmaQueue) begin(q *rdma.Queue) rdma.Handler {
+	t.q, t.sends = q, rdmaSends(t.depth)
+	if q.InlineBytes() < CQEBytes {
+		if t.answers = t.r.Memory().Get(len(t.wire) * CQEBytes); t.answers == nil {
+			t.pg.target.log.Warn("a host's connection ends: there is no memory for its responses", "bytes", len(t.wire)*CQEBytes)
+			t.ended = true
+		}
+	}
+	return t
+}
+
+func (t *rdmaQueue) portal() *portal { return t.port }
+
+func (t *rdmaQueue) slot(c *command) *rdmaSlot { return &t.wire[c.index] }
+
+func (t *rdmaQueue) peer() (local, remote string) {
+	return t.q.Local().String(), t.q.Remote().String()
+}
+
+// Received takes a capsule.
+func (t *rdmaQueue) Received(rx *rdma.Receive) {
+	switch {
+	case t.state >= queueClosing:
+		t.q.Release(rx)
+		return
+	case uint32(t.cameCount)+t.open >= t.entries && !t.opening:
+		t.fault(rx, "it has sent more commands than its queue has entries")
+		return
+	case t.cameCount == len(t.came):
+		t.fault(rx, "it has sent more commands than its connection has room for")
+		return
+	case len(rx.Header) < SQEBytes:
+		t.fault(rx, "it has sent a capsule that is shorter than a command")
+		return
+	case t.leaving != nil:
+		t.fault(rx, "it has sent a command before the answer to its Connect")
+		return
+	}
+	t.found = t.r.Now()
+	if t.opening || t.paused || t.cameCount > 0 || !t.hasSlot() {
+		t.came[(t.cameFirst+t.cameCount)%len(t.came)] = rx
+		t.cameCount++
+		return
+	}
+	t.command(rx)
+}
+
+// fault ends the connection of a host that broke the protocol.
+func (t *rdmaQueue) fault(rx *rdma.Receive, why string) {
+	t.q.Release(rx)
+	t.pg.target.log.Warn("a host broke the protocol, its connection ends", "host", t.hostNQN(), "queue", t.id, "error", why)
+	t.pg.faults++
+	t.close()
+}
+
+// command begins a command.
+func (t *rdmaQueue) command(rx *rdma.Receive) {
+	c, overrun, conflict := t.acquire((*SQE)(rx.Header))
+	invariant.Check(!overrun, "nvmf: a command too many was taken")
+	s := t.slot(c)
+	s.rx, s.data.Invalidates, s.reading = rx, false, 0
+	if !t.start(c, uint32(len(rx.Data)), conflict) {
+		return
+	}
+	c.data = rx.Data[s.data.Offset:][:s.data.Bytes]
+	c.mark(TraceMemory)
+	t.fetched(c, true)
+}
+
+func (t *rdmaQueue) locate(c *command, _ uint32) (DataPlace, uint32, Status) {
+	s := t.slot(c)
+	var capsule []byte
+	if s.rx != nil {
+		capsule = s.rx.Data
+	}
+	status := c.sqe.RDMAData(&s.data, capsule, t.limits.MaxIOBytes)
+	return s.data.Place, s.data.Bytes, status
+}
+
+// giveBack lets the card receive into the memory of a command's capsule again.
+func (t *rdmaQueue) giveBack(c *command) {
+	if s := t.slot(c); s.rx != nil {
+		t.q.Release(s.rx)
+		s.rx = nil
+	}
+}
+
+// room reports whether so many work requests can be posted for c; if not c waits for its turn.
+func (t *rdmaQueue) room(c *command, n int) bool {
+	if t.first == nil && t.q.Posted()+n <= t.sends {
+		if t.q.Posted() == 0 {
+			t.since = t.r.Now()
+			if !t.timer.Set() {
+				t.r.SetTimer(&t.timer, t.since+patience.data, (*rdmaTimer)(t))
+			}
+		}
+		return true
+	}
+	t.slot(c).next = nil
+	if t.first == nil {
+		t.first = c
+	} else {
+		t.slot(t.last).next = c
+	}
+	t.last = c
+	return false
+}
+
+// advance serves those who waited for room.
+func (t *rdmaQueue) advance() {
+	for t.first != nil {
+		c := t.first
+		if t.q.Posted()+t.needs(c) > t.sends {
+			return
+		}
+		rest, last := t.slot(c).next, t.last
+		t.first, t.last = nil, nil
+		if c.state == commandFetching {
+			t.fetch(c)
+		} else {
+			t.respond(c)
+		}
+		if rest != nil {
+			t.first, t.last = rest, last
+		}
+	}
+}
+
+// needs is how many work requests a command is to post next.
+func (t *rdmaQueue) needs(c *command) int {
+	n := int(t.slot(c).data.Pieces)
+	switch {
+	case c.state == commandFetching:
+		return n
+	case c.send == 0:
+		return 1
+	}
+	return n + 1
+}
+
+// fetch reads a command's data from the host's memory.
+func (t *rdmaQueue) fetch(c *command) {
+	if !t.room(c, t.needs(c)) {
+		return
+	}
+	s := t.slot(c)
+	s.reading = s.data.Pieces
+	at := uint32(0)
+	for i := range s.data.Piece[:s.data.Pieces] {
+		p := &s.data.Piece[i]
+		w := rdma.SendWR{ID: uint64(c.index)<<rdmaKindBits | rdmaRead, Opcode: rdma.OpRead, Flags: rdma.Signaled, Remote: p.Address, RemoteKey: p.Key, SGEs: 1}
+		w.SGE[0] = t.q.SGE(c.data[at:][:p.Bytes])
+		at += p.Bytes
+		t.q.Post(&w)
+	}
+	invariant.Check(at == c.transfer, "nvmf: the pieces of a command's data are another length than all of it")
+}
+
+// respond writes a command's data into the host's memory, and sends the completion.
+func (t *rdmaQueue) respond(c *command) {
+	if !t.room(c, t.needs(c)) {
+		return
+	}
+	s := t.slot(c)
+	t.giveBack(c)
+	at := uint32(0)
+	for i := 0; at < c.send; i++ {
+		p := &s.data.Piece[i]
+		n := min(p.Bytes, c.send-at)
+		w := rdma.SendWR{ID: uint64(c.index)<<rdmaKindBits | rdmaWrite, Opcode: rdma.OpWrite, Remote: p.Address, RemoteKey: p.Key, SGEs: 1}
+		w.SGE[0] = t.q.SGE(c.data[at:][:n])
+		at += n
+		t.q.Post(&w)
+	}
+	w := rdma.SendWR{ID: uint64(c.index)<<rdmaKindBits | rdmaAnswer, Opcode: rdma.OpSend, Flags: rdma.Signaled, SGEs: 1}
+	if s.data.Invalidates {
+		w.Opcode, w.Invalidate = rdma.OpSendInvalidate, s.data.Key
+	}
+	e := t.cqe(c)
+	if t.answers == nil {
+		e.AppendTo(s.cqe[:0])
+		w.Flags |= rdma.Inline
+		w.SGE[0] = rdma.SGE{Address: uint64(uintptr(unsafe.Pointer(&s.cqe))), Bytes: CQEBytes}
+	} else {
+		b := t.answers[int(c.index)*CQEBytes:][:CQEBytes]
+		e.AppendTo(b[:0])
+		w.SGE[0] = t.q.SGE(b)
+	}
+	t.q.Post(&w)
+	if t.trace != nil {
+		t.flushed = reactor.Clock()
+	}
+}
+
+// Completed hears of a work request. Those that failed say nothing of memory: that comes back when the queue pair is gone.
+func (t *rdmaQueue) Completed(id uint64, s rdma.Status) {
+	if s != rdma.StatusOK {
+		return
+	}
+	t.since = t.r.Now()
+	c := &t.commands[id>>rdmaKindBits]
+	switch sl := t.slot(c); id & (1<<rdmaKindBits - 1) {
+	case rdmaRead:
+		// A queue that closes waits for all that is on the card: two commands may share memory.
+		if sl.reading--; sl.reading == 0 && t.state < queueClosing {
+			t.fetched(c, true)
+		}
+	case rdmaAnswer:
+		t.release(c)
+	}
+	if t.state < queueClosing {
+		t.advance()
+	}
+	t.part()
+}
+
+// resume goes on with what has come, in a moment: who calls it may be in the middle of something.
+func (t *rdmaQueue) resume() {
+	if !t.later.Queued() {
+		t.r.Defer(&t.later, (*rdmaLater)(t))
+	}
+}
+
+type rdmaLater rdmaQueue
+
+func (l *rdmaLater) Run() {
+	t := (*rdmaQueue)(l)
+	t.opening = false
+	if t.ended {
+		t.close()
+	}
+	if t.state < queueClosing && uint32(t.cameCount)+t.open > t.entries {
+		rx := t.came[t.cameFirst]
+		t.cameFirst, t.cameCount = (t.cameFirst+1)%len(t.came), t.cameCount-1
+		t.fault(rx, "it has sent more commands than its queue has entries")
+	}
+	for t.state < queueClosing && t.cameCount > 0 && !t.paused && t.leaving == nil && t.hasSlot() {
+		rx := t.came[t.cameFirst]
+		t.came[t.cameFirst] = nil
+		t.cameFirst, t.cameCount = (t.cameFirst+1)%len(t.came), t.cameCount-1
+		t.command(rx)
+	}
+	if t.leaving != nil && t.cameCount > 0 && t.state < queueClosing {
+		rx := t.came[t.cameFirst]
+		t.cameFirst, t.cameCount = (t.cameFirst+1)%len(t.came), t.cameCount-1
+		t.fault(rx, "it has sent a command before the answer to its Connect")
+	}
+}
+
+// rdmaTimer ends a connection on which nothing completes: the host posts no receives, or its card answers nothing and ours does not give up.
+type rdmaTimer rdmaQueue
+
+func (m *rdmaTimer) Run() {
+	t := (*rdmaQueue)(m)
+	if t.state >= queueClosing || t.q.Posted() == 0 {
+		return
+	}
+	if due := t.since + patience.data; t.r.Now() < due {
+		t.r.SetTimer(&t.timer, due, m)
+		return
+	}
+	t.pg.target.log.Warn("a host takes nothing of what it is sent, its connection ends", "host", t.hostNQN(), "queue", t.id)
+	t.close()
+}
+
+func (t *rdmaQueue) stalls(since reactor.Ticks) bool { return t.q.Posted() > 0 && t.since <= since }
+
+// Ended hears that the connection has ended, or failed.
+func (t *rdmaQueue) Ended(err error) {
+	if !errors.Is(err, rdma.ErrDisconnected) && !errors.Is(err, rdma.ErrClosed) {
+		t.pg.target.log.Warn("a host's connection has failed", "host", t.hostNQN(), "queue", t.id, "error", err.Error())
+	}
+	if t.opening { // who makes the queue is not done with it
+		t.ended = true
+		t.resume()
+		return
+	}
+	t.close()
+}
+
+// shut ends the connection.
+func (t *rdmaQueue) shut() {
+	t.r.StopTimer(&t.timer)
+	for ; t.cameCount > 0; t.cameCount-- {
+		t.q.Release(t.came[t.cameFirst])
+		t.came[t.cameFirst] = nil
+		t.cameFirst = (t.cameFirst + 1) % len(t.came)
+	}
+	t.first, t.last = nil, nil
+	if h := t.leaving; h != nil { // it closes before its Connect was answered
+		t.leaving = nil
+		t.release(h.command)
+	}
+	t.q.Close()
+}
+
+// Closed hears that nothing of the connection is on the card any more.
+func (t *rdmaQueue) Closed() {
+	t.close() // it may have been nobody's wish here
+	t.end()
+}
+
+// end gives back what the queue has beside its commands.
+func (t *rdmaQueue) end() {
+	if t.answers != nil {
+		t.r.Memory().Put(t.answers)
+		t.answers = nil
+	}
+	if t.fixed {
+		t.pg.target.placed[t.r.Index()].Add(-1)
+	}
+	t.queue.shut()
+}
+
+// handOver passes the connection's Connect on: an Admin queue goes along, as soon as nothing of it is on the card.
+func (t *rdmaQueue) handOver(h *handoff) {
+	t.leaving = h
+	if t.fixed {
+		h.origin = rdmaFixed{t}
+		h.depart(t.pg)
+		return
+	}
+	t.part()
+}
+
+// part lets an Admin queue's connection go, as soon as nothing of it is on the card: in a moment, for this may be the call of a completion.
+func (t *rdmaQueue) part() {
+	if t.leaving != nil && !t.fixed && t.q.Posted() == 0 && !t.parting.Queued() {
+		t.r.Defer(&t.parting, (*rdmaParting)(t))
+	}
+}
+
+type rdmaParting rdmaQueue
+
+// Run takes the connection from this queue.
+func (p *rdmaParting) Run() {
+	t := (*rdmaQueue)(p)
+	h := t.leaving
+	if h == nil || t.state >= queueClosing || t.q.Posted() > 0 {
+		return
+	}
+	t.giveBack(h.command)
+	d := t.q.Detach()
+	if d == nil {
+		return // it has ended, and is about to hear of it
+	}
+	t.leaving = nil
+	h.origin = rdmaMovable{d, t.port, t.depth}
+	t.state = queueClosing
+	t.r.StopTimer(&t.timer)
+	t.release(h.command)
+	t.end()
+	h.depart(t.pg)
+}
+
+// rest has nothing to do: a queue over RDMA does not move.
+func (t *rdmaQueue) rest() bool {
+	invariant.Check(t.move == nil, "nvmf: a queue over RDMA moves")
+	return false
+}
+
+func (t *rdmaQueue) detach() origin {
+	invariant.Check(false, "nvmf: a queue over RDMA is to move")
+	return nil
+}

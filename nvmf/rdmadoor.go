@@ -1,0 +1,222 @@
+package nvmf
+
+import (
+	"context"
+	"errors"
+	"math"
+
+	"github.com/pollux-storage/pollux/rdma"
+	"github.com/pollux-storage/pollux/reactor"
+)
+
+// This file is how connections over RDMA come in, and where their queues are.
+//
+// What a host asks for says which queue it makes. An I/O queue's reactor is chosen then, by load, and its queue pair stays there: its Connect is
+// judged by the owner of the subsystem and answered where it came. An Admin queue is to be where its subsystem is, which only its Connect
+// says; so it has a completion queue of its own, and goes there.
+
+// ErrNoRDMA is why there is no transport over RDMA.
+var ErrNoRDMA = errors.New("this engine was given no RDMA")
+
+// UseRDMA gives the target the way to cards, which it asks for when a transport over RDMA is created.
+func (t *Target) UseRDMA(open func() (rdma.Provider, error)) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.rdma.open = open
+}
+
+// rdmaCards is the target's RDMA, under its lock.
+type rdmaCards struct {
+	open     func() (rdma.Provider, error) // nil: there is none
+	provider rdma.Provider
+	net      *rdma.Net // nil as long as there is no transport
+}
+
+// start finds the cards. The lock is held.
+func (c *rdmaCards) start(t *Target) error {
+	if c.open == nil {
+		return ErrNoRDMA
+	}
+	p, err := c.open()
+	if err != nil {
+		return err
+	}
+	n, err := rdma.New(t.group, p, t.log)
+	if err != nil {
+		return errors.Join(err, p.Close())
+	}
+	c.provider, c.net = p, n
+	return nil
+}
+
+// stop ends it. All queues have closed.
+func (c *rdmaCards) stop(ctx context.Context) error {
+	if c.net == nil {
+		return nil
+	}
+	if err := c.net.Close(ctx); err != nil {
+		return err
+	}
+	c.net = nil
+	return c.provider.Close()
+}
+
+// RDMACards lists the cards, none where there is no transport over RDMA.
+func (t *Target) RDMACards() []rdma.CardInfo {
+	t.mu.Lock()
+	n := t.rdma.net
+	t.mu.Unlock()
+	if n == nil {
+		return nil
+	}
+	return n.Cards()
+}
+
+// RDMAStats counts what cards do, by reactor.
+func (t *Target) RDMAStats() []rdma.Stats {
+	t.mu.Lock()
+	n := t.rdma.net
+	t.mu.Unlock()
+	if n == nil {
+		return nil
+	}
+	return n.Stats()
+}
+
+// rdmaDoor is a listener of the connection manager.
+type rdmaDoor struct {
+	t *Target
+	p *portal
+	l *rdma.Listener
+}
+
+// openRDMA begins to listen for p. The lock is held.
+func (t *Target) openRDMA(p *portal) (door, error) {
+	d := &rdmaDoor{t: t, p: p}
+	l, err := t.rdma.net.Listen(p.bound, d)
+	if err != nil {
+		return nil, err
+	}
+	d.l = l
+	p.bound = l.Addr()
+	return d, nil
+}
+
+// accept has nothing to do: connections come as soon as the door is made, and their Connects wait while the target holds.
+func (d *rdmaDoor) accept() error { return nil }
+
+func (d *rdmaDoor) close() { d.l.Close() }
+
+// Offered judges a connection that a host asks for, on a goroutine of package rdma.
+func (d *rdmaDoor) Offered(o *rdma.Offer) (*rdma.Answer, []byte) {
+	t := d.t
+	refuse := func(why RDMAReason) (*rdma.Answer, []byte) {
+		t.log.Warn("a host's connection is refused", "listener", d.p.address.String(), "from", o.Remote.String(), "card", o.Card.Name, "why", why.String())
+		return nil, why.AppendReject(nil)
+	}
+	if t.draining.Load() || t.stopping.Load() {
+		return refuse(RDMANoResources)
+	}
+	depthMax := (o.Card.QPDepthMax - 1 - rdmaSends(0)) / 2
+	terms, why := d.p.limits.judgeRDMA(o.Private, int(o.ReadsOut), depthMax, o.Card.ReadsOut)
+	if why != 0 {
+		return refuse(why)
+	}
+	admin := terms.request.QID == 0
+	turn := int(terms.request.CNTLID) + int(terms.request.QID)
+	var home *reactor.Reactor
+	if admin {
+		home = t.group.Reactor(int(d.p.id-1) % t.group.Len())
+	} else {
+		home = t.group.Reactor(place(t.reactorLoads(), max(0, turn-1)))
+	}
+	a := &rdma.Answer{
+		Reactor: home,
+		Queue: rdma.QueueConfig{
+			Movable: admin, SendDepth: rdmaSends(terms.entries), RecvDepth: int(terms.entries), HeaderBytes: SQEBytes, InlineBytes: CQEBytes, ReadsOut: terms.reads,
+		},
+		Private: RDMAAccept{CRQSIZE: uint16(min(terms.entries, math.MaxUint16))}.AppendTo(nil),
+		Refuse:  RDMANoResources.AppendReject(nil),
+	}
+	if !admin {
+		a.Queue.DataBytes = int(d.p.limits.InCapsuleDataBytes)
+	}
+	a.Open = func(q *rdma.Queue) rdma.Handler { return d.opened(q, &terms) }
+	return a, nil
+}
+
+// opened makes the queue of a connection, on its reactor.
+func (d *rdmaDoor) opened(q *rdma.Queue, terms *rdmaTerms) rdma.Handler {
+	pg := d.t.groups[q.Reactor().Index()]
+	t := newRDMAQueue(pg, d.p, terms.request.QID, terms.entries)
+	if t.fixed = terms.request.QID > 0; t.fixed {
+		d.t.placed[pg.r.Index()].Add(1)
+	}
+	h := t.begin(q)
+	if t.paused = d.t.holding.Load(); !t.paused {
+		t.expectConnect()
+	}
+	t.resume()
+	return h
+}
+
+// rdmaMovable is an Admin queue's connection on its way to a reactor.
+type rdmaMovable struct {
+	d     *rdma.Detached
+	port  *portal
+	depth uint32
+}
+
+func (o rdmaMovable) open(pg *pollGroup, id QID, entries uint32) *queue {
+	t := newRDMAQueue(pg, o.port, id, o.depth)
+	t.queue.entries = entries
+	o.d.Attach(pg.r, t.begin)
+	return &t.queue
+}
+
+func (o rdmaMovable) home() *reactor.Reactor { return nil }
+
+func (o rdmaMovable) entries(id QID) uint32 {
+	if id > 0 {
+		return 0
+	}
+	return o.depth
+}
+
+func (o rdmaMovable) cpu() int { return -1 }
+
+func (o rdmaMovable) close(*pollGroup) { o.d.Close() }
+
+// rdmaFixed is an I/O queue's connection while its Connect is away.
+type rdmaFixed struct{ t *rdmaQueue }
+
+// open lets the queue go on where it is, with the Connect as its first command.
+func (o rdmaFixed) open(_ *pollGroup, id QID, entries uint32) *queue {
+	t := o.t
+	h := t.leaving
+	if h == nil {
+		return nil
+	}
+	t.leaving = nil
+	t.r.StopTimer(&t.expected)
+	t.release(h.command)
+	t.id, t.queue.entries, t.sqhd = id, entries, 0
+	return &t.queue
+}
+
+func (o rdmaFixed) home() *reactor.Reactor { return o.t.r }
+
+func (o rdmaFixed) entries(id QID) uint32 {
+	if id == 0 || id != o.t.made {
+		return 0
+	}
+	return o.t.depth
+}
+
+func (o rdmaFixed) cpu() int { return -1 }
+
+func (o rdmaFixed) close(pg *pollGroup) {
+	if pg == o.t.pg {
+		o.t.close()
+	}
+}
