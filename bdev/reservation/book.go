@@ -102,6 +102,9 @@ func Open(d *bdev.Device, door Door, o Options) (*Book, error) {
 		err = b.join(o)
 	}
 	if err != nil {
+		if len(b.doors) == 0 { // who waits to open it too begins anew
+			b.reset()
+		}
 		b.leave()
 		return nil, fmt.Errorf("opening the reservations of device %s: %w", d.Name(), err)
 	}
@@ -118,6 +121,15 @@ func (b *Book) Close(door Door) {
 		b.doors = slices.Delete(b.doors, i, i+1)
 		b.leave()
 	}
+}
+
+// reset forgets what was read for a door that could not be opened after all. changing is held.
+func (b *Book) reset() {
+	b.store, _ = b.device.Driver().(bdev.ReservationStore)
+	b.loaded, b.file, b.fileID, b.old, b.unsure = false, "", uuid.Nil, nil, false
+	b.mu.Lock()
+	b.state = &State{}
+	b.mu.Unlock()
 }
 
 // leave gives the book up with its last user. changing is held.

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -388,4 +389,33 @@ func TestNamesThatDoNotFit(t *testing.T) {
 	}
 	b, _ = open(t, device(t, k), reservation.Options{})
 	wantKeys(t, "after that", b.State())
+}
+
+// TestOpenedBesideOneThatFails: what a door could not open is not open for another that came at the same time.
+func TestOpenedBesideOneThatFails(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "kept")
+	if err := os.WriteFile(path, []byte(`{"version": 2, "uuid": "00000000-0000-0000-0000-000000000001"}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	k := &kept{states: map[uuid.UUID][]byte{}, read: errors.New("the page is damaged")}
+	d := device(t, k)
+	for range 100 { // however they meet
+		var both sync.WaitGroup
+		k.mu.Lock() // mostly, the second has come when the first hears what the device says
+		for _, o := range []reservation.Options{{}, {File: path, FileID: uuid.New()}} {
+			both.Go(func() {
+				if _, err := reservation.Open(d, &door{}, o); err == nil {
+					t.Errorf("opened with file %q", o.File)
+				}
+			})
+		}
+		for range 100 {
+			runtime.Gosched()
+		}
+		k.mu.Unlock()
+		both.Wait()
+		if t.Failed() {
+			return
+		}
+	}
 }
