@@ -87,7 +87,7 @@ func (c *card) make(id ID, cfg QueueConfig, r *reactor.Reactor, dials bool) (q *
 	}
 	q.home.Store(r)
 	w := QPConfig{SendDepth: cfg.SendDepth + 1, RecvDepth: cfg.RecvDepth, SGEs: SGEsMax, InlineBytes: cfg.InlineBytes}
-	undo := func() {}
+	var undo func()
 	if cfg.Movable {
 		w.Send, err = c.v.CreateCQ(cfg.SendDepth + cfg.RecvDepth + cqDepthOfOwn)
 		if err != nil {

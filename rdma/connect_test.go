@@ -6,6 +6,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/pollux-storage/pollux/rdma"
 	"github.com/pollux-storage/pollux/rdma/rdmatest"
@@ -151,5 +152,99 @@ func TestAPoolWithoutMemoryForReceivesRefuses(t *testing.T) {
 		a.cfg = plain
 		a.mu.Unlock()
 		x.connect(a, l)
+	})
+}
+
+func TestAListenerThatLostItsAddressListensAgain(t *testing.T) {
+	x := newRig(t, rigOptions{target: srq, host: srq})
+	a := &acceptor{}
+	l := x.target.listen(a)
+	_, g := x.connect(a, l)
+	x.target.p.LoseAddress(0)
+	g.wantClosed(t)
+	for l.Err() != nil {
+		time.Sleep(time.Millisecond)
+	}
+	x.connect(a, l)
+	x.target.p.LoseAddress(0)
+	for l.Err() == nil {
+		time.Sleep(time.Millisecond)
+	}
+	l.Close() // while it cannot listen
+	if !errors.Is(l.Err(), rdma.ErrClosed) {
+		t.Errorf("%v", l.Err())
+	}
+}
+
+func TestNoOfferAfterAListenerWasClosed(t *testing.T) {
+	x := newRig(t, rigOptions{target: srq, host: srq})
+	judging, judge := make(chan struct{}), make(chan struct{})
+	a := &acceptor{judge: func(*rdma.Offer) (bool, []byte) {
+		judging <- struct{}{}
+		<-judge
+		return false, nil
+	}}
+	l := x.target.listen(a)
+	dialled := make(chan error)
+	for range 2 {
+		go func() {
+			_, _, err := x.host.dial(l, plain)
+			dialled <- err
+		}()
+	}
+	<-judging // one is judged, and the other waits or is still to come
+	closed := make(chan struct{})
+	go func() { l.Close(); close(closed) }()
+	select {
+	case <-closed:
+		t.Error("it is closed, and an offer is being judged")
+	case <-time.After(10 * time.Millisecond):
+	}
+	close(judge)
+	for range 2 {
+		select {
+		case err := <-dialled:
+			if err == nil {
+				t.Error("it connected")
+			}
+		case <-judging: // it came before the listener was closed
+			if err := <-dialled; err == nil {
+				t.Error("it connected")
+			}
+		}
+	}
+	<-closed
+}
+
+func TestHostsThatComeAndGoLeaveNothing(t *testing.T) {
+	eachKind(t, func(t *testing.T, o rdmatest.Options) {
+		x := newRig(t, rigOptions{target: o, host: o, reactors: 2})
+		a := &acceptor{}
+		l := x.target.listen(a)
+		for i := range 100 {
+			h, g := x.connect(a, l)
+			on(t, h.r, func() { h.send(1, "x") })
+			who := h
+			if i%2 == 0 {
+				who = g
+			}
+			on(t, who.r, func() { who.q.Close() })
+			h.wantClosed(t)
+			g.wantClosed(t)
+		}
+		l.Close()
+		for {
+			left := 0
+			for _, s := range append(x.target.n.Stats(), x.host.n.Stats()...) {
+				left += s.QueuePairs + s.CompletionQueues + s.SharedQueues + s.Receives + s.ReceivesHeld
+			}
+			if left == 0 {
+				break
+			}
+			time.Sleep(time.Millisecond)
+		}
+		if a := x.fabric.Alive(); a.QPs+a.CQs+a.SRQs+a.IDs+a.Listeners != 0 {
+			t.Errorf("left: %v", a)
+		}
 	})
 }

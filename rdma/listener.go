@@ -106,8 +106,13 @@ func (l *Listener) Close() {
 			n.log.Warn("a listener was not given up properly", "address", l.addr, "error", err.Error())
 		}
 	}
-	n.offering.Lock() // what was being judged is answered
-	n.offering.Unlock()
+	n.judged()
+}
+
+// judged returns when the offer that is being judged is answered.
+func (n *Net) judged() {
+	n.offering.Lock()
+	defer n.offering.Unlock()
 }
 
 // relisten is how often a listener whose card or address is gone tries to listen again.

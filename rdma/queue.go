@@ -464,7 +464,7 @@ func (q *Queue) settle() {
 
 // lastReceive hears that the queue pair takes nothing more of the SRQ. What it took has completed by now, and is polled before it is destroyed.
 func (q *Queue) lastReceive() {
-	if q.last {
+	if q.last || q.own != nil {
 		return
 	}
 	q.last = true
