@@ -2,10 +2,12 @@ package rdma_test
 
 import (
 	"errors"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/pollux-storage/pollux/rdma"
 	"github.com/pollux-storage/pollux/rdma/rdmatest"
@@ -219,6 +221,15 @@ type badCard struct {
 	noPoll   atomic.Bool
 	noMemory atomic.Bool
 	few      atomic.Int64 // most that one Post takes, if not 0
+	atArm    atomic.Pointer[func()]
+}
+
+// Arm lets something happen just before.
+func (c *badCard) Arm(q rdma.CQ) error {
+	if f := c.atArm.Load(); f != nil {
+		(*f)()
+	}
+	return c.Verbs.Arm(q)
 }
 
 var errBad = errors.New("the card does not want to")
@@ -271,7 +282,7 @@ func (c *badCard) Register(b []byte, a rdma.Access) (rdma.MR, error) {
 func badRig(t *testing.T, o rdmatest.Options) (*rig, *badCard) {
 	f := rdmatest.NewFabric()
 	x := &rig{t: t, fabric: f}
-	g, err := reactor.Start(reactor.Config{Cores: []int{-1}, MemoryBytes: 32 << 20})
+	g, err := reactor.Start(reactor.Config{Cores: []int{-1}, MemoryBytes: 32 << 20, Idle: reactor.Interrupt})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -383,4 +394,40 @@ func TestMemoryThatCannotBeRegisteredRefuses(t *testing.T) {
 			g.q.SGE(b) // has a key
 		}
 	})
+}
+
+func TestWhatCompletesBeforeACardIsArmedIsFound(t *testing.T) {
+	for _, movable := range []bool{false, true} {
+		x, c := badRig(t, srq)
+		cfg := plain
+		cfg.Movable = movable
+		a := &acceptor{cfg: cfg}
+		h, g := x.connect(a, x.target.listen(a))
+		for i := range 10 {
+			for !g.r.Asleep() {
+				runtime.Gosched()
+			}
+			// The reactor polled, found nothing, and is about to arm; then this comes, of which the card will not tell.
+			var done atomic.Bool
+			arrives := func() {
+				if done.Swap(true) {
+					return
+				}
+				before := 0
+				_ = h.r.Call(func() { before = len(h.completed); h.send(1, "just now") })
+				for known := before; known == before; {
+					_ = h.r.Call(func() { known = len(h.completed) })
+				}
+			}
+			hook := func() { wait := make(chan struct{}); go func() { arrives(); close(wait) }(); <-wait }
+			c.atArm.Store(&hook)
+			on(t, h.r, func() { h.send(2, "wakes it") })
+			for end := time.Now().Add(20 * time.Second); g.count.Load() < int64(2*i+2); {
+				if runtime.Gosched(); time.Now().After(end) { // nobody else may wake the reactor meanwhile
+					t.Fatalf("movable %v: what came before it was armed is not found", movable)
+				}
+			}
+			c.atArm.Store(nil)
+		}
+	}
 }
