@@ -13,10 +13,11 @@
 // requests that gather in a turn go to the card in one call, and one call brings all completions there are.
 //
 // Invariants
-//   - A buffer that the card was given is its own until the completion says so, or until the queue pair is flushed. Queue.Closed is called when
-//     that is so for all of a queue, and not before.
+//   - A buffer that the card was given is its own until the completion says so, or until the queue pair is flushed or destroyed. Handler.Closed is
+//     called when that is so for all of a queue, and not before.
 //   - Work requests of a queue are carried out in the order in which they were posted, reads aside: the card may have no more of these in
-//     flight than the peer allows, and those beyond it wait, with nothing of the same queue waiting behind them.
+//     flight than the peer allows, and those beyond it wait, with nothing but reads of the same queue waiting behind them.
+//   - A completion queue has room for all that its queue pairs may complete: a connection beyond that is refused.
 //   - What runs on a reactor does not block and allocates nothing. What may block (connecting, creating, destroying, registering) runs on
 //     control goroutines.
 //
