@@ -189,7 +189,6 @@ func TestRDMAMemoryIsLentUntilTold(t *testing.T) {
 		end  func(e *nvmftest.Engine, a, p *nvmftest.RDMAPeer)
 	}{
 		{"the host disconnects", func(_ *nvmftest.Engine, _, p *nvmftest.RDMAPeer) { p.Disconnect() }},
-		{"its Admin queue goes", func(_ *nvmftest.Engine, a, _ *nvmftest.RDMAPeer) { a.Disconnect() }},
 		{"CC.EN 0", func(_ *nvmftest.Engine, a, _ *nvmftest.RDMAPeer) {
 			s := a.Fabrics(nvmf.FabricsPropertySet)
 			s.SetProperty(nvmf.PropertyCC, 4, 0)
