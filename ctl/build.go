@@ -88,6 +88,7 @@ func NewEngine(cfg EngineConfig, log *Log) (*Engine, error) {
 	if e.Target, err = nvmf.NewTarget(e.Bdevs, log.For("nvmf")); err != nil {
 		return nil, errors.Join(err, g.Stop(context.Background()))
 	}
+	e.Target.UseRDMA(ibverbs.Open)
 	if e.ISCSI, err = iscsi.NewTarget(e.Bdevs, log.For("iscsi")); err != nil {
 		return nil, errors.Join(err, g.Stop(context.Background()))
 	}

@@ -215,8 +215,8 @@ func (e *Engine) registerTarget() {
 	e.Frame.Add(Subsystem{Name: "nvmf", DependsOn: []string{"bdev", "keyring", "sock"}, Config: func(context.Context) ([]api.ConfigCall, error) { return e.targetConfig(), nil }})
 }
 
-// transportOptions takes over what was asked for; the defaults come with the schema. They are SPDK's, but for in_capsule_data_size: 8192, as
-// on the Admin queue, so that a write of 8 KiB travels with its command and is not asked for first.
+// transportOptions takes over what was asked for; the defaults come with the schema. They are SPDK's, but for in_capsule_data_size over TCP: 8192,
+// as on the Admin queue, so that a write of 8 KiB travels with its command and is not asked for first.
 func transportOptions(trtype string, p *api.NVMFTransportOptions) nvmf.TransportOptions {
 	o := nvmf.DefaultTransport(trtype)
 	o.MaxQueueDepth, o.MaxAdminDepth, o.MaxQueues, o.MaxIOBytes = uint32(p.MaxQueueDepth), p.MaxAQDepth, uint32(p.MaxIOQpairsPerCtrlr), p.MaxIOSize
@@ -232,15 +232,22 @@ func transportOptions(trtype string, p *api.NVMFTransportOptions) nvmf.Transport
 	if p.C2HSuccess != nil {
 		o.C2HSuccess = *p.C2HSuccess
 	}
+	o.MaxSRQDepth, o.NoSRQ = p.MaxSRQDepth, p.NoSRQ
 	return o
 }
 
 func transportParams(o *nvmf.TransportOptions) api.NVMFTransportOptions {
 	capsule, kas, kato, success := o.InCapsuleDataBytes, o.KAS, o.MinKATO, o.C2HSuccess
-	return api.NVMFTransportOptions{
+	p := api.NVMFTransportOptions{
 		MaxQueueDepth: uint16(o.MaxQueueDepth), MaxIOQpairsPerCtrlr: uint16(o.MaxQueues), InCapsuleDataSize: &capsule, MaxIOSize: o.MaxIOBytes,
-		MaxAQDepth: o.MaxAdminDepth, KAS: &kas, MinKATO: &kato, C2HSuccess: &success,
+		MaxAQDepth: o.MaxAdminDepth, KAS: &kas, MinKATO: &kato,
 	}
+	if o.TRType == "RDMA" {
+		p.MaxSRQDepth, p.NoSRQ = o.MaxSRQDepth, o.NoSRQ
+	} else {
+		p.C2HSuccess = &success
+	}
+	return p
 }
 
 func (e *Engine) getTransports(p *api.NVMFGetTransportsParams) ([]api.NVMFTransport, error) {
@@ -382,12 +389,16 @@ func (e *Engine) getTargetStats(_ context.Context, p *api.NVMFTarget) (api.NVMFS
 		return api.NVMFStats{}, err
 	}
 	groups, err := e.Target.Stats()
+	transports := []api.NVMFTransportStats{}
+	for _, o := range e.Target.Transports() {
+		transports = append(transports, api.NVMFTransportStats{TrType: o.TRType})
+	}
 	out := api.NVMFStats{TickRate: reactor.TickRate, PollGroups: []api.NVMFPollGroup{}}
 	for _, g := range groups {
 		out.PollGroups = append(out.PollGroups, api.NVMFPollGroup{
 			Name: reactorName(g.Reactor), AdminQpairs: uint32(g.AdminQueues), IOQpairs: uint32(g.IOQueues), CurrentAdminQpairs: uint32(g.CurrentAdminQueues),
 			CurrentIOQpairs: uint32(g.CurrentIOQueues), CurrentUnassociatedQpairs: uint32(g.CurrentUnassociated), PendingBdevIO: uint64(g.PendingCommands),
-			CompletedNVMeIO: g.CompletedCommands, IOQpairsMovedIn: g.MovedIn, IOQpairsMovedOut: g.MovedOut, Transports: []api.NVMFTransportStats{{TrType: "TCP"}},
+			CompletedNVMeIO: g.CompletedCommands, IOQpairsMovedIn: g.MovedIn, IOQpairsMovedOut: g.MovedOut, Transports: transports,
 		})
 	}
 	return out, err

@@ -122,7 +122,7 @@ func (t *Target) CreateTransport(o TransportOptions) error {
 		}
 	}
 	if o.TRType == "RDMA" {
-		if err := t.rdma.start(t); err != nil {
+		if err := t.rdma.start(t, &o); err != nil {
 			return fail(err)
 		}
 	}

@@ -32,8 +32,8 @@ type rdmaCards struct {
 	net      *rdma.Net // nil as long as there is no transport
 }
 
-// start finds the cards. The lock is held.
-func (c *rdmaCards) start(t *Target) error {
+// start finds the cards, for a transport with such options. The lock is held.
+func (c *rdmaCards) start(t *Target, o *TransportOptions) error {
 	if c.open == nil {
 		return ErrNoRDMA
 	}
@@ -44,6 +44,10 @@ func (c *rdmaCards) start(t *Target) error {
 	n, err := rdma.New(t.group, p, t.log)
 	if err != nil {
 		return errors.Join(err, p.Close())
+	}
+	n.Share(int(o.MaxSRQDepth))
+	if o.NoSRQ {
+		n.Share(0)
 	}
 	c.provider, c.net = p, n
 	return nil

@@ -12,7 +12,7 @@ import (
 
 const (
 	cqDepthMax   = 1 << 16 // completions that a lane has room for, if the card does
-	srqDepthMax  = 4096    // receives that its queues share
+	srqDepthMax  = 4096    // receives that its queues share, unless Net.Share says otherwise
 	pollBudget   = 64      // completions that one turn takes
 	slotsMax     = 1 << 16
 	generations  = 1 << 14
@@ -70,7 +70,7 @@ func newLane(c *card, r *reactor.Reactor, q *QueueConfig) (*lane, error) {
 	if l.cq, err = c.v.CreateCQ(l.depth); err != nil {
 		return nil, fmt.Errorf("making a completion queue of %d entries on %s: %w", l.depth, c.info.Name, err)
 	}
-	if depth := min(c.info.SRQDepth, srqDepthMax, l.depth/2); depth > 0 {
+	if depth := min(c.info.SRQDepth, int(c.n.shared.Load()), l.depth/2); depth > 0 {
 		if l.srq, err = c.v.CreateSRQ(depth, SGEsMax); err == nil {
 			l.shared = &recvSet{c: c, p: l.post, lane: l, srq: l.srq, headerBytes: q.HeaderBytes, dataBytes: q.DataBytes, max: depth, memory: r.Memory()}
 			l.used = depth

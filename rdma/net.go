@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/pollux-storage/pollux/reactor"
 )
@@ -20,6 +21,8 @@ type Net struct {
 	p     Provider
 	log   *slog.Logger
 	cm    CM
+
+	shared atomic.Int32 // receives that the queues of a card and a reactor share at most
 
 	offering sync.Mutex // held while an offer is judged and answered
 
@@ -55,12 +58,16 @@ func New(g *reactor.Group, p Provider, log *slog.Logger) (*Net, error) {
 	}
 	n := &Net{group: g, p: p, log: log, cm: cm, conns: map[ID]*Queue{}, dials: map[ID]*dial{}, listeners: map[ID]*Listener{}, all: map[*Listener]struct{}{}, lost: map[Verbs]struct{}{},
 		news: make(chan struct{}, 1), ended: make(chan struct{})}
+	n.shared.Store(srqDepthMax)
 	for _, v := range cards {
 		n.card(v)
 	}
 	go n.run()
 	return n, nil
 }
+
+// Share lets the queues of a card and a reactor share so many receives at most, where there are none yet; 0: each has receives of its own.
+func (n *Net) Share(receives int) { n.shared.Store(int32(receives)) }
 
 // find gives what is known of a card. With mu held.
 func (n *Net) find(v Verbs) *card {

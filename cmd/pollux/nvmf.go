@@ -70,6 +70,7 @@ type nvmfExportCmd struct {
 	engineFlags
 	Bdev    string `arg:"" help:"Block device, as bdev list names it."`
 	NQN     string `placeholder:"NQN" help:"Name of the subsystem; nqn.2026-01.io.pollux: and the device's name without it."`
+	TrType  string `name:"trtype" enum:"tcp,rdma" default:"tcp" help:"Transport: tcp or rdma (${default})."`
 	Address string `default:"127.0.0.1" placeholder:"IP" help:"Address to listen at (${default})."`
 	Port    uint16 `default:"4420" help:"Port to listen at (${default})."`
 	AnyHost bool   `help:"Let every host connect. Without it, allow hosts one by one: pollux nvmf allow."`
@@ -89,7 +90,7 @@ func (c *nvmfExportCmd) Run() error {
 	if err := c.steps(ctx, engine); err != nil {
 		return fmt.Errorf("export %s: %w", c.Bdev, err)
 	}
-	fmt.Printf("%s is subsystem %s. Connect a Linux host with\n\n  nvme connect -t tcp -a %s -s %d -n %s\n", c.Bdev, c.NQN, c.Address, c.Port, c.NQN)
+	fmt.Printf("%s is subsystem %s. Connect a Linux host with\n\n  nvme connect -t %s -a %s -s %d -n %s\n", c.Bdev, c.NQN, c.TrType, c.Address, c.Port, c.NQN)
 	if !c.AnyHost {
 		fmt.Printf("\nafter allowing it here, by the name in its /etc/nvme/hostnqn, with\n\n  pollux nvmf allow %s HOSTNQN\n", c.NQN)
 	}
@@ -97,8 +98,9 @@ func (c *nvmfExportCmd) Run() error {
 }
 
 func (c *nvmfExportCmd) steps(ctx context.Context, engine api.Caller) error {
-	if _, err := api.NVMFGetTransports.Call(ctx, engine, api.NVMFGetTransportsParams{TrType: "TCP"}); errors.Is(err, syscall.ENODEV) {
-		_, err = api.NVMFCreateTransport.Call(ctx, engine, api.NVMFCreateTransportParams{TrType: "TCP"})
+	trtype := strings.ToUpper(c.TrType)
+	if _, err := api.NVMFGetTransports.Call(ctx, engine, api.NVMFGetTransportsParams{TrType: trtype}); errors.Is(err, syscall.ENODEV) {
+		_, err = api.NVMFCreateTransport.Call(ctx, engine, api.NVMFCreateTransportParams{TrType: trtype})
 		if err != nil {
 			return err
 		}
@@ -115,7 +117,7 @@ func (c *nvmfExportCmd) steps(ctx context.Context, engine api.Caller) error {
 			family = "IPv6"
 		}
 		_, err = api.NVMFSubsystemAddListener.Call(ctx, engine, api.NVMFAddListenerParams{NQN: c.NQN, ListenAddress: api.NVMFAddress{
-			TrType: "TCP", AdrFam: family, TrAddr: c.Address, TrSvcID: fmt.Sprint(c.Port),
+			TrType: trtype, AdrFam: family, TrAddr: c.Address, TrSvcID: fmt.Sprint(c.Port),
 		}})
 	}
 	if err == nil {

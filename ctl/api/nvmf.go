@@ -19,7 +19,7 @@ type NVMFAddress struct {
 type NVMFTransportOptions struct {
 	MaxQueueDepth          uint16  `json:"max_queue_depth,omitempty" default:"128" min:"2" doc:"commands of one I/O queue"`
 	MaxIOQpairsPerCtrlr    uint16  `json:"max_io_qpairs_per_ctrlr,omitempty" default:"127" min:"1" doc:"I/O queues of one controller"`
-	InCapsuleDataSize      *uint32 `json:"in_capsule_data_size,omitempty" default:"8192" doc:"bytes of a write that may come with its command"`
+	InCapsuleDataSize      *uint32 `json:"in_capsule_data_size,omitempty" doc:"bytes of a write that may come with its command: 8192 unless it is said, over RDMA 4096"`
 	MaxIOSize              uint32  `json:"max_io_size,omitempty" default:"131072" min:"4096" doc:"bytes of one command"`
 	MaxAQDepth             uint32  `json:"max_aq_depth,omitempty" default:"128" min:"2" doc:"commands of the admin queue"`
 	AbortTimeoutSec        *uint32 `json:"abort_timeout_sec,omitempty" default:"1" doc:"seconds an Abort waits for its command"`
@@ -33,17 +33,17 @@ type NVMFTransportOptions struct {
 	MaskedONCS             Words   `json:"masked_oncs,omitempty" enum:"all,nvmcmps,nvmdsmsv,nvmwzsv,reservs,nvmcpys" doc:"optional commands not to offer"`
 	MaskedFUSES            Words   `json:"masked_fuses,omitempty" enum:"all,fcws" doc:"fused commands not to offer"`
 	AckTimeout             uint32  `json:"ack_timeout,omitempty" doc:"milliseconds until an unacknowledged connection ends; 0 is the kernel's"`
-	DataWRPoolSize         uint32  `json:"data_wr_pool_size,omitempty" doc:"RDMA: data work requests in the pool"`
+	DataWRPoolSize         uint32  `json:"data_wr_pool_size,omitempty" doc:"RDMA: no effect, each queue has room for what its commands need"`
 	DisableCommandPassthru bool    `json:"disable_command_passthru,omitempty" default:"false" doc:"no effect: nothing is passed through"`
 	C2HSuccess             *bool   `json:"c2h_success,omitempty" default:"true" doc:"TCP: end a good read without a completion"`
 	SockPriority           uint32  `json:"sock_priority,omitempty" default:"0" doc:"TCP: priority of the connections' sockets"`
 	ControlMsgNum          uint16  `json:"control_msg_num,omitempty" default:"32" doc:"TCP: no effect"`
-	NumCQE                 int32   `json:"num_cqe,omitempty" default:"4096" min:"1" doc:"RDMA: entries of a completion queue without a shared receive queue"`
-	MaxSRQDepth            uint32  `json:"max_srq_depth,omitempty" default:"4096" doc:"RDMA: entries of a shared receive queue"`
-	MaxSGLEntries          uint32  `json:"max_sgl_entries,omitempty" doc:"RDMA: descriptors of one command"`
-	NoSRQ                  bool    `json:"no_srq,omitempty" default:"false" doc:"RDMA: no shared receive queue"`
-	AcceptorBacklog        int32   `json:"acceptor_backlog,omitempty" default:"100" min:"1" doc:"RDMA: connections waiting to be accepted"`
-	NoWRBatching           bool    `json:"no_wr_batching,omitempty" default:"false" doc:"RDMA: post work requests one by one"`
+	NumCQE                 int32   `json:"num_cqe,omitempty" default:"4096" min:"1" doc:"RDMA: no effect, completion queues are as long as the card and their queues allow"`
+	MaxSRQDepth            uint32  `json:"max_srq_depth,omitempty" default:"4096" doc:"RDMA: receives that the queues of a card and a reactor share at most"`
+	MaxSGLEntries          uint32  `json:"max_sgl_entries,omitempty" doc:"RDMA: no effect, a command has up to 16 descriptors"`
+	NoSRQ                  bool    `json:"no_srq,omitempty" default:"false" doc:"RDMA: every queue has receives of its own"`
+	AcceptorBacklog        int32   `json:"acceptor_backlog,omitempty" default:"100" min:"1" doc:"RDMA: no effect, 128 connections may wait to be accepted"`
+	NoWRBatching           bool    `json:"no_wr_batching,omitempty" default:"false" doc:"RDMA: no effect, all of a turn of a reactor are posted at once"`
 	IOUnitSize             uint32  `json:"io_unit_size,omitempty" doc:"older form: no effect"`
 	NumSharedBuffers       uint32  `json:"num_shared_buffers,omitempty" doc:"older form: no effect"`
 	BufCacheSize           uint32  `json:"buf_cache_size,omitempty" doc:"older form: no effect"`
