@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"syscall"
 	"testing"
 	"time"
 
@@ -300,4 +301,38 @@ func TestConnectionsEndWellWhateverHappens(t *testing.T) {
 			t.Run(c.what, func(t *testing.T) { broken(t, o, cfg, c.mute, c.hurt) })
 		}
 	})
+}
+
+// TestADialAndACloseAtOnce: whichever comes first, nothing is left, and what is connected already ends well.
+func TestADialAndACloseAtOnce(t *testing.T) {
+	for i := range 20 {
+		x := newRig(t, rigOptions{})
+		a := &acceptor{}
+		l := x.target.listen(a)
+		h, g := x.connect(a, l)
+		dialled := make(chan error)
+		go func() {
+			_, _, err := x.host.dial(l, plain)
+			dialled <- err
+		}()
+		time.Sleep(time.Duration(i) * 50 * time.Microsecond)
+		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		if err := x.host.n.Close(ctx); err != nil {
+			t.Error(err)
+		}
+		cancel()
+		<-dialled
+		h.wantClosed(t)
+		g.wantClosed(t)
+		x.close()
+	}
+}
+
+func TestNobodyThereIsSaidWithItsReason(t *testing.T) {
+	x := newRig(t, rigOptions{})
+	l := x.target.listen(&acceptor{})
+	l.Close()
+	if _, _, err := x.host.dial(l, plain); !errors.Is(err, rdma.ErrUnreachable) || !errors.Is(err, syscall.ECONNREFUSED) {
+		t.Errorf("nobody listens: %v", err)
+	}
 }

@@ -113,8 +113,8 @@ func (d *dial) next(ctx context.Context, want EventKind) (Event, error) {
 			case EventRejected:
 				return e, &Rejected{Private: e.Private, Reason: e.Status}
 			case EventUnreachable:
-				if e.Status < 0 {
-					return e, fmt.Errorf("%w: %w", ErrUnreachable, syscall.Errno(-e.Status))
+				if e.Status > 0 {
+					return e, fmt.Errorf("%w: %w", ErrUnreachable, syscall.Errno(e.Status))
 				}
 				return e, ErrUnreachable
 			case EventDisconnected:

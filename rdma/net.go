@@ -258,7 +258,9 @@ func (n *Net) connection(e *Event, cfg QueueConfig, r *reactor.Reactor, dials bo
 		err = ErrClosed
 	}
 	stopped := r.Call(func() {
-		q.place()
+		if q.place(); err == nil {
+			err = q.why // it was to end meanwhile
+		}
 		if err == nil {
 			err = q.attach()
 		}

@@ -78,6 +78,7 @@ type Queue struct {
 	h      Handler
 	state  queueState
 
+	placed  bool // its reactor knows it
 	dialled bool // by us
 	broken  bool // something failed before the peer has answered
 	closed  bool // by the handler
@@ -547,9 +548,10 @@ func (q *Queue) leave() {
 	}
 }
 
-// noticed ends the queue for a reason that control knows. It runs on a reactor, which may no longer be the queue's: then who took it over looks.
+// noticed ends the queue for a reason that control knows. It runs on a reactor, which may no longer be the queue's, or not know it yet: then who takes
+// it over looks.
 func (q *Queue) noticed(r *reactor.Reactor) {
-	if q.home.Load() == r && q.state <= queueLive {
+	if q.placed && q.home.Load() == r && q.state <= queueLive {
 		q.end(*q.notice.Load())
 	}
 }
@@ -561,6 +563,10 @@ func (q *Queue) place() {
 	}
 	if q.mine != nil {
 		q.mine.begin(q)
+	}
+	q.placed = true
+	if why := q.notice.Load(); why != nil { // it was to end before: without a place its completions would be another's
+		q.end(*why)
 	}
 }
 

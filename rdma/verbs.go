@@ -262,7 +262,7 @@ const (
 	StatusGeneral
 )
 
-// CM is the connection manager, for control goroutines. rdma_cm(7).
+// CM is the connection manager, for control goroutines. rdma_cm(7). What is asked of an ID that another goroutine has destroyed meanwhile is an error.
 type CM interface {
 	// Next waits for the next event. It ends with an error when the CM is closed.
 	Next() (Event, error)

@@ -216,6 +216,11 @@ func (m *manager) Resolve(from netip.Addr, to netip.AddrPort) (rdma.ID, error) {
 	return d.h, nil
 }
 
+// destroyed is no fault: another goroutine may have found out at once that the connection ends.
+func destroyed(what string) error {
+	return fmt.Errorf("rdmatest: %s a connection that is destroyed: %w", what, unix.ENOENT)
+}
+
 func (d *ident) wrong(what string) error {
 	return fmt.Errorf("rdmatest: %s a connection from %v to %v, which is %v: %w", what, d.local, d.remote, d.state, unix.EINVAL)
 }
@@ -238,7 +243,10 @@ func (m *manager) Connect(id rdma.ID, p rdma.ConnParams) error {
 	f := m.p.f
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	d := f.ids.get(uintptr(id))
+	d := f.ids.find(uintptr(id))
+	if d == nil {
+		return destroyed("connecting")
+	}
 	if d.state != routed {
 		return d.wrong("connecting")
 	}
@@ -285,7 +293,10 @@ func (m *manager) Accept(id rdma.ID, p rdma.ConnParams) error {
 	f := m.p.f
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	d := f.ids.get(uintptr(id))
+	d := f.ids.find(uintptr(id))
+	if d == nil {
+		return destroyed("accepting")
+	}
 	if d.state != offered || d.peer == nil {
 		return d.wrong("accepting")
 	}
@@ -325,7 +336,10 @@ func (m *manager) Reject(id rdma.ID, private []byte) error {
 	f := m.p.f
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	d := f.ids.get(uintptr(id))
+	d := f.ids.find(uintptr(id))
+	if d == nil {
+		return destroyed("rejecting")
+	}
 	if d.state != offered {
 		return d.wrong("rejecting")
 	}
@@ -354,7 +368,10 @@ func (m *manager) Disconnect(id rdma.ID) error {
 	f := m.p.f
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	d := f.ids.get(uintptr(id))
+	d := f.ids.find(uintptr(id))
+	if d == nil {
+		return destroyed("disconnecting")
+	}
 	if d.state != connected && d.state != over {
 		return d.wrong("disconnecting")
 	}

@@ -33,6 +33,7 @@ func Contract(t *testing.T, open func(t *testing.T) Ends) {
 		{"AListenerThatIsClosedRefusesWhoWaits", closedWhileConnecting},
 		{"AnOfferOutlivesItsListener", offerOutlivesListener},
 		{"WhoConnectsMayGiveUp", givenUpWhileOffered},
+		{"AConnectionThatIsDestroyedIsRefused", destroyedIsRefused},
 		{"TheEndOfAConnectionManagerEndsNext", closeEndsNext},
 		{"DisconnectIsHeardAtBothEnds", disconnect},
 		{"DestroyingAnEndDisconnects", destroyDisconnects},

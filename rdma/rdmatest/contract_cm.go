@@ -105,6 +105,26 @@ func givenUpWhileOffered(p *pair) {
 	server.end()
 }
 
+func destroyedIsRefused(p *pair) {
+	client, server, _ := p.offer(usual, usual, params)
+	client.end()
+	server.end()
+	c := usual
+	c.Send, c.Recv = p.client.cq, p.client.cq
+	_, _, err := p.client.card.CreateQP(client.id, c)
+	for what, err := range map[string]error{
+		"Connect":    p.client.cm.Connect(client.id, params),
+		"Disconnect": p.client.cm.Disconnect(client.id),
+		"Accept":     p.server.cm.Accept(server.id, params),
+		"Reject":     p.server.cm.Reject(server.id, nil),
+		"CreateQP":   err,
+	} {
+		if err == nil {
+			p.Errorf("%s of a connection that is destroyed", what)
+		}
+	}
+}
+
 func closeEndsNext(p *pair) {
 	cm, err := p.Server.NewCM()
 	p.server.must(err)

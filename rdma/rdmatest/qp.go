@@ -79,7 +79,10 @@ func (c *card) CreateQP(id rdma.ID, cfg rdma.QPConfig) (rdma.QP, rdma.QPCaps, er
 	if err := c.usable("making a queue pair"); err != nil {
 		return 0, rdma.QPCaps{}, err
 	}
-	d := f.ids.get(uintptr(id))
+	d := f.ids.find(uintptr(id))
+	if d == nil {
+		return 0, rdma.QPCaps{}, destroyed("making a queue pair of")
+	}
 	refuse := func(why string, a ...any) (rdma.QP, rdma.QPCaps, error) {
 		return 0, rdma.QPCaps{}, fmt.Errorf("rdmatest: making a queue pair on %s: %s: %w", c.info.Name, fmt.Sprintf(why, a...), unix.EINVAL)
 	}

@@ -41,6 +41,15 @@ func (t *table[T]) get(h uintptr) *T {
 	return t.slots[i].v
 }
 
+// find is get for handles that another goroutine may have destroyed: nil then.
+func (t *table[T]) find(h uintptr) *T {
+	i := h & (1<<24 - 1)
+	if h>>24&15 != t.kind || i >= uintptr(len(t.slots)) || t.slots[i].generation != h>>28 {
+		return nil
+	}
+	return t.slots[i].v
+}
+
 func (t *table[T]) unknown(h uintptr) {
 	panic(fmt.Sprintf("rdmatest: %#x is no %s, or one that is destroyed", h, t.what))
 }
