@@ -149,7 +149,8 @@ func (t *Target) findInitiatorGroup(tag int) (*initiatorGroup, error) {
 	return nil, fmt.Errorf("initiator group %d: %w; iscsi_get_initiator_groups lists those there are", tag, ErrNotFound)
 }
 
-// AddInitiators adds names and addresses to a group. A !name that is added ends the sessions of that initiator.
+// AddInitiators adds names and addresses to a group, behind those that are there. A !name that is added ends the sessions of that initiator, unless an
+// earlier entry, ANY for one, lets it in.
 func (t *Target) AddInitiators(ctx context.Context, o InitiatorGroup) error {
 	return t.changeInitiators(ctx, fmt.Sprintf("adding initiators to group %d", o.Tag), o, func(g *initiatorGroup, names, netmasks []string) error {
 		all := InitiatorGroup{Initiators: slices.Concat(g.names, names), Netmasks: slices.Concat(g.netmasks, netmasks)}
