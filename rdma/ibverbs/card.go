@@ -27,6 +27,11 @@ type card struct {
 	mu     sync.Mutex
 	qps    map[rdma.QP]*conn
 	vector C.int // of the next CQ: interrupts spread over the processors
+	made   int   // what is made on it and not destroyed
+	gone   bool  // it was pulled out, or has failed: it is closed when nothing is made on it
+	closed bool
+
+	retiring bool
 }
 
 func openCard(p *provider, context C.uintptr_t) (*card, error) {
@@ -66,6 +71,13 @@ func (c *card) begin() error {
 }
 
 func (c *card) close() error {
+	c.mu.Lock()
+	done := c.closed
+	c.closed = true
+	c.mu.Unlock()
+	if done {
+		return nil
+	}
 	c.wait.close()
 	if rc := C.s_dealloc_pd(c.p.lib, c.pd); rc < 0 {
 		return c.failure("close it (ibv_dealloc_pd), probably since something was left that was made on it", -rc)
@@ -78,6 +90,11 @@ func (c *card) failure(what string, errno C.int) error {
 }
 
 func (c *card) query() (rdma.CardInfo, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return rdma.CardInfo{}, c.failure("ask what it can do", C.int(syscall.ENODEV))
+	}
 	var i C.struct_s_card_info
 	if rc := C.s_card_info(c.p.lib, c.context, &i); rc < 0 {
 		return rdma.CardInfo{}, c.failure("ask what it can do (ibv_query_device, ibv_query_port)", -rc)
@@ -136,6 +153,10 @@ func (c *card) NextEvent() (rdma.CardEvent, error) {
 // takeEvent reads an event, and reports whether it is one to tell of, or why there is none.
 func (c *card) takeEvent(out *rdma.CardEvent) (told bool, errno C.int) {
 	c.mu.Lock()
+	if c.closed {
+		c.mu.Unlock()
+		return false, C.int(syscall.ENODEV)
+	}
 	var e C.struct_s_async
 	if rc := C.s_next_async(c.p.lib, c.context, &e); rc < 0 {
 		c.mu.Unlock()
@@ -151,6 +172,7 @@ func (c *card) takeEvent(out *rdma.CardEvent) (told bool, errno C.int) {
 		out.Kind = rdma.CardPortDown
 	case C.V_EVENT_DEVICE_FATAL:
 		out.Kind = rdma.CardFatal
+		c.goes()
 	case C.V_EVENT_CQ_ERR:
 		out.Kind = rdma.CardCQFatal
 	case C.V_EVENT_SRQ_ERR:
@@ -188,9 +210,13 @@ func (c *card) Register(b []byte, a rdma.Access) (rdma.MR, error) {
 	if a&rdma.RemoteWrite != 0 {
 		access |= C.V_ACCESS_REMOTE_WRITE
 	}
+	if err := c.begins("register memory"); err != nil {
+		return rdma.MR{}, err
+	}
 	var mr C.struct_s_mr
 	at := unsafe.Pointer(&b[0])
 	if rc := C.s_reg_mr(c.p.lib, c.pd, at, C.size_t(len(b)), access, &mr); rc < 0 {
+		c.ends()
 		return rdma.MR{}, advise(c.failure(fmt.Sprintf("register %d bytes of memory (ibv_reg_mr)", len(b)), -rc), -rc)
 	}
 	return rdma.MR{
@@ -204,11 +230,15 @@ func (c *card) Deregister(m rdma.MR) error {
 	if rc := C.s_dereg_mr(c.p.lib, C.uintptr_t(m.Handle)); rc < 0 {
 		return c.failure("deregister memory (ibv_dereg_mr)", -rc)
 	}
+	c.ends()
 	return nil
 }
 
 // CreateCQ makes a completion queue with a channel of its own.
 func (c *card) CreateCQ(depth int) (rdma.CQ, error) {
+	if err := c.begins("create a completion queue"); err != nil {
+		return 0, err
+	}
 	c.mu.Lock()
 	vector := c.vector
 	if n := C.s_comp_vectors(c.context); n > 0 {
@@ -217,6 +247,7 @@ func (c *card) CreateCQ(depth int) (rdma.CQ, error) {
 	c.mu.Unlock()
 	var cq C.uintptr_t
 	if rc := C.s_create_cq(c.p.lib, c.context, C.int(depth), vector, &cq); rc < 0 {
+		c.ends()
 		return 0, advise(c.failure(fmt.Sprintf("create a completion queue of %d entries, of which the card allows %d", depth, c.info.CQDepthMax), -rc), -rc)
 	}
 	return rdma.CQ(cq), nil
@@ -232,13 +263,18 @@ func (c *card) DestroyCQ(q rdma.CQ) error {
 	if rc := C.s_destroy_cq(c.p.lib, C.uintptr_t(q)); rc < 0 {
 		return c.failure("destroy a completion queue", -rc)
 	}
+	c.endsLocked()
 	return nil
 }
 
 // CreateSRQ makes a shared receive queue.
 func (c *card) CreateSRQ(depth, sges int) (rdma.SRQ, error) {
+	if err := c.begins("create a shared receive queue"); err != nil {
+		return 0, err
+	}
 	var srq C.uintptr_t
 	if rc := C.s_create_srq(c.p.lib, c.pd, C.int(depth), C.int(sges), &srq); rc < 0 {
+		c.ends()
 		return 0, advise(c.failure(fmt.Sprintf("create a shared receive queue of %d entries, of which the card allows %d", depth, c.info.SRQDepth), -rc), -rc)
 	}
 	return rdma.SRQ(srq), nil
@@ -251,5 +287,6 @@ func (c *card) DestroySRQ(s rdma.SRQ) error {
 	if rc := C.s_destroy_srq(c.p.lib, C.uintptr_t(s)); rc < 0 {
 		return c.failure("destroy a shared receive queue", -rc)
 	}
+	c.endsLocked()
 	return nil
 }

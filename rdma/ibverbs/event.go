@@ -91,6 +91,9 @@ func (m *cm) take(out *rdma.Event) (told bool, errno C.int) {
 		out.Kind = rdma.EventDisconnected
 	case C.V_CM_DEVICE_REMOVAL:
 		out.Kind = rdma.EventRemoval
+		if c, is := out.Card.(*card); is {
+			c.goes()
+		}
 	case C.V_CM_ADDR_CHANGE:
 		out.Kind = rdma.EventAddress
 	case C.V_CM_TIMEWAIT_EXIT:

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"unsafe"
@@ -30,6 +31,8 @@ type provider struct {
 	lastID rdma.ID
 	cms    int
 	closed bool
+
+	retiring sync.WaitGroup // cards that are gone and being closed
 }
 
 // Open opens the libraries and the machine's cards. Its error wraps rdma.ErrUnavailable, and says what to do, where there is nothing to open.
@@ -113,7 +116,7 @@ func (p *provider) Cards() ([]rdma.Verbs, error) {
 	if p.closed {
 		return nil, fmt.Errorf("ibverbs: list cards: %w", os.ErrClosed)
 	}
-	here, err := p.refresh()
+	here, err := p.refresh(false)
 	if err != nil {
 		return nil, err
 	}
@@ -124,8 +127,8 @@ func (p *provider) Cards() ([]rdma.Verbs, error) {
 	return out, nil
 }
 
-// refresh asks for the cards there are, and opens those that are new. The caller has the lock.
-func (p *provider) refresh() ([]*card, error) {
+// refresh asks for the cards there are, and opens those that are new. keep says that the list is kept, new cards or not. The caller has the lock.
+func (p *provider) refresh(keep bool) ([]*card, error) {
 	var list C.uintptr_t
 	n := C.s_devices(p.lib, &list)
 	if n < 0 {
@@ -136,9 +139,10 @@ func (p *provider) refresh() ([]*card, error) {
 	}
 	var here []*card
 	var failed error
-	more := false
+	listed := make(map[C.uintptr_t]bool, int(n))
 	for i := range n {
 		context := C.s_device(list, i)
+		listed[context] = true
 		if t := C.s_transport(context); t != C.V_TRANSPORT_IB && t != C.V_TRANSPORT_IWARP {
 			continue // has no reliable connections
 		}
@@ -150,12 +154,16 @@ func (p *provider) refresh() ([]*card, error) {
 				continue
 			}
 			p.cards = append(p.cards, c)
-			more = true
+			keep = true
 		}
-		here = append(here, c)
+		if !c.isGone() {
+			here = append(here, c)
+		}
 	}
+	// Once the library has closed a card, its address may be another's.
+	p.cards = slices.DeleteFunc(p.cards, func(c *card) bool { return !listed[c.context] && c.isClosed() })
 	// One list holds a card open as well as two.
-	if more {
+	if keep {
 		p.lists = append(p.lists, list)
 	} else {
 		C.s_free_devices(p.lib, list)
@@ -182,7 +190,7 @@ func (p *provider) cardOf(context C.uintptr_t) *card {
 	if c := p.known(context); c != nil {
 		return c
 	}
-	if _, err := p.refresh(); err != nil {
+	if _, err := p.refresh(false); err != nil {
 		return nil
 	}
 	return p.known(context)
@@ -190,6 +198,7 @@ func (p *provider) cardOf(context C.uintptr_t) *card {
 
 // Close closes the cards. What was made on them, and all connection managers, are to be gone before.
 func (p *provider) Close() error {
+	p.retiring.Wait()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {

@@ -26,11 +26,15 @@ func (c *card) CreateQP(id rdma.ID, q rdma.QPConfig) (rdma.QP, rdma.QPCaps, erro
 	if of.gone || of.qp != 0 || C.s_id_context(of.at) != c.context {
 		return 0, rdma.QPCaps{}, c.failure(fmt.Sprintf("%s: connection %d is destroyed, has one, or is another card's", what, id), C.int(syscall.EINVAL))
 	}
+	if err := c.begins("create a queue pair"); err != nil {
+		return 0, rdma.QPCaps{}, err
+	}
 	n := C.struct_s_qp{
 		send_cq: C.uintptr_t(q.Send), recv_cq: C.uintptr_t(q.Recv), srq: C.uintptr_t(q.Shared),
 		send_depth: C.uint32_t(q.SendDepth), recv_depth: C.uint32_t(q.RecvDepth), sges: C.uint32_t(q.SGEs), inline_bytes: C.uint32_t(q.InlineBytes),
 	}
 	if rc := C.s_create_qp(c.p.lib, of.at, c.pd, &n); rc < 0 {
+		c.ends()
 		err := c.failure(fmt.Sprintf("%s: send depth %d, receive depth %d, of which the card allows %d; %d SGEs, of %d; %d bytes inline, of %d", what,
 			q.SendDepth, q.RecvDepth, c.info.QPDepthMax, q.SGEs, c.info.SGEsMax, q.InlineBytes, c.info.InlineMax), -rc)
 		return 0, rdma.QPCaps{}, advise(err, -rc)
@@ -74,5 +78,6 @@ func (c *card) DestroyQP(q rdma.QP) error {
 	C.s_destroy_qp(c.p.lib, of.at)
 	of.qp = 0
 	delete(c.qps, q)
+	c.endsLocked()
 	return nil
 }

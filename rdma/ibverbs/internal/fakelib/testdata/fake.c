@@ -60,7 +60,7 @@ static int fails_now(const char *name) {
 #define OR_ERRNO do { int e = fails_now(__func__); if (e) return e; } while (0)
 
 // Cards.
-static int cards = 1, transport = IBV_TRANSPORT_IB;
+static int cards = 1, first_card = 1, transport = IBV_TRANSPORT_IB;
 static struct ibv_device devices[CARDS];
 static struct ibv_context contexts[CARDS];
 static int async_in[CARDS];
@@ -402,8 +402,8 @@ struct ibv_context **rdma_get_devices(int *n) {
 		return NULL;
 	}
 	struct ibv_context **list = calloc(CARDS + 1, sizeof *list);
-	for (int i = 0; i < cards; i++) list[i] = &contexts[i];
-	*n = cards;
+	*n = 0;
+	for (int i = first_card - 1; i < cards; i++) list[(*n)++] = &contexts[i];
 	alive++;
 	return list;
 }
@@ -711,6 +711,7 @@ int fake_do(const char *cmd, char *out, int out_bytes) {
 		refuses = number(cmd, "errno");
 	} else if (!strcmp(word, "cards")) {
 		cards = number(cmd, "n");
+		first_card = number(cmd, "first") ? number(cmd, "first") : 1;
 	} else if (!strcmp(word, "transport")) {
 		devices[number(cmd, "card") - 1].transport_type = number(cmd, "is");
 	} else if (!strcmp(word, "port")) {
