@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -221,4 +222,59 @@ func TestCopiesTakeTurns(t *testing.T) {
 		t.Errorf("one that was ended as it waited is answered %s", b.answered())
 	}
 	g.rest("two that were ended")
+}
+
+// TestAUnitIsCopiedToUntilItsEnd: one that is removed while a copy writes to it, by another unit's command, keeps its device until the copy has ended.
+func TestAUnitIsCopiedToUntilItsEnd(t *testing.T) {
+	d := newDoors(t)
+	ctx := t.Context()
+	if _, err := bdev.NewMem(d.bdevs, "Mem1", uuid.Nil, 512, 4096); err != nil {
+		t.Fatal(err)
+	}
+	device, err := bdev.NewFault(d.bdevs, "Fault1", "Mem1", uuid.Nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.target.AddLUN(ctx, d.node.name, LUNOptions{BdevName: device.Name(), LUN: 1}); err != nil {
+		t.Fatal(err)
+	}
+	fault := device.Driver().(*bdev.Fault)
+	if err := fault.Inject(bdev.Rule{Kinds: bdev.SetOf(bdev.Write, bdev.WriteZeroes), Effect: bdev.EffectPending}); err != nil {
+		t.Fatal(err)
+	}
+	p := d.enter("a", 1, 0)
+	share := p.s.nexus.units[1].here
+	g := &rig{TB: t, nexus: &p.s.nexus}
+	list := g.crossList(1, []int{0, 1}, crossing{0, 1, 0, 0, 0, 100})
+	copied, removed := make(chan *played, 1), make(chan error, 1)
+	go func() { copied <- p.do(cdb16(0x83, 0, 0, uint32(len(list))), list, 0) }()
+	eventually := func(what string, is func() bool) {
+		t.Helper()
+		for end := time.Now().Add(time.Minute); ; {
+			yes := false
+			d.call(p.s.r, func() { yes = is() })
+			if yes {
+				return
+			}
+			if time.Now().After(end) {
+				t.Fatalf("not within a minute: %s", what)
+			}
+		}
+	}
+	eventually("the copy writes", func() bool { return share.inFlight > 0 && share.ch.InFlight() > 0 })
+	go func() { removed <- d.target.RemoveLUN(ctx, d.node.name, 1) }()
+	eventually("the unit is withdrawn", func() bool { return share.idle != nil })
+	select {
+	case err := <-removed:
+		t.Fatalf("the unit is gone while it is copied to: %v", err)
+	default:
+	}
+	fault.Clear(^bdev.KindSet(0))
+	if err := fault.Resume(); err != nil {
+		t.Fatal(err)
+	}
+	(<-copied).want("the copy", "good")
+	if err := <-removed; err != nil {
+		t.Fatal(err)
+	}
 }

@@ -25,6 +25,13 @@ func FuzzCommand(f *testing.F) {
 	f.Add([]byte{0x15, 0x10, 0, 0, 16, 0, 15: 0}, uint16(16), byte(2), []byte{4: 0x0A, 5: 0x0A, 6: 0x04, 7: 0x10, 15: 0})
 	const blocks = 64
 	g := newRigOf(f, 512, blocks)
+	g.attachMem(1, "Mem1", 4096)
+	g.quiet()
+	for _, lun := range []byte{0, 1} {
+		list := g.crossList(1, []int{1, 0}, crossing{1, 0, 0, 8, 2, 16}, crossing{0, 1, 0, 2, 40, 1}, crossing{0, 0, 2, 1, 5, 2})
+		f.Add(cdb16(0x83, 0, 0, uint32(len(list))), uint16(len(list)), lun<<3|2, list)
+	}
+	f.Add(cdb16(0x9E, 0x12, 3, 512), uint16(512), byte(1), []byte{})
 	before := make([]byte, blocks*512)
 	f.Fuzz(func(t *testing.T, cdb []byte, edtl uint16, direction byte, data []byte) {
 		g.TB = t
@@ -41,20 +48,25 @@ func FuzzCommand(f *testing.F) {
 		copy(before, g.read(0, blocks))
 		x := g.do(cdb, func(x *exchange) {
 			x.reads, x.writes, x.tooBig = direction&1 != 0, direction&3 == 2, direction&4 != 0
-			x.lun = lunOf(int(direction >> 3 & 1))
+			x.lun = lunOf(int(direction >> 3 & 3))
 			x.edtl, x.brings = uint32(edtl), append(data, make([]byte, int(edtl))...)[:edtl]
 		})
-		u := g.nexus.units[0]
-		u.unit.modes.set(^uint32(0), 0)
+		for _, u := range g.nexus.units {
+			u.unit.modes.set(^uint32(0), 0)
+		}
+		g.rest("a command")
 		g.quiet()
 		after := g.read(0, blocks)
+		if r != nil && r.opcode() == 0x83 || x.lun != 0 { // what it changes is in its data, or elsewhere
+			return
+		}
 		if r == nil || !r.is(writes) || x.status != Good {
 			if !bytes.Equal(after, before) && (r == nil || !r.is(writes)) {
 				t.Fatalf("%x changed the medium", x.cdb)
 			}
 			return
 		}
-		if r.opcode() == 0x42 || r.opcode() == 0x83 { // the ranges are in the data
+		if r.opcode() == 0x42 { // the ranges are in the data
 			return
 		}
 		if x.lba+x.blocks > blocks {
