@@ -12,7 +12,6 @@ import (
 type Fabric struct {
 	mu        sync.Mutex
 	providers []*Provider
-	cms       int
 	qps       table[queuePair]
 	cqs       table[completionQueue]
 	srqs      table[receiveQueue]

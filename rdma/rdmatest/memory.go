@@ -112,14 +112,6 @@ func (c *card) scatter(s []rdma.SGE, at int, b []byte) {
 	}
 }
 
-// gather copies the pieces to b, which is as long as they are.
-func (c *card) gather(b []byte, s []rdma.SGE) {
-	for i := range s {
-		p, _ := c.local(&s[i])
-		b = b[copy(b, p):]
-	}
-}
-
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // sum is a checksum of all pieces that can be found.

@@ -13,12 +13,11 @@ import (
 // path is a request and its answer, as NVMe-oF has them: a capsule, an RDMA WRITE or READ of the data, and the response behind it.
 type path struct {
 	*rig
-	batch    int
-	asks     []rdma.SendWR
-	serves   []rdma.SendWR
-	hr, tr   []rdma.RecvWR
-	done     []rdma.Completion
-	dataSize int
+	batch  int
+	asks   []rdma.SendWR
+	serves []rdma.SendWR
+	hr, tr []rdma.RecvWR
+	done   []rdma.Completion
 }
 
 var deepQP = rdma.QPConfig{SendDepth: 128, RecvDepth: 64, SGEs: 2, InlineBytes: 64}
