@@ -50,13 +50,33 @@ type rdmaFake struct {
 // newRDMAFake makes one that lives until the test ends, and a host's net on the same fabric.
 func newRDMAFake(t testing.TB, near rdmatest.Options) *rdmaFake {
 	t.Helper()
+	g, err := reactor.Start(reactor.Config{Cores: []int{-1}, MemoryBytes: 128 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := newRDMAFakeOn(t, near, g)
+	t.Cleanup(func() {
+		f.stop()
+		if n := g.Reactor(0).Memory().Stats().InUse; n > 0 {
+			t.Errorf("%d bytes are left at the target", n)
+		}
+		if err := g.Stop(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	return f
+}
+
+// newRDMAFakeOn makes one on reactors that are there, which stop ends.
+func newRDMAFakeOn(t testing.TB, near rdmatest.Options, g *reactor.Group) *rdmaFake {
+	t.Helper()
 	must := func(err error) {
 		t.Helper()
 		if err != nil {
 			t.Fatal(err)
 		}
 	}
-	f := &rdmaFake{t: t, fabric: rdmatest.NewFabric(), queues: map[*rdmaFakeQueue]bool{}, disk: make([]byte, fakeBytes)}
+	f := &rdmaFake{t: t, group: g, fabric: rdmatest.NewFabric(), queues: map[*rdmaFakeQueue]bool{}, disk: make([]byte, fakeBytes)}
 	f.provider = f.fabric.Provider("target", rdmatest.Options{SRQDepth: 4096})
 	f.near = f.fabric.Provider("host", near)
 	f.id = nvmf.IdentifyController{
@@ -66,14 +86,11 @@ func newRDMAFake(t testing.TB, near rdmatest.Options) *rdmaFake {
 		SUBNQN: nvmftest.NQN, IOCCSZ: (64 + fakeCapsule) / 16, IORCSZ: 1, VWC: nvmf.VWCPresent,
 	}
 	var err error
-	f.group, err = reactor.Start(reactor.Config{Cores: []int{-1}, MemoryBytes: 128 << 20})
-	must(err)
 	f.net, err = rdma.New(f.group, f.provider, slog.New(slog.DiscardHandler))
 	must(err)
 	l, err := f.net.Listen(netip.MustParseAddrPort("127.0.0.1:0"), f)
 	must(err)
 	f.addr = l.Addr()
-	t.Cleanup(f.stop)
 	return f
 }
 
@@ -81,12 +98,6 @@ func (f *rdmaFake) stop() {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	if err := f.net.Close(ctx); err != nil {
-		f.t.Error(err)
-	}
-	if n := f.group.Reactor(0).Memory().Stats().InUse; n > 0 {
-		f.t.Errorf("%d bytes are left at the target", n)
-	}
-	if err := f.group.Stop(ctx); err != nil {
 		f.t.Error(err)
 	}
 	if a := f.fabric.Alive(); a != (rdmatest.Alive{}) {
@@ -456,6 +467,13 @@ func (k *rdmaFakeQueue) ioCommand(s *nvmf.SQE, data []byte) {
 func newRDMAHost(t testing.TB, p *rdmatest.Provider, reactors int) (*host, *rdma.Net) {
 	t.Helper()
 	h := newHost(t, reactors)
+	return h, h.useRDMA(p)
+}
+
+// useRDMA gives a host a net, which ends with it and leaves nothing.
+func (h *host) useRDMA(p *rdmatest.Provider) *rdma.Net {
+	t := h.t
+	t.Helper()
 	n, err := rdma.New(h.group, p, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
@@ -472,7 +490,7 @@ func newRDMAHost(t testing.TB, p *rdmatest.Provider, reactors int) (*host, *rdma
 			}
 		}
 	})
-	return h, n
+	return n
 }
 
 // rdmaOptions are those to reach a target over RDMA.
