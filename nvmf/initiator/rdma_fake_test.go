@@ -489,6 +489,9 @@ func (h *host) useRDMA(p *rdmatest.Provider) *rdma.Net {
 				t.Errorf("left of RDMA: %+v", s)
 			}
 		}
+		if err := p.Close(); err != nil {
+			t.Error(err)
+		}
 	})
 	return n
 }
