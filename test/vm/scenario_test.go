@@ -18,7 +18,6 @@ import (
 //
 //	# target: host       where Pollux runs for it: on the machine (host), or in the guest beside its client
 //	# nvmet: no, REASON  the kernel's own target cannot do this
-//	# pollux: no, REASON Pollux cannot do this yet
 //	# limit: SECONDS     more time than limitDefault, before it is ended
 //	# rounds: COUNT      it goes round so many times, or as many times as GUEST_ROUNDS says
 //	# disk: MIB          its guest has a disk of that size, a file beside the engine's
@@ -30,7 +29,6 @@ type scenario struct {
 	name   string
 	place  string
 	nvmet  bool
-	pollux bool
 	limit  time.Duration
 	rounds int
 	disk   int64 // MiB
@@ -67,7 +65,7 @@ func scenarios(t *testing.T) []scenario {
 func readScenario(path string) (scenario, error) {
 	s := scenario{
 		name:  strings.TrimSuffix(filepath.Base(path), ".sh"),
-		nvmet: true, pollux: true,
+		nvmet: true,
 		limit: limitDefault,
 	}
 	file, err := os.Open(path)
@@ -83,15 +81,11 @@ func readScenario(path string) (scenario, error) {
 		switch key {
 		case "target":
 			s.place = value
-		case "nvmet", "pollux":
+		case "nvmet":
 			if !strings.HasPrefix(value, "no, ") {
-				return s, fmt.Errorf("%s: %s is %q, and should be \"no, REASON\"", path, key, value)
+				return s, fmt.Errorf("%s: nvmet is %q, and should be \"no, REASON\"", path, value)
 			}
-			if key == "nvmet" {
-				s.nvmet = false
-			} else {
-				s.pollux = false
-			}
+			s.nvmet = false
 		case "limit":
 			s.limit, err = time.ParseDuration(value + "s")
 			if err != nil {

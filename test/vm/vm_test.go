@@ -16,14 +16,8 @@ func TestPollux(t *testing.T) {
 	watchSources(t)
 	t.Parallel()
 	// Two guests, because a scenario often waits: for a timeout that has to pass, or for a host that tries again in a second.
-	var list []scenario
-	for _, s := range scenarios(t) {
-		if s.pollux {
-			list = append(list, s)
-		}
-	}
 	b := bench{t: t, target: "pollux", binary: build(t, false), hostBinary: build(t, race), verbsTest: buildVerbsTest(t), guests: 2}
-	b.run(list)
+	b.run(scenarios(t))
 }
 
 // TestNvmet runs the scenarios against the Linux kernel's own target: it tests the scenarios.

@@ -218,7 +218,7 @@ vanish() {
 # drop FIELD PORT: packets with that port are lost on their way out of this guest.
 drop() {
 	if [[ $(tc qdisc show dev "$INTERFACE") != *"prio 1:"* ]]; then
-		tc qdisc add dev "$INTERFACE" root handle 1: prio bands 4
+		tc qdisc replace dev "$INTERFACE" root handle 1: prio bands 4
 		tc qdisc add dev "$INTERFACE" parent 1:4 handle 40: netem loss 100%
 	fi
 	tc filter add dev "$INTERFACE" parent 1: protocol ip prio 1 u32 match ip "$1" "$2" 0xffff flowid 1:4

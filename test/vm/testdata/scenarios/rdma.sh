@@ -1,6 +1,5 @@
 # A host comes over RDMA: discovery, what it is told of the controller, several queues, data of all sizes and depths, and on leaving nothing is left.
 # target: guest
-# pollux: no, it has no RDMA transport
 . "$lib/rdma.sh"
 rdma_begin
 
@@ -16,7 +15,7 @@ nvme subsystem rdma ipv4 $ADDRESS $PORT1 $NQN"
 equal "type of queue pairs" "$(jq -r '[.records[].rdma_qptype] | unique | join(" ")' discover.json)" connected
 equal "connection manager" "$(jq -r '[.records[].rdma_cms] | unique | join(" ")' discover.json)" rdma-cm
 eventually 60 target_is_idle $NQN
-before="$(rdma_held rxe0), $(rdma_held rxe1)"
+before=$(rdma_queues_held)
 
 step "one queue for each of four CPUs"
 host_connect $NQN $PORT1 -i 4
@@ -60,6 +59,5 @@ cmp pattern copy
 step "disconnected, nothing is left"
 host_disconnect $NQN
 eventually 60 target_is_idle $NQN
-eventually 60 rdma_holds rxe0 "${before%, *}"
-eventually 60 rdma_holds rxe1 "${before#*, }"
-equal "what the cards hold" "$(rdma_held rxe0), $(rdma_held rxe1)" "$before"
+eventually 60 rdma_holds_queues "$before"
+equal "what the cards hold" "$(rdma_queues_held)" "$before"

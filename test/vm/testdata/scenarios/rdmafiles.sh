@@ -1,6 +1,5 @@
 # ext4 on a namespace over RDMA.
 # target: guest
-# pollux: no, it has no RDMA transport
 . "$lib/rdma.sh"
 . "$lib/filesystem.sh"
 rdma_begin

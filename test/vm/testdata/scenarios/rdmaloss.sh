@@ -1,7 +1,6 @@
 # What a host over RDMA holds out: resets, a cable that is pulled and put back, packets that are lost, a keep-alive timeout at either end, and the
 # target's end under load. No command is lost, what was acknowledged is there, and the cards hold what they held before.
 # target: guest
-# pollux: no, it has no RDMA transport
 # limit: 420
 . "$lib/rdma.sh"
 rdma_begin
@@ -19,7 +18,7 @@ configure
 host_connect $NQN $PORT1 -i 4
 host_disconnect $NQN
 eventually 60 target_is_idle $NQN
-before="$(rdma_held rxe0), $(rdma_held rxe1)"
+before=$(rdma_queues_held)
 
 host_connect $NQN $PORT1 -i 4 -k 10 --ctrl-loss-tmo=600
 await_namespace $NQN 1
@@ -73,5 +72,4 @@ writer_begin "$DEV"
 host_disconnect $NQN
 writer_ends
 eventually 60 target_is_idle $NQN
-eventually 60 rdma_holds rxe0 "${before%, *}"
-eventually 60 rdma_holds rxe1 "${before#*, }"
+eventually 60 rdma_holds_queues "$before"
