@@ -197,14 +197,14 @@ func (n *Net) offered(e *Event) {
 	q, err := n.connection(e, cfg, a.Reactor, false)
 	if err != nil {
 		n.log.Warn("a connection is refused", "card", e.Card.Info().Name, "peer", e.Remote, "error", err.Error())
+		if a.Failed != nil { // before the peer hears, who may come again at once
+			a.Failed(err)
+		}
 		if q == nil {
 			refuse(a.Refuse)
 		} else {
 			_ = n.cm.Reject(e.ID, a.Refuse)
 			q.drop(err)
-		}
-		if a.Failed != nil {
-			a.Failed(err)
 		}
 		return
 	}
