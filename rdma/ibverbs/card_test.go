@@ -101,23 +101,6 @@ func TestNoCard(t *testing.T) {
 	s.refused(noCard(some), "the kernel has mlx5_0, rxe0", "ibverbs-providers", "/dev/infiniband")
 }
 
-// TestOpenHere: whatever this machine has, it is opened, or it is said what is missing.
-func TestOpenHere(t *testing.T) {
-	p, err := Open()
-	if err == nil {
-		err = p.Close()
-		p = nil
-		if err != nil {
-			t.Error(err)
-		}
-	} else if !errors.Is(err, rdma.ErrUnavailable) {
-		t.Errorf("the error is none of ErrUnavailable: %v", err)
-	}
-	if p != nil {
-		t.Error("a provider, and an error")
-	}
-}
-
 func TestCardsComeAndGo(t *testing.T) {
 	s := newStage(t)
 	s.lib.Do("cards n=2")
