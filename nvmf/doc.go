@@ -5,7 +5,9 @@
 // subsystem; the I/O queues of the controller live anywhere. What is configured (target.go, subsystem.go) belongs to control
 // goroutines and reaches the reactors as views that are never altered.
 //
-// The way of a command: tcp.go receives → conn.go cuts → queue.go acquire, start → io.go admit, execute → bdev → queue.go respond →
+// The transports are TCP (tcp.go) and RDMA (rdma.go); what they take is in limits.go, where connections come in in portal.go and rdmadoor.go.
+//
+// The way of a command over TCP: tcp.go receives → conn.go cuts → queue.go acquire, start → io.go admit, execute → bdev → queue.go respond →
 // tcp.go sends → queue.go release.
 //
 // Invariants

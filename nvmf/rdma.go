@@ -23,7 +23,7 @@ import (
 
 // rdmaCompletion says what a work request was, in its id beside the command's place.
 const (
-	rdmaRead = iota
+	rdmaRead = 1 + iota
 	rdmaWrite
 	rdmaAnswer
 	rdmaKindBits = 2
