@@ -130,7 +130,7 @@ func TestRDMARefusals(t *testing.T) {
 	}{
 		{"private data of somebody else", func(f *rdmaFake) { f.accept = []byte{1, 0, 2, 0} }, nil, "private data are none of NVMe: 01 00 02 00"},
 		{"no keyed SGLs", func(f *rdmaFake) { f.id.SGLS = nvmf.SGLSAnyAlign }, nil, "it takes no keyed SGLs"},
-		{"nobody there", nil, func(o *Options) { o.TrSvcID = "1" }, "nobody answers there: look at the address"},
+		{"nobody there", nil, func(o *Options) { o.TrSvcID = "1" }, "look at the address, and at the target's listeners over RDMA"},
 		{"no RDMA", nil, func(o *Options) { o.RDMA = nil }, "RDMA is not available: nothing was set up for it"},
 		{"digests", nil, func(o *Options) { o.DataDigest = true }, "hdgst and ddgst are of TCP"},
 		{"the pool is too small", nil, func(o *Options) { o.QueuesPerReactor = 70 }, "no memory for I/O queue"},
