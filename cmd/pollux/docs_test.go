@@ -17,7 +17,7 @@ import (
 // flags and the number of arguments that it is given.
 
 // pages are those whose commands are read.
-var pages = []string{"../../docs/runbook.md", "../../docs/limits.md", "../../docs/deploy.md", "../../docs/trace.md", "../../docs/performance.md"}
+var pages = []string{"../../docs/runbook.md", "../../docs/limits.md", "../../docs/deploy.md", "../../docs/trace.md", "../../docs/performance.md", "../../docs/rdma.md"}
 
 // otherCommands are what pages name besides: of the system, of its hosts.
 var otherCommands = []string{"journalctl", "systemctl", "systemd-sysusers", "nvme", "fstrim", "make", "install", "docker", "jq"}
