@@ -1,5 +1,6 @@
 # A host comes over RDMA: discovery, what it is told of the controller, several queues, data of all sizes and depths, and on leaving nothing is left.
 # target: guest
+# limit: 300
 . "$lib/rdma.sh"
 rdma_begin
 

@@ -1,6 +1,7 @@
 # Pollux as a host over RDMA of the kernel's own target: its bench writes and verifies there, and it attaches the namespace and serves it over TCP to this
 # guest's kernel, with the far target going and the cable being pulled meanwhile. On the cards nothing is left.
 # target: guest
+# limit: 300
 # nvmet: no, the kernel's target is the far end of Pollux here
 . "$lib/rdma.sh"
 rdma_cards
