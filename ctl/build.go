@@ -215,6 +215,7 @@ func (e *Engine) Metrics() *Metrics {
 	m := NewMetrics()
 	m.Add(engineMetrics{e})
 	m.Add(volumeMetrics{e})
+	m.Add(rdmaMetrics{e})
 	return m
 }
 

@@ -202,7 +202,7 @@ func TestEngineMetrics(t *testing.T) {
 // TestMetricNames compares the metrics' names and labels with those on file: dashboards and alerts are written against them.
 func TestMetricNames(t *testing.T) {
 	var b strings.Builder
-	for _, f := range append((engineMetrics{}).Families(), (volumeMetrics{}).Families()...) {
+	for _, f := range slices.Concat((engineMetrics{}).Families(), (volumeMetrics{}).Families(), (rdmaMetrics{}).Families()) {
 		fmt.Fprintf(&b, "%s %v\n  %s\n", f.Name, f.Labels, f.Help)
 	}
 	compareGolden(t, "testdata/metrics.txt", b.String())

@@ -1,6 +1,8 @@
 package ctl
 
 import (
+	"log/slog"
+	"regexp"
 	"testing"
 
 	"github.com/google/uuid"
@@ -30,9 +32,25 @@ func TestRDMATransport(t *testing.T) {
 		{"nvmf_subsystem_add_listener", `{"nqn": "` + nqn + `", "listen_address": {"trtype": "RDMA", "adrfam": "IPv6", "traddr": "::1", "trsvcid": "4421"}}`, `true`},
 		{"nvmf_subsystem_get_listeners", `{"nqn": "` + nqn + `"}`, `\[{"address":{"trtype":"RDMA","adrfam":"IPv4","traddr":"127.0.0.1","trsvcid":"4420"}},{"address":{"trtype":"RDMA","adrfam":"IPv6","traddr":"::1","trsvcid":"4421"}}\]`},
 		{"framework_get_config", `{"name": "nvmf"}`, `.*nvmf_create_transport.*"trtype":"TCP".*nvmf_create_transport.*"trtype":"RDMA".*"max_srq_depth":2048.*nvmf_create_subsystem.*nvmf_subsystem_add_listener.*"trtype":"RDMA".*`},
-		{"nvmf_get_stats", `{}`, `.*"transports":\[{"trtype":"TCP"},{"trtype":"RDMA"}\].*`},
+		{"nvmf_get_stats", `{}`, `.*"transports":\[{"trtype":"TCP"},{"trtype":"RDMA","devices":\[{"name":"card.*","polls":[0-9]+,"idle_polls":[0-9]+,"completions":0,"total_send_wrs":0,.*"recv_doorbell_updates":0}\]}\].*`},
 		{"nvmf_subsystem_remove_listener", `{"nqn": "` + nqn + `", "listen_address": {"trtype": "RDMA", "adrfam": "IPv4", "traddr": "127.0.0.1", "trsvcid": "4420"}}`, `true`},
 	})
+	m, err := ListenMetrics("127.0.0.1:0", s.Metrics(), slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, text := get(t, m, "/metrics", "")
+	if err := m.Close(); err != nil {
+		t.Error(err)
+	}
+	for _, want := range []string{
+		`\npollux_rdma_queue_pairs{card="card[^"]*",reactor="0",side="target"} 0\n`, `\npollux_rdma_receives{at="engine",card="card[^"]*",reactor="0",side="target"} 0\n`,
+		`\npollux_rdma_work_requests_total{card="card[^"]*",queue="send",reactor="0",side="target"} 0\n`,
+	} {
+		if !regexp.MustCompile(want).Match(text) {
+			t.Errorf("there is no %s in the metrics", want)
+		}
+	}
 	s.stop()
 	if a := f.Alive(); a != (rdmatest.Alive{}) {
 		t.Errorf("left behind on the fabric: %v", a)

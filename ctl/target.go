@@ -13,6 +13,7 @@ import (
 
 	"github.com/pollux-storage/pollux/ctl/api"
 	"github.com/pollux-storage/pollux/nvmf"
+	"github.com/pollux-storage/pollux/rdma"
 	"github.com/pollux-storage/pollux/reactor"
 )
 
@@ -389,19 +390,34 @@ func (e *Engine) getTargetStats(_ context.Context, p *api.NVMFTarget) (api.NVMFS
 		return api.NVMFStats{}, err
 	}
 	groups, err := e.Target.Stats()
-	transports := []api.NVMFTransportStats{}
-	for _, o := range e.Target.Transports() {
-		transports = append(transports, api.NVMFTransportStats{TrType: o.TRType})
-	}
+	transports, cards := e.Target.Transports(), e.Target.RDMAStats()
 	out := api.NVMFStats{TickRate: reactor.TickRate, PollGroups: []api.NVMFPollGroup{}}
 	for _, g := range groups {
 		out.PollGroups = append(out.PollGroups, api.NVMFPollGroup{
 			Name: reactorName(g.Reactor), AdminQpairs: uint32(g.AdminQueues), IOQpairs: uint32(g.IOQueues), CurrentAdminQpairs: uint32(g.CurrentAdminQueues),
 			CurrentIOQpairs: uint32(g.CurrentIOQueues), CurrentUnassociatedQpairs: uint32(g.CurrentUnassociated), PendingBdevIO: uint64(g.PendingCommands),
-			CompletedNVMeIO: g.CompletedCommands, IOQpairsMovedIn: g.MovedIn, IOQpairsMovedOut: g.MovedOut, Transports: transports,
+			CompletedNVMeIO: g.CompletedCommands, IOQpairsMovedIn: g.MovedIn, IOQpairsMovedOut: g.MovedOut, Transports: transportStats(g.Reactor, transports, cards),
 		})
 	}
 	return out, err
+}
+
+// transportStats gives what is counted of each transport on a reactor.
+func transportStats(on int, transports []nvmf.TransportOptions, cards []rdma.Stats) []api.NVMFTransportStats {
+	out := []api.NVMFTransportStats{}
+	for _, o := range transports {
+		t := api.NVMFTransportStats{TrType: o.TRType}
+		for _, c := range cards {
+			if o.TRType == "RDMA" && c.Reactor == on {
+				t.Devices = append(t.Devices, api.NVMFRDMAStats{
+					Name: c.Card, Polls: c.Polls, IdlePolls: c.PollsEmpty, Completions: c.Completions,
+					TotalSendWRs: c.Posts, SendDoorbellUpdates: c.PostCalls, TotalRecvWRs: c.RecvPosts, RecvDoorbellUpdates: c.RecvCalls,
+				})
+			}
+		}
+		out = append(out, t)
+	}
+	return out
 }
 
 // targetConfig gives the calls that make the target what it is now.

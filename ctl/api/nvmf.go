@@ -345,7 +345,20 @@ type NVMFPollGroup struct {
 
 // NVMFTransportStats are the counters of one transport on one reactor.
 type NVMFTransportStats struct {
-	TrType string `json:"trtype"`
+	TrType  string          `json:"trtype"`
+	Devices []NVMFRDMAStats `json:"devices,omitempty" doc:"of RDMA: the cards"`
+}
+
+// NVMFRDMAStats are the counters of one RDMA card on one reactor.
+type NVMFRDMAStats struct {
+	Name                string `json:"name"`
+	Polls               uint64 `json:"polls" doc:"looks for completions"`
+	IdlePolls           uint64 `json:"idle_polls" doc:"looks that found none"`
+	Completions         uint64 `json:"completions"`
+	TotalSendWRs        uint64 `json:"total_send_wrs" doc:"work requests that the card was given"`
+	SendDoorbellUpdates uint64 `json:"send_doorbell_updates" doc:"calls that brought them"`
+	TotalRecvWRs        uint64 `json:"total_recv_wrs" doc:"buffers to receive into that it was given"`
+	RecvDoorbellUpdates uint64 `json:"recv_doorbell_updates" doc:"calls that brought them"`
 }
 
 // NVMFSetConfigParams hold for the whole target.
