@@ -366,6 +366,13 @@ func (p *RDMAPeer) poll() {
 	}
 }
 
+// Take takes what has completed, and forgets the responses.
+func (p *RDMAPeer) Take() {
+	p.t.Helper()
+	p.poll()
+	p.Came = nil
+}
+
 // Next takes the next response.
 func (p *RDMAPeer) Next(why string) *RDMAResponse {
 	p.t.Helper()
