@@ -10,10 +10,10 @@ SIMULATED = ./internal/sim ./bdev/bdevsim ./wal ./volume
 KIND   ?= killext4 killxfs postgres powercut reopen
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test check floors bench bench-volume bench-iscsi fuzz sim golden guest-linux guest-rounds guest-pgbench guest-peers clean
+.PHONY: help build run test check floors bench bench-volume bench-iscsi fuzz sim golden guest-linux guest-rounds guest-pgbench guest-peers guest-peers-rdma clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## build bin/pollux
 	$(GO) build -buildvcs=auto -o bin/pollux ./cmd/pollux
@@ -43,10 +43,14 @@ guest-pgbench: ## PostgreSQL's TPS on volumes against a raw disk, in the guest
 	GUEST_MEASURE=pgbench $(GO) test -count 1 -timeout 0 -v -run TestMeasure ./test/vm
 
 # Variables GUEST_* change it: docs/BENCH.md.
+guest-peers: PEERS = peers
+guest-peers-rdma: PEERS = peersrdma
 guest-peers: ## Pollux against the kernel's own target in the guest, pair by pair, into bench/results/
+guest-peers-rdma: ## the same over Soft-RoCE
+guest-peers guest-peers-rdma:
 	@scripts/deps test
 	GUEST_HOST="$$(sed -n 's/^model name.*: //p' /proc/cpuinfo | head -n 1), $$(nproc) cores" GUEST_RESULTS=$(CURDIR)/bench/results \
-		GUEST_MEASURE=peers $(GO) test -count 1 -timeout 0 -v -run TestMeasure ./test/vm
+		GUEST_MEASURE=$(PEERS) $(GO) test -count 1 -timeout 0 -v -run TestMeasure ./test/vm
 
 check: ## what must be clean: format, vet, staticcheck, the order of packages
 	@scripts/deps check
