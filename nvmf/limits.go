@@ -94,7 +94,7 @@ func (o *TransportOptions) fusedBlocks(g *bdev.Geometry) uint32 {
 func (o *TransportOptions) identify(c *IdentifyController) {
 	c.SGLS, c.MSDBD = SGLSAnyAlign|SGLSOffset|SGLSTransport, 1
 	if o.TRType == "RDMA" {
-		c.SGLS, c.MSDBD = SGLSAnyAlign|SGLSKeyed, rdmaPiecesMax
+		c.SGLS = SGLSAnyAlign | SGLSKeyed
 		if o.InCapsuleDataBytes > 0 {
 			c.SGLS |= SGLSOffset
 		}

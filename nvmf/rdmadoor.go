@@ -2,7 +2,6 @@ package nvmf
 
 import (
 	"context"
-	"errors"
 	"math"
 
 	"github.com/pollux-storage/pollux/rdma"
@@ -15,9 +14,6 @@ import (
 // judged by the owner of the subsystem and answered where it came. An Admin queue is to be where its subsystem is, which only its Connect
 // says; so it has a completion queue of its own, and goes there.
 
-// ErrNoRDMA is why there is no transport over RDMA.
-var ErrNoRDMA = errors.New("this engine was given no RDMA")
-
 // UseRDMA gives the target the way to cards, which it asks for when a transport over RDMA is created.
 func (t *Target) UseRDMA(open func() (rdma.Provider, error)) {
 	t.mu.Lock()
@@ -27,29 +23,19 @@ func (t *Target) UseRDMA(open func() (rdma.Provider, error)) {
 
 // rdmaCards is the target's RDMA, under its lock.
 type rdmaCards struct {
-	open     func() (rdma.Provider, error) // nil: there is none
-	provider rdma.Provider
-	net      *rdma.Net // nil as long as there is no transport
+	open func() (rdma.Provider, error) // nil: there is none
+	net  *rdma.Net                     // nil as long as there is no transport
 }
 
 // start finds the cards, for a transport with such options. The lock is held.
-func (c *rdmaCards) start(t *Target, o *TransportOptions) error {
-	if c.open == nil {
-		return ErrNoRDMA
-	}
-	p, err := c.open()
-	if err != nil {
+func (c *rdmaCards) start(t *Target, o *TransportOptions) (err error) {
+	if c.net, err = rdma.Open(t.group, c.open, t.log); err != nil {
 		return err
 	}
-	n, err := rdma.New(t.group, p, t.log)
-	if err != nil {
-		return errors.Join(err, p.Close())
-	}
-	n.Share(int(o.MaxSRQDepth))
+	c.net.Share(int(o.MaxSRQDepth))
 	if o.NoSRQ {
-		n.Share(0)
+		c.net.Share(0)
 	}
-	c.provider, c.net = p, n
 	return nil
 }
 
@@ -58,22 +44,11 @@ func (c *rdmaCards) stop(ctx context.Context) error {
 	if c.net == nil {
 		return nil
 	}
-	if err := c.net.Close(ctx); err != nil {
-		return err
+	err := c.net.Close(ctx)
+	if err == nil {
+		c.net = nil
 	}
-	c.net = nil
-	return c.provider.Close()
-}
-
-// RDMACards lists the cards, none where there is no transport over RDMA.
-func (t *Target) RDMACards() []rdma.CardInfo {
-	t.mu.Lock()
-	n := t.rdma.net
-	t.mu.Unlock()
-	if n == nil {
-		return nil
-	}
-	return n.Cards()
+	return err
 }
 
 // RDMAStats counts what cards do, by reactor.
@@ -81,9 +56,6 @@ func (t *Target) RDMAStats() []rdma.Stats {
 	t.mu.Lock()
 	n := t.rdma.net
 	t.mu.Unlock()
-	if n == nil {
-		return nil
-	}
 	return n.Stats()
 }
 

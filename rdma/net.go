@@ -19,6 +19,7 @@ import (
 type Net struct {
 	group *reactor.Group
 	p     Provider
+	owns  bool // the provider
 	log   *slog.Logger
 	cm    CM
 
@@ -38,6 +39,23 @@ type Net struct {
 
 	news  chan struct{} // alive has become less
 	ended chan struct{} // no more events are taken
+}
+
+// Open opens a provider and begins to use its cards. Closing the Net closes the provider. A nil open is that of an engine without RDMA.
+func Open(g *reactor.Group, open func() (Provider, error), log *slog.Logger) (*Net, error) {
+	if open == nil {
+		return nil, fmt.Errorf("%w: nothing was set up for it", ErrUnavailable)
+	}
+	p, err := open()
+	if err != nil {
+		return nil, err
+	}
+	n, err := New(g, p, log)
+	if err != nil {
+		return nil, errors.Join(err, p.Close())
+	}
+	n.owns = true
+	return n, nil
 }
 
 // New begins to use p's cards. The provider stays the caller's, who closes it after the Net.
@@ -387,6 +405,9 @@ func (n *Net) Close(ctx context.Context) error {
 	case <-n.ended:
 	case <-ctx.Done():
 		return fmt.Errorf("closing RDMA by %s: the connection manager does not end: %w", n.p.Name(), ctx.Err())
+	}
+	if n.owns {
+		return n.p.Close()
 	}
 	return nil
 }

@@ -21,8 +21,11 @@ type Stats struct {
 // Crossings is how often the card's driver was called.
 func (s *Stats) Crossings() uint64 { return s.PostCalls + s.RecvCalls + s.Polls + s.Arms + s.Wakes }
 
-// Stats counts, by card and reactor. It is not for reactors.
+// Stats counts, by card and reactor. It is not for reactors. Of a nil Net there is nothing.
 func (n *Net) Stats() []Stats {
+	if n == nil {
+		return nil
+	}
 	n.mu.Lock()
 	cards := append([]*card(nil), n.cards...)
 	n.mu.Unlock()
