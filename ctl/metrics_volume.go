@@ -39,7 +39,7 @@ var (
 	mVolumeBatches    = family(Counter, "pollux_volume_log_batches_total", "Batches that were written to a volume's log.", "pool", "volume")
 	mVolumeLogBytes   = family(Counter, "pollux_volume_log_written_bytes_total", "Bytes that were written to a volume's log, headers included.", "pool", "volume")
 	mVolumeLogPayload = family(Counter, "pollux_volume_log_payload_bytes_total", "Bytes of hosts among them.", "pool", "volume")
-	mVolumeFlushes    = family(Counter, "pollux_volume_log_flushes_total", "Flushes of the device that a volume's log joined.", "pool", "volume")
+	mVolumeFlushes    = family(Counter, "pollux_volume_log_flushes_total", "Flushes of the device that a volume's log joined; a batch that is written through needs none.", "pool", "volume")
 
 	mVolumePasses      = family(Counter, "pollux_volume_home_passes_total", "Passes that brought a volume's changes home.", "pool", "volume")
 	mVolumeHomeBytes   = family(Counter, "pollux_volume_home_bytes_total", "Bytes that they wrote.", "pool", "volume")

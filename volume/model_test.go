@@ -26,15 +26,16 @@ type model struct {
 	atOnce                   int
 	read, write, page, flush reactor.Ticks
 	later                    reactor.Ticks
+	behind                   bool // a write with FUA has a flush behind it, by the kernel
 }
 
 var models = []model{
 	// A virtual disk: one thread of the host serves it. The numbers are those of the folder of 2026-11-22 in bench/results.
-	{"virtio", 1, 12 * reactor.Microsecond, 28 * reactor.Microsecond, 1 * reactor.Microsecond, 60 * reactor.Microsecond, 35 * reactor.Microsecond},
+	{"virtio", 1, 12 * reactor.Microsecond, 28 * reactor.Microsecond, 1 * reactor.Microsecond, 60 * reactor.Microsecond, 35 * reactor.Microsecond, true},
 	// An SSD with power loss protection: flushes cost next to nothing.
-	{"nvme", 16, 70 * reactor.Microsecond, 12 * reactor.Microsecond, 1500, 10 * reactor.Microsecond, 5 * reactor.Microsecond},
+	{"nvme", 16, 70 * reactor.Microsecond, 12 * reactor.Microsecond, 1500, 10 * reactor.Microsecond, 5 * reactor.Microsecond, false},
 	// An SSD without.
-	{"consumer", 8, 60 * reactor.Microsecond, 16 * reactor.Microsecond, 2 * reactor.Microsecond, 800 * reactor.Microsecond, 5 * reactor.Microsecond},
+	{"consumer", 8, 60 * reactor.Microsecond, 16 * reactor.Microsecond, 2 * reactor.Microsecond, 800 * reactor.Microsecond, 5 * reactor.Microsecond, true},
 }
 
 // modelDisk is such a device in a world.
@@ -81,6 +82,15 @@ func (d *modelDisk) serve(now, takes reactor.Ticks) (begin, end reactor.Ticks) {
 	return begin, begin + takes
 }
 
+// flushFrom says when a flush that is asked for at a time has ended: who comes while one is under way joins the next.
+func (d *modelDisk) flushFrom(at reactor.Ticks) reactor.Ticks {
+	if at >= d.flushAt {
+		d.ops[bdev.Flush]++
+		d.flushAt, d.flushEnd = d.serve(max(at, d.flushEnd), d.flush)
+	}
+	return d.flushEnd
+}
+
 func (c *modelQueue) Submit(q *bdev.Request) {
 	d, now := c.d, c.r.Now()
 	f := c.spare
@@ -107,13 +117,11 @@ func (c *modelQueue) Submit(q *bdev.Request) {
 			mem = mem[copy(mem, b):]
 		}
 		d.written += q.Blocks * PageBytes
-		_, end = d.serve(now, d.write+pages*d.page)
-	case bdev.Flush: // who comes while one is under way joins the next
-		if now >= d.flushAt {
-			d.ops[q.Kind]++
-			d.flushAt, d.flushEnd = d.serve(max(now, d.flushEnd), d.flush)
+		if _, end = d.serve(now, d.write+pages*d.page); q.FUA && d.behind {
+			end = d.flushFrom(end)
 		}
-		end = d.flushEnd
+	case bdev.Flush:
+		end = d.flushFrom(now)
 	default:
 		clear(d.mem[q.LBA*PageBytes:][:q.Blocks*PageBytes])
 		_, end = d.serve(now, d.write)
@@ -201,6 +209,7 @@ type loadCase struct {
 	tight  bool   // the pool has little room beside the volume
 	bytes  uint64 // of a cluster; 0: the default
 	logged bool   // whole clusters go through the log
+	fua    bool   // the device has FUA
 }
 
 func (c loadCase) String() string {
@@ -213,6 +222,9 @@ func (c loadCase) String() string {
 	}
 	if c.tight {
 		s += "/tight"
+	}
+	if c.fua {
+		s += "/fua"
 	}
 	return s
 }
@@ -230,10 +242,16 @@ func BenchmarkModel(b *testing.B) {
 			}
 		}
 	}
-	for _, target := range []string{"raw", "volatile"} {
+	for _, target := range []string{"raw", "none", "volatile"} {
 		cases = append(cases, loadCase{target: target, kind: bdev.Write, blocks: 32, depth: 8, seq: true})
 	}
 	cases = append(cases, loadCase{target: "none", kind: bdev.Write, blocks: 1, depth: 32, sync: true, tight: true})
+	for _, c := range cases {
+		if c.target == "none" {
+			c.fua = true
+			cases = append(cases, c)
+		}
+	}
 	for _, m := range models {
 		for _, c := range cases {
 			b.Run(fmt.Sprintf("%s/%v", m.name, c), func(b *testing.B) { c.run(b, m) })
@@ -251,11 +269,15 @@ func (c loadCase) run(b modelTest, m model) *modelLoad {
 	w.Rounds = 1 << 40
 	const span = 640 << 20
 	d := &modelDisk{model: m, mem: pageMemory(int(bytes / PageBytes)), free: make([]reactor.Ticks, m.atOnce)}
+	var fua bdev.KindSet
+	if c.fua {
+		fua = bdev.SetOf(bdev.Write)
+	}
 	dev, err := w.Registry.Register(bdev.Config{
 		Name: "Disk0", Product: "model", UUID: uuid.New(), Driver: d,
 		Geometry: bdev.Geometry{
 			BlockSize: PageBytes, Blocks: bytes / PageBytes, Volatile: true, UnmapZeroes: true,
-			Native: bdev.SetOf(bdev.Read, bdev.Write, bdev.Flush, bdev.Unmap, bdev.WriteZeroes),
+			Native: bdev.SetOf(bdev.Read, bdev.Write, bdev.Flush, bdev.Unmap, bdev.WriteZeroes), NativeFUA: fua,
 		},
 	})
 	if err != nil {

@@ -352,11 +352,16 @@ func (v *Volume) settle(o *op) {
 	if o.claimed {
 		v.unclaim(o)
 	}
-	if o.status != bdev.StatusOK || o.last == 0 || v.cache == CacheVolatile && !o.q.FUA && o.q.Kind != bdev.Flush {
+	if o.status != bdev.StatusOK || o.last == 0 || !v.awaits(o.q) {
 		v.finish(o)
 		return
 	}
 	v.log.AwaitDurable(&o.waiter, o.last)
+}
+
+// awaits says that a request ends when what it changed is durable; others when that is written.
+func (v *Volume) awaits(q *bdev.Request) bool {
+	return v.cache == CacheNone || q.FUA || q.Kind == bdev.Flush
 }
 
 // LogDurable hears that the op's records are durable.

@@ -194,12 +194,12 @@ func TestEveryWaiterHearsOfAFailedFlush(t *testing.T) {
 	h, v, stages := heldHouse(t)
 	stages.Shut(wal.StageFlush)
 	first := h.client(v, 0)
-	data := pageMemory(1)
+	data := pageMemory(16)
 	var all []*client
 	for i := range uint64(64) {
 		k := &client{h: h, r: first.r, c: first.c}
 		k.q.Done = k
-		k.begin(bdev.Write, i, 1, data)
+		k.begin(bdev.Write, i*16, 16, data) // whole clusters, whose data nothing but a flush makes durable
 		all = append(all, k)
 	}
 	h.w.RunFor(100 * reactor.Millisecond)
@@ -218,6 +218,7 @@ func TestEveryWaiterHearsOfAFailedFlush(t *testing.T) {
 			t.Fatalf("write %d was acknowledged, and its flush failed", i)
 		}
 	}
+	data = data[:PageBytes]
 	if s := first.do(bdev.Write, 0, 1, data); s != bdev.StatusIO && s != bdev.StatusReadOnly {
 		t.Errorf("a write after it: %v", s)
 	}

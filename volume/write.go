@@ -69,7 +69,7 @@ func (v *Volume) changeNext(o *op) bool {
 	v.segments = s.next
 	s.next, s.op, s.status = nil, o, bdev.StatusOK
 	s.e.Kind, s.e.Flags, s.e.Place, s.e.Block, s.e.Blocks = kind, 0, 0, o.at, blocks
-	s.e.Payload = s.e.Payload[:0]
+	s.e.Payload, s.e.Awaited = s.e.Payload[:0], v.awaits(o.q)
 	o.out++
 	switch kind {
 	case wal.KindPlaced:

@@ -3,7 +3,8 @@
 // The model: a Log lives on one reactor and writes to a ring of pages on one device. A record is given its LSN by Append; what
 // gathered while the last batch was being written is the next batch, one vectored write of a header page and the payloads, which
 // are lent from wherever they are. A waiter names the LSN that must be durable; waiters join the device's next flush, one of
-// which is in flight at a time for all logs on the device (Barrier). What is no longer needed at the tail is reclaimed.
+// which is in flight at a time for all logs on the device (Barrier). A batch that somebody waits for is written through instead, where the
+// device can: then it needs none. What is no longer needed at the tail is reclaimed.
 //
 //	durable ≤ written ≤ appended
 //

@@ -7,7 +7,7 @@ import (
 )
 
 // This file is the durable mark. A waiter whose LSN is written joins the device's next flush with all others of its log; when
-// that has ended, the log's mark is what was written when it joined.
+// that has ended, the log's mark is what was written when it joined. What was written through (through.go) needs none.
 
 // Waiter waits until an LSN is durable. It is part of its owner and in one list at most.
 type Waiter struct {
@@ -70,16 +70,27 @@ func (l *Log) AwaitDurable(w *Waiter, lsn LSN) {
 
 // flush joins the device's next flush, if a waiter needs it and it would help.
 func (l *Log) flush() {
-	if l.joined || l.telling || l.phase != phaseOpen || l.written == l.durable {
+	if l.joined || l.telling || l.phase != phaseOpen {
+		return
+	}
+	if l.through.placed > l.through.asked { // while their records are being written
+		l.joinUnlessHeld()
+		return
+	}
+	if l.written == l.durable {
 		return
 	}
 	for w := l.waiters.head; w != nil; w = w.next {
 		if w.lsn <= l.written {
-			if !l.cfg.Stages.hold(StageFlush, (*heldFlush)(l)) {
-				l.joinFlush()
-			}
+			l.joinUnlessHeld()
 			return
 		}
+	}
+}
+
+func (l *Log) joinUnlessHeld() {
+	if !l.cfg.Stages.hold(StageFlush, (*heldFlush)(l)) {
+		l.joinFlush()
 	}
 }
 
@@ -94,7 +105,7 @@ func (f *heldFlush) Run() {
 }
 
 func (l *Log) joinFlush() {
-	l.joined, l.target, l.end = true, l.written, l.head
+	l.joined, l.target, l.end, l.through.asked = true, l.written, l.head, l.appended
 	l.stats.Flushes++
 	// What a record speaks of is durable before the record counts. Most speak of nothing on a slow device, and it is left alone.
 	if l.onData = l.placed && l.cfg.Data != nil; l.onData {
@@ -109,6 +120,7 @@ func (l *Log) joinFlush() {
 func (l *Log) Flushed(_ *Join, s bdev.Status) {
 	if l.onData && s == bdev.StatusOK {
 		l.onData = false
+		l.through.sure = l.through.asked
 		l.cfg.Barrier.Join(l.r, &l.join)
 		return
 	}
@@ -128,9 +140,10 @@ func (l *Log) Flushed(_ *Join, s bdev.Status) {
 		l.rested()
 		return
 	}
-	invariant.Check(l.target >= l.durable, "wal: the durable mark would go back")
-	l.durable, l.flushed = l.target, l.end
+	l.through.sure = l.through.asked
+	l.durable, l.flushed = max(l.durable, l.target), max(l.flushed, l.end)
 	l.wake()
+	l.wroteThrough()
 	l.flush()
 }
 

@@ -15,6 +15,7 @@ import (
 //	Append gives the LSN and lines the entry up
 //	write, when the last batch has been written: takes what gathered, as far as one batch holds it
 //	RequestDone: the batch is written; its entries hear of it in the order of their LSNs
+//	through.go: it was written through, and is durable with that; or
 //	durable.go: waiters join the next flush
 
 // Config says where a log lies and whose it is.
@@ -75,10 +76,10 @@ type Log struct {
 	written  LSN
 	durable  LSN
 
-	gathered entryList // have LSNs, not yet written
-	flight   entryList // in the batch that is being written
-	request  bdev.Request
-	page     []byte // the header of the batch that is being written
+	gathered entryList    // have LSNs, not yet written
+	flight   entryList    // in the batch that is being written
+	request  bdev.Request // FUA: the batch is written through
+	page     []byte       // the header of the batch that is being written
 	vec      [][]byte
 	bytes    uint64 // of that batch
 	busy     bool
@@ -89,11 +90,12 @@ type Log struct {
 	join    Join
 	joined  bool   // in a flush
 	telling bool   // entries hear that they are written: who then waits for the flush waits for one that has all of the batch
-	placed  bool   // a record was written that speaks of the data's device, since that was last flushed
+	placed  bool   // a record was appended that speaks of the data's device, since a flush of that was last joined
 	onData  bool   // that flush is the data's, and the log's own comes after it
 	target  LSN    // which makes this durable
 	end     Offset // and everything before it
 	flushed Offset // everything before it is durable
+	through through
 
 	begin Begun // hears that the life has begun
 	stats Stats
@@ -105,11 +107,12 @@ type Stats struct {
 	Bytes                  uint64 // written, headers and pads included
 	PayloadBytes           uint64
 	Flushes                uint64 // that it joined
+	Through                uint64 // batches that needed none
 }
 
 // Plus are both together.
 func (s Stats) Plus(o Stats) Stats {
-	return Stats{s.Records + o.Records, s.Batches + o.Batches, s.Pads + o.Pads, s.Bytes + o.Bytes, s.PayloadBytes + o.PayloadBytes, s.Flushes + o.Flushes}
+	return Stats{s.Records + o.Records, s.Batches + o.Batches, s.Pads + o.Pads, s.Bytes + o.Bytes, s.PayloadBytes + o.PayloadBytes, s.Flushes + o.Flushes, s.Through + o.Through}
 }
 
 // Entry is a record on its way into the log. Its owner makes it once and uses it again and again.
@@ -117,6 +120,7 @@ type Entry struct {
 	Record
 	Payload [][]byte // whole pages, lent until EntryWritten
 	CRCs    []uint32 // of the payload's pages: the owner's memory, filled by Append
+	Awaited bool     // somebody will wait until it is durable
 	Done    Written
 
 	next *Entry
@@ -175,6 +179,7 @@ func New(cfg Config) (*Log, error) {
 	}
 	l.request.Kind, l.request.Done = bdev.Write, l
 	l.join.Done = l
+	l.through.make(cfg.Channel)
 	return l, nil
 }
 
@@ -290,6 +295,7 @@ func (l *Log) Append(e *Entry) {
 	if l.phase == phaseOpen {
 		l.appended++
 		e.LSN, e.Epoch = l.appended, l.epoch
+		l.placed = l.placed || e.Kind == KindPlaced
 	}
 	l.gathered.push(e)
 	l.r.AtFlush(&l.kick, l)
@@ -322,11 +328,13 @@ func (l *Log) write() {
 	if int(l.gathered.head.Pages) > room {
 		h.flags, h.pages = flagPad, int(left/PageBytes)
 		l.stats.Pads++
+		l.request.FUA = l.through.can && l.gathered.head.Awaited
 		l.send(&h)
 		return
 	}
 	h.pages = 1
 	at := l.head + PageBytes
+	awaited, placed := false, LSN(0)
 	for e := l.gathered.head; e != nil; e = l.gathered.head {
 		if h.records == batchRecordsMax || int(e.Pages) > room || e.Epoch != h.epoch {
 			break
@@ -338,8 +346,15 @@ func (l *Log) write() {
 		room -= int(e.Pages)
 		h.pages += int(e.Pages)
 		h.records++
+		if awaited = awaited || e.Awaited; e.Kind == KindPlaced {
+			placed = e.LSN
+		}
+	}
+	if l.request.FUA = l.through.can && awaited; l.request.FUA {
+		l.through.placed = max(l.through.placed, placed)
 	}
 	l.send(&h)
+	l.flush()
 }
 
 // send writes a batch: its header, and the payloads of what is in flight.
@@ -377,6 +392,7 @@ func (l *Log) RequestDone(q *bdev.Request) {
 		l.rested()
 		return
 	}
+	from := l.head
 	l.head += Offset(l.bytes)
 	if l.phase == phaseEnding { // the life's first batch: durable before any record
 		l.joinFlush()
@@ -387,7 +403,6 @@ func (l *Log) RequestDone(q *bdev.Request) {
 		e := l.flight.pop()
 		invariant.Check(e.LSN == l.written+1, "wal: records out of order")
 		l.written = e.LSN
-		l.placed = l.placed || e.Kind == KindPlaced
 		l.reserved -= room(int(e.Pages))
 		l.stats.Records++
 		l.stats.PayloadBytes += uint64(e.Pages) * PageBytes
@@ -395,6 +410,11 @@ func (l *Log) RequestDone(q *bdev.Request) {
 		e.Done.EntryWritten(e, bdev.StatusOK)
 	}
 	l.telling = false
+	if q.FUA {
+		l.stats.Through++
+		l.through.add(from, l.head, l.written)
+		l.wroteThrough()
+	}
 	l.flush()
 	if l.phase == phaseOpen {
 		l.write()

@@ -92,7 +92,7 @@ func waits(e *Env) {
 
 // oftenEach gives, for each kind of request, something that runs it often on all reactors at once, on the same blocks.
 func (e *Env) oftenEach(use func(what string, run func())) {
-	const depth, rounds = 8, 1600
+	const depth, rounds = 8, 800
 	for _, op := range append(e.ops(3, 2),
 		Op{Kind: bdev.Flush},
 		Op{Kind: bdev.Write, LBA: 3, Data: e.Block(1, 2), FUA: true},
