@@ -11,7 +11,7 @@ import (
 var rows = []struct {
 	wire, both, storage []string // package folders, with everything below them
 }{
-	{both: []string{"internal/invariant", "internal/hist", "internal/version", "internal/ktrace", "internal/hold", "internal/crc32c", "internal/durable", "internal/patient"}},
+	{both: []string{"internal/invariant", "internal/hist", "internal/version", "internal/ktrace", "internal/hold", "internal/crc32c", "internal/durable", "internal/patient", "internal/insn"}},
 	{both: []string{"internal/sim"}},
 	{both: []string{"reactor/ring"}},
 	{both: []string{"reactor"}},

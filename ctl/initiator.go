@@ -12,6 +12,7 @@ import (
 	"github.com/pollux-storage/pollux/ctl/api"
 	"github.com/pollux-storage/pollux/nvmf"
 	"github.com/pollux-storage/pollux/nvmf/initiator"
+	"github.com/pollux-storage/pollux/rdma"
 )
 
 // This file is the methods about remote NVMe namespaces, which the engine's own initiator makes devices of.
@@ -148,6 +149,7 @@ func (e *Engine) attachOptions(p *api.BdevNVMeAttachControllerParams) (initiator
 		o.KeepAlive = time.Duration(*s.KeepAliveTimeoutMS) * time.Millisecond
 		o.LossTimeout, o.ReconnectDelay, o.FastIOFail = lossTimeout(s.CtrlrLossTimeoutSec), seconds32(s.ReconnectDelaySec), seconds32(s.FastIOFailTimeoutSec)
 		o.Retries = int(*s.BdevRetryCount)
+		o.Link = rdma.Link{AckTimeout: s.TransportAckTimeout, TOS: s.TransportTOS}
 		rules, err := authRules(s.DHCHAPDigests, s.DHCHAPDHGroups)
 		if err != nil {
 			return o, err

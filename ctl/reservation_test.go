@@ -15,7 +15,7 @@ import (
 )
 
 // volumeHost is a host with an I/O queue.
-type volumeHost struct{ *nvmftest.Peer }
+type volumeHost struct{ *nvmftest.TCPPeer }
 
 func newVolumeHost(t *testing.T, e *nvmftest.Engine, n byte) volumeHost {
 	t.Helper()

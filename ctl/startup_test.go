@@ -78,7 +78,7 @@ func startHeld(t *testing.T, configure func(e testEngine, text string) error) (e
 // not is never blamed.
 const idle = 100 * time.Millisecond
 
-func wantUnheard(t *testing.T, p *nvmftest.Peer, why string) {
+func wantUnheard(t *testing.T, p *nvmftest.TCPPeer, why string) {
 	t.Helper()
 	if pdu, err := p.Poll(idle); err == nil {
 		t.Errorf("%s: the host is answered: %v", why, pdu.Type)
@@ -108,7 +108,7 @@ func TestHostsWaitForTheWholeConfiguration(t *testing.T) {
 			if _, err := api.EngineUndrain.Call(t.Context(), e.Methods, api.None{}); err == nil || !strings.Contains(err.Error(), "being loaded") {
 				t.Errorf("engine_undrain in the midst: %v", err)
 			}
-			var hosts []*nvmftest.Peer
+			var hosts []*nvmftest.TCPPeer
 			for range 3 {
 				p := nvmftest.Dial(t, addr)
 				p.Send(nvmf.ICReq{}.AppendTo(nil))

@@ -233,7 +233,7 @@ func transportOptions(trtype string, p *api.NVMFTransportOptions) nvmf.Transport
 	if p.C2HSuccess != nil {
 		o.C2HSuccess = *p.C2HSuccess
 	}
-	o.MaxSRQDepth, o.NoSRQ = p.MaxSRQDepth, p.NoSRQ
+	o.MaxSRQDepth, o.NoSRQ, o.AckTimeout = p.MaxSRQDepth, p.NoSRQ, p.AckTimeout
 	return o
 }
 
@@ -244,7 +244,7 @@ func transportParams(o *nvmf.TransportOptions) api.NVMFTransportOptions {
 		MaxAQDepth: o.MaxAdminDepth, KAS: &kas, MinKATO: &kato,
 	}
 	if o.TRType == "RDMA" {
-		p.MaxSRQDepth, p.NoSRQ = o.MaxSRQDepth, o.NoSRQ
+		p.MaxSRQDepth, p.NoSRQ, p.AckTimeout = o.MaxSRQDepth, o.NoSRQ, o.AckTimeout
 	} else {
 		p.C2HSuccess = &success
 	}
@@ -411,7 +411,7 @@ func transportStats(on int, transports []nvmf.TransportOptions, cards []rdma.Sta
 			if o.TRType == "RDMA" && c.Reactor == on {
 				t.Devices = append(t.Devices, api.NVMFRDMAStats{
 					Name: c.Card, Polls: c.Polls, IdlePolls: c.PollsEmpty, Completions: c.Completions,
-					TotalSendWRs: c.Posts, SendDoorbellUpdates: c.PostCalls, TotalRecvWRs: c.RecvPosts, RecvDoorbellUpdates: c.RecvCalls,
+					TotalSendWRs: c.Posts, SendDoorbellUpdates: c.Chains, TotalRecvWRs: c.RecvPosts, RecvDoorbellUpdates: c.RecvCalls,
 				})
 			}
 		}

@@ -2,6 +2,7 @@ package iscsi
 
 import (
 	"encoding/binary"
+	"slices"
 
 	"github.com/pollux-storage/pollux/bdev"
 )
@@ -42,15 +43,18 @@ func (k *copying) begin() {
 	}
 }
 
-// copyNext goes on, after a request or with the next segment.
+// uses reports whether the command is one of a unit, or copies from it or to it.
+func (c *command) uses(u *Unit) bool {
+	is := func(n *nexusUnit) bool { return n != nil && n.unit == u }
+	return is(c.unit) || c.copying != nil && slices.ContainsFunc(c.copying.units[:], is)
+}
+
+// copyNext goes on, after a request or with the next segment. Each piece is judged again: who lost the right to it meanwhile copies no more.
 func (c *command) copyNext() {
 	q, k := &c.req, c.copying
 	switch {
 	case k.stopped:
-		c.copyEnd(true)
-		c.refuse(senseNone)
-		c.status = TaskAborted
-		c.port.end()
+		c.endAborted()
 		return
 	case k.now == 0:
 	case q.Kind == bdev.Read:
@@ -69,6 +73,11 @@ func (c *command) copyNext() {
 		c.step++
 		k.src, k.dst = k.units[binary.BigEndian.Uint16(s[4:])], k.units[binary.BigEndian.Uint16(s[6:])]
 		k.from, k.to, k.left = k.segmentBytes(s)
+	}
+	if !c.mayCopy(k.src, k.dst) {
+		c.copyEnd(true)
+		c.port.end()
+		return
 	}
 	if k.src.ch == k.dst.ch {
 		k.now = k.left

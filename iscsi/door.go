@@ -90,7 +90,7 @@ func (d *unitDoor) End(gone []reservation.Identity) {
 		return
 	}
 	_ = d.t.endTasks(context.Background(), func(o *task) bool {
-		return o.kind == kindSCSI && o.unit != nil && o.unit.unit == d.u && is[o.nexus.identity] && !o.reserves()
+		return o.kind == kindSCSI && o.uses(d.u) && is[o.nexus.identity] && !o.reserves()
 	})
 }
 

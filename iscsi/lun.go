@@ -126,15 +126,16 @@ func (t *Target) withdraw(ctx context.Context, units []*Unit) error {
 	return errors.Join(errs...)
 }
 
-// close gives the device of a unit back that is in no view any more.
+// close gives the device of a unit back that is in no view any more, when the last commands have left it: with ctx ends the waiting for that alone.
 func (t *Target) close(ctx context.Context, u *Unit) error {
-	err := t.group.Settle(ctx, func(r *reactor.Reactor, left func()) { u.shares[r.Index()].whenLeft(left) })
+	err := t.group.Settle(ctx, func(r *reactor.Reactor, left func()) { u.shares[r.Index()].whenLeft(left) }, func() {
+		u.closeReservations()
+		bdev.CloseChannels(u.channels)
+		u.handle.Close()
+	})
 	if err != nil {
-		return fmt.Errorf("LUN %d of target node %s: waiting for the last commands on device %s: %w", u.LUN, u.Node.name, u.BdevName, err)
+		return fmt.Errorf("LUN %d of target node %s: waiting for the last commands on device %s, which is given back when they have ended: %w", u.LUN, u.Node.name, u.BdevName, err)
 	}
-	u.closeReservations()
-	bdev.CloseChannels(u.channels)
-	u.handle.Close()
 	return nil
 }
 

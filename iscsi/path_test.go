@@ -29,9 +29,9 @@ func TestTheWholePathAllocatesAndWaitsForNothing(t *testing.T) {
 			within bool // the data comes in the command
 		}{
 			{"reads", iscsitest.Read10(8, 1), iscsitest.Reads, 4096, false},
-			{"large reads", iscsitest.Read10(8, 128), iscsitest.Reads, 512 << 10, false},
+			{"large reads", iscsitest.Read10(8, 66), iscsitest.Reads, 264 << 10, false}, // two Data-Ins each
 			{"writes with their data", iscsitest.Write10(8, 2), iscsitest.Writes, 8192, true},
-			{"writes by R2T", iscsitest.Write10(8, 64), iscsitest.Writes, 256 << 10, false},
+			{"writes by R2T", iscsitest.Write10(8, 24), iscsitest.Writes, 96 << 10, false},
 			{"flushes", []byte{0x35, 0, 0, 0, 0, 0, 0, 0, 0, 0}, 0, 0, false},
 			{"unit ready", make([]byte, 6), 0, 0, false},
 		} {

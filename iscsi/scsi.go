@@ -107,12 +107,37 @@ func (c *command) RequestDone(q *bdev.Request) {
 	c.port.end()
 }
 
-// abort tries to end the command's request early, and reports whether it will end as aborted because of it.
+// abort tries to end the command early, and reports whether it will end as aborted because of it.
 func (c *command) abort() bool {
 	if c.copying != nil {
 		c.copying.stopped = true
 	}
-	return c.req.InFlight() && c.unit.ch.Abort(&c.req)
+	if c.req.InFlight() {
+		return c.unit.ch.Abort(&c.req)
+	}
+	if c.unit == nil || !c.unit.here.or.forget(c) && !c.unit.here.copying.forget(c) {
+		return false
+	}
+	c.endAborted()
+	return true
+}
+
+// endAborted ends the command as aborted.
+func (c *command) endAborted() {
+	c.letGo()
+	c.refuse(senseNone)
+	c.status = TaskAborted
+	c.port.end()
+}
+
+// letGo gives up what the command shares with others.
+func (c *command) letGo() {
+	switch {
+	case c.copying != nil:
+		c.copyEnd(true)
+	case c.unit.here.or.by == c:
+		c.orEnd()
+	}
 }
 
 // fua is FUA of the CDB, or what MODE SELECT has made of it: without a cache every write is durable.

@@ -408,7 +408,7 @@ func TestDeviceGoes(t *testing.T) {
 	}
 }
 
-// TestStopWithACommandThatDoesNotEnd: the device that has it is told of and stays; the others are given back.
+// TestStopWithACommandThatDoesNotEnd: the device that has it is told of and stays until that has ended; the others are given back.
 func TestStopWithACommandThatDoesNotEnd(t *testing.T) {
 	x := newTargetRig(t, 2).made()
 	u := x.nodeView(testNode).units[0]
@@ -424,8 +424,7 @@ func TestStopWithACommandThatDoesNotEnd(t *testing.T) {
 		}
 	}
 	x.good(x.group.Reactor(0).Call(u.shares[0].leave))
-	bdev.CloseChannels(u.channels) // what Stop left
-	u.handle.Close()
+	patient.Await(t, "it is given back when it has answered", func() bool { return len(u.handle.Device().Users()) == 0 })
 	if err := x.CreatePortalGroup(PortalGroupOptions{Tag: 9, Portals: []Portal{{"127.0.0.1", "0"}}}); err == nil {
 		t.Error("a portal group is made after the end")
 	}

@@ -139,6 +139,7 @@ func (t *task) begin() {
 // RequestDone goes on with a command whose request has ended, unless it is to have no other.
 func (t *task) RequestDone(q *bdev.Request) {
 	if t.aborted || t.s.state >= sessionClosing {
+		t.command.letGo()
 		t.s.release(t)
 		return
 	}

@@ -30,3 +30,24 @@ func (w *turns) give() *command {
 	}
 	return next
 }
+
+// forget takes out a command that waits, and reports whether it did.
+func (w *turns) forget(c *command) bool {
+	var before *command
+	for o := w.first; o != nil; before, o = o, o.nextTurn {
+		if o != c {
+			continue
+		}
+		if before == nil {
+			w.first = c.nextTurn
+		} else {
+			before.nextTurn = c.nextTurn
+		}
+		if w.last == c {
+			w.last = before
+		}
+		c.nextTurn = nil
+		return true
+	}
+	return false
+}

@@ -128,6 +128,9 @@ func (s *wild) pdu(p *iscsitest.Peer) []byte {
 		if s.one(4) {
 			c.EDTL = (uint32(c.CDB[7])<<8 | uint32(c.CDB[8])) * 512
 		}
+		if s.one(8) { // an ORWRITE that is fine: they take turns
+			c.Final, c.Read, c.Write, c.LUN, c.EDTL, c.CDB = true, false, true, iscsitest.LUN(1), 4096, iscsi.CDB{0x8B, 13: 1}
+		}
 		if c.Final = c.Final || !c.Write; c.Write && s.one(2) {
 			c.DataBytes = min(s.length(), c.EDTL, 262144)
 		}

@@ -49,7 +49,7 @@ func identifyNS(t *testing.T, p *nvmftest.Peer, id nvmf.NSID) nvmf.IdentifyNames
 func listen(p *nvmftest.Peer, events uint32) *nvmf.SQE {
 	p.WantStatus("feature 0Bh", setFeature(p, nvmf.FIDEvents, 0, events), nvmf.StatusSuccess)
 	aer := p.Cmd(nvmf.AdminAER)
-	p.Send(p.Capsule(aer, nil))
+	p.Begin(aer, nil)
 	return aer
 }
 
@@ -63,9 +63,7 @@ func wantEvent(t *testing.T, p *nvmftest.Peer, aer *nvmf.SQE, want nvmf.Event) {
 
 // reset disables the controller and enables it again.
 func reset(p *nvmftest.Peer) {
-	s := p.Fabrics(nvmf.FabricsPropertySet)
-	s.SetProperty(nvmf.PropertyCC, 4, 0)
-	p.WantStatus("CC.EN 0", p.Do(s, nil), nvmf.StatusSuccess)
+	p.WantStatus("CC.EN 0", p.SetProperty(nvmf.PropertyCC, 0), nvmf.StatusSuccess)
 	for nvmf.CSTS(p.Property(nvmf.PropertyCSTS, 4))&nvmf.CSTSRDY != 0 {
 	}
 	p.Enable()

@@ -35,9 +35,16 @@ func startDrain(e *nvmftest.Engine, looks int) *draining {
 	return d
 }
 
-// wantRefused wants a new connection to be closed before anything is said on it.
-func wantRefused(t *testing.T, e *nvmftest.Engine) {
+// wantRefused wants a new connection to be refused, over TCP to be closed before anything is said on it.
+func wantRefused(t *testing.T, e *nvmftest.Portal) {
 	t.Helper()
+	if e.RDMA != nil {
+		o := nvmftest.RDMAOptions{Request: nvmf.RDMARequest{HRQSIZE: 32, HSQSIZE: 31}, IRD: 16}
+		if p, why := e.TryRDMA(t, e.RDMA.Addr, o); p != nil || why != nvmf.RDMANoResources {
+			t.Errorf("a new connection is answered with %v", why)
+		}
+		return
+	}
 	c, err := net.Dial("tcp", e.Addr.String())
 	if err != nil {
 		return
@@ -49,87 +56,94 @@ func wantRefused(t *testing.T, e *nvmftest.Engine) {
 }
 
 // held is an engine whose one host has a write at a device that holds it, and the host's queues.
-func held(t *testing.T, ana bool) (e *nvmftest.Engine, d *nvmftest.Held, p *nvmftest.Peer, write *nvmf.SQE) {
-	e = nvmftest.Start(t, nvmftest.Options{Reactors: 2, Empty: true, Subsystem: func(o *nvmf.SubsystemOptions) { o.ANA = ana }})
+func held(start func(nvmftest.Options) *nvmftest.Portal, ana bool) (e *nvmftest.Portal, d *nvmftest.Held, a, p *nvmftest.Peer, write *nvmf.SQE) {
+	e = start(nvmftest.Options{Reactors: 2, Empty: true, Subsystem: func(o *nvmf.SubsystemOptions) { o.ANA = ana }})
 	d = e.AddHeld("Held0", 256)
 	e.AddNamespace(nvmf.NamespaceOptions{BdevName: "Held0"})
-	a := nvmftest.Admin(t, e.Addr)
-	p = nvmftest.Queue(t, e.Addr, a, 1, 32)
+	a = e.Admin()
+	p = e.Queue(a, 1, 32)
 	write = p.RW(nvmf.IOWrite, 0, 1)
-	p.Send(p.Capsule(write, make([]byte, 4096)))
+	p.Begin(write, make([]byte, 4096))
 	d.Want("a write", 1)
-	return e, d, p, write
+	return e, d, a, p, write
 }
 
 // What is at a device when a drain begins is answered; what comes later is not carried out. After that the connections end, and none
 // is taken any more.
 func TestDrainAnswersWhatIsInFlight(t *testing.T) {
-	e, d, p, write := held(t, false)
-	drain := startDrain(e, 2)
-	wantRefused(t, e)
-	p.Send(p.Capsule(p.RW(nvmf.IOWrite, 8, 1), make([]byte, 4096)))
-	d.End(bdev.StatusOK)
-	if cqe, _ := p.Completion(write); !cqe.Status.OK() {
-		t.Errorf("the write ended as %v", cqe.Status)
-	}
-	p.WantClosed("after the drain")
-	if err := nvmftest.Take(t, "the drain ends", drain.end); err != nil {
-		t.Fatal(err)
-	}
-	d.Want("nothing of the write that came later", 0)
-	e.WantNothingLeft("after the drain")
-	wantRefused(t, e)
-	if err := e.Target.Undrain(); err != nil {
-		t.Fatal(err)
-	}
-	nvmftest.Queue(t, e.Addr, nvmftest.Admin(t, e.Addr), 1, 32)
+	nvmftest.Each(t, func(t *testing.T, start func(nvmftest.Options) *nvmftest.Portal) {
+		e, d, a, p, write := held(start, false)
+		drain := startDrain(e.Engine, 2)
+		wantRefused(t, e)
+		p.Begin(p.RW(nvmf.IOWrite, 8, 1), make([]byte, 4096))
+		d.End(bdev.StatusOK)
+		if cqe, _ := p.Completion(write); !cqe.Status.OK() {
+			t.Errorf("the write ended as %v", cqe.Status)
+		}
+		p.WantClosed("an I/O queue, after the drain")
+		a.WantClosed("the Admin queue, after the drain")
+		if err := nvmftest.Take(t, "the drain ends", drain.end); err != nil {
+			t.Fatal(err)
+		}
+		d.Want("nothing of the write that came later", 0)
+		e.WantNothingLeft("after the drain")
+		wantRefused(t, e)
+		if err := e.Target.Undrain(); err != nil {
+			t.Fatal(err)
+		}
+		e.Queue(e.Admin(), 1, 32)
+	})
 }
 
 // A drain that is taken back leaves all as it was: the command that arrived meanwhile is carried out.
 func TestDrainIsTakenBack(t *testing.T) {
-	e, d, p, _ := held(t, false)
-	drain := startDrain(e, 2)
-	p.Send(p.Capsule(p.RW(nvmf.IOWrite, 8, 1), make([]byte, 4096)))
-	drain.cancel()
-	if err := nvmftest.Take(t, "the drain ends", drain.end); !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "2 of 2 queues were left") {
-		t.Error(err)
-	}
-	d.Want("both writes", 2)
-	d.End(bdev.StatusOK)
-	for range 2 {
-		p.Recv("a completion")
-	}
-	nvmftest.Admin(t, e.Addr)
+	nvmftest.Each(t, func(t *testing.T, start func(nvmftest.Options) *nvmftest.Portal) {
+		e, d, _, p, write := held(start, false)
+		drain := startDrain(e.Engine, 2)
+		later := p.RW(nvmf.IOWrite, 8, 1)
+		p.Begin(later, make([]byte, 4096))
+		drain.cancel()
+		if err := nvmftest.Take(t, "the drain ends", drain.end); !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "2 of 2 queues were left") {
+			t.Error(err)
+		}
+		d.Want("both writes", 2)
+		d.End(bdev.StatusOK)
+		p.Completion(write)
+		p.Completion(later)
+		e.Admin()
+	})
 }
 
 // A host that knows ANA is told to take another path, and is refused on this one while it does.
 func TestDrainMovesHostsByANA(t *testing.T) {
-	e, d, p, write := held(t, true)
-	flush := func(why string, want nvmf.Status) {
-		t.Helper()
-		s := p.IO(nvmf.IOFlush)
-		p.Send(p.Capsule(s, nil))
-		cqe, _ := p.Completion(s)
-		p.WantStatus(why, cqe, want)
-	}
-	drain := startDrain(e, 1)
-	flush("while hosts are moved", nvmf.StatusANAInaccessible)
-	drain.cancel()
-	if err := nvmftest.Take(t, "the drain ends", drain.end); !errors.Is(err, context.Canceled) {
-		t.Error(err)
-	}
-	read := p.RW(nvmf.IORead, 0, 1)
-	p.Send(p.Capsule(nvmftest.Wants(read, 4096), nil))
-	d.Want("the write, and a read when the drain was taken back", 2)
-	drain = startDrain(e, 1)
-	flush("while hosts are moved once more", nvmf.StatusANAInaccessible)
-	d.End(bdev.StatusOK)
-	if cqe, _ := p.Completion(write); !cqe.Status.OK() {
-		t.Errorf("the write ended as %v", cqe.Status)
-	}
-	p.Completion(read)
-	p.WantClosed("after the drain")
-	if err := nvmftest.Take(t, "the drain ends", drain.end); err != nil {
-		t.Fatal(err)
-	}
+	nvmftest.Each(t, func(t *testing.T, start func(nvmftest.Options) *nvmftest.Portal) {
+		e, d, _, p, write := held(start, true)
+		flush := func(why string, want nvmf.Status) {
+			t.Helper()
+			s := p.IO(nvmf.IOFlush)
+			p.Begin(s, nil)
+			cqe, _ := p.Completion(s)
+			p.WantStatus(why, cqe, want)
+		}
+		drain := startDrain(e.Engine, 1)
+		flush("while hosts are moved", nvmf.StatusANAInaccessible)
+		drain.cancel()
+		if err := nvmftest.Take(t, "the drain ends", drain.end); !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+		read := p.RW(nvmf.IORead, 0, 1)
+		p.BeginRead(read, 4096)
+		d.Want("the write, and a read when the drain was taken back", 2)
+		drain = startDrain(e.Engine, 1)
+		flush("while hosts are moved once more", nvmf.StatusANAInaccessible)
+		d.End(bdev.StatusOK)
+		if cqe, _ := p.Completion(write); !cqe.Status.OK() {
+			t.Errorf("the write ended as %v", cqe.Status)
+		}
+		p.Completion(read)
+		p.WantClosed("after the drain")
+		if err := nvmftest.Take(t, "the drain ends", drain.end); err != nil {
+			t.Fatal(err)
+		}
+	})
 }

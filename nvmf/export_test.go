@@ -9,7 +9,7 @@ import (
 )
 
 // Patience is how long hosts are waited for in a test; what is 0 stays as it is.
-type Patience struct{ Data, Wanted, Terminate time.Duration }
+type Patience struct{ Data, Wanted, Terminate, Soon time.Duration }
 
 // SetPatience sets it for engines that the test starts after it.
 func SetPatience(t *testing.T, p Patience) {
@@ -18,7 +18,7 @@ func SetPatience(t *testing.T, p Patience) {
 	for _, s := range []struct {
 		to *reactor.Ticks
 		d  time.Duration
-	}{{&patience.data, p.Data}, {&patience.wanted, p.Wanted}, {&patience.terminate, p.Terminate}} {
+	}{{&patience.data, p.Data}, {&patience.wanted, p.Wanted}, {&patience.terminate, p.Terminate}, {&patience.soon, p.Soon}} {
 		if s.d > 0 {
 			*s.to = reactor.Ticks(s.d)
 		}

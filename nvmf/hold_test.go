@@ -15,7 +15,7 @@ func TestHold(t *testing.T) {
 	e.Target.Hold()
 	nvmftest.Admin(t, e.Addr)
 	kept, given := e.Listen(nvmftest.NQN), e.Listen(nvmftest.NQN)
-	var waiting []*nvmftest.Peer
+	var waiting []*nvmftest.TCPPeer
 	for _, addr := range []netip.AddrPort{kept, given} {
 		p := nvmftest.Dial(t, addr)
 		p.Send(nvmf.ICReq{}.AppendTo(nil))

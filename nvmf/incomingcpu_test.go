@@ -34,7 +34,7 @@ func TestQueuesGoWhereTheirPacketsComeIn(t *testing.T) {
 			for range 6 {
 				a := nvmftest.Admin(t, e.Addr)
 				nvmftest.Queue(t, e.Addr, a, 1, 32)
-				on[reactorOf(e, a, 1)]++
+				on[reactorOf(e, a.CNTLID, 1)]++
 			}
 			if want := map[bool][2]int{false: {3, 3}, true: {0, 6}}[by]; on != want {
 				t.Errorf("by CPU %v: queues on the reactors: %v, want %v", by, on, want)
@@ -44,7 +44,7 @@ func TestQueuesGoWhereTheirPacketsComeIn(t *testing.T) {
 			on = [2]int{}
 			for qid := nvmf.QID(1); qid <= 4; qid++ {
 				nvmftest.Queue(t, e.Addr, a, qid, 32)
-				on[reactorOf(e, a, qid)]++
+				on[reactorOf(e, a.CNTLID, qid)]++
 			}
 			if on != [2]int{2, 2} {
 				t.Errorf("by CPU %v: queues of one controller: %v", by, on)

@@ -43,7 +43,7 @@ func TestDataLongerThanAnyBufferIsRefused(t *testing.T) {
 // The connection of a Connect goes from reactor to reactor: nothing else may be on it, and it may end meanwhile.
 func TestConnectionsThatEndWhileTheyTravel(t *testing.T) {
 	e := nvmftest.Start(t, nvmftest.Options{Reactors: 2})
-	connect := func(p *nvmftest.Peer) []byte {
+	connect := func(p *nvmftest.TCPPeer) []byte {
 		s := p.Fabrics(nvmf.FabricsConnect)
 		s.SetConnect(0, 32, 0, 0)
 		d := nvmf.ConnectData{CNTLID: nvmf.CNTLIDDynamic, SUBNQN: nvmftest.NQN, HOSTNQN: nvmftest.Host}
@@ -63,141 +63,147 @@ func TestConnectionsThatEndWhileTheyTravel(t *testing.T) {
 
 // A queue that closes while its commands are in any state ends when the device has let go of their memory, and not before.
 func TestQueuesCloseInEveryState(t *testing.T) {
+	z, big, huge := make([]byte, 4096), make([]byte, 64<<10), make([]byte, 1<<20)
+	half := func(p *nvmftest.TCPPeer, n int) {
+		b, cut := newPair(p.Peer, 0, 4096, z, z).bytes(p, 8192)
+		p.Send(b[:cut+n])
+	}
 	for _, c := range []struct {
 		why  string
-		send func(t *testing.T, p *nvmftest.Peer, d *nvmftest.Held)
-		held int
+		send func(p *nvmftest.Peer)
+		tcp  func(p *nvmftest.TCPPeer) // what cannot be over RDMA: a part of a capsule, or of data
+		held int                       // requests at the device; -1 is some
 	}{
-		{"a write from the capsule at the device", func(t *testing.T, p *nvmftest.Peer, d *nvmftest.Held) {
-			p.Send(p.Capsule(p.RW(nvmf.IOWrite, 0, 1), make([]byte, 4096)))
-		}, 1},
-		{"a write by R2T at the device", func(t *testing.T, p *nvmftest.Peer, d *nvmftest.Held) {
-			s := p.RW(nvmf.IOWrite, 0, 32)
-			p.Send(p.Capsule(nvmftest.Wants(s, 128<<10), nil))
-			r := p.WantR2T("write")
-			p.Send(p.H2C(nvmf.DataPDU{CCCID: r.CCCID, TTAG: r.TTAG, Last: true}, make([]byte, 128<<10)))
-		}, 1},
-		{"a read at the device", func(t *testing.T, p *nvmftest.Peer, d *nvmftest.Held) {
-			p.Send(p.Capsule(nvmftest.Wants(p.RW(nvmf.IORead, 0, 256), 1<<20), nil))
-		}, 1},
-		{"reads for which there is no memory", func(t *testing.T, p *nvmftest.Peer, d *nvmftest.Held) {
+		{why: "a write from the capsule at the device", held: 1, send: func(p *nvmftest.Peer) { p.Begin(p.RW(nvmf.IOWrite, 0, 1), z) }},
+		{why: "a write whose data was asked for at the device", held: 1, send: func(p *nvmftest.Peer) {
+			p.BeginLate(p.RW(nvmf.IOWrite, 0, 16), big)
+			p.Asked(1)
+			p.Give()
+		}},
+		{why: "a write whose data was asked for", send: func(p *nvmftest.Peer) {
+			p.BeginLate(p.RW(nvmf.IOWrite, 0, 16), big)
+			p.Asked(1)
+		}},
+		{why: "a read at the device", held: 1, send: func(p *nvmftest.Peer) { p.BeginRead(p.RW(nvmf.IORead, 0, 256), 1<<20) }},
+		{why: "reads for which there is no memory", held: -1, send: func(p *nvmftest.Peer) {
 			for range 31 {
-				p.Send(p.Capsule(nvmftest.Wants(p.RW(nvmf.IORead, 0, 256), 1<<20), nil))
+				p.BeginRead(p.RW(nvmf.IORead, 0, 256), 1<<20)
 			}
-		}, -1},
-		{"writes for which there is no memory", func(t *testing.T, p *nvmftest.Peer, d *nvmftest.Held) {
+		}},
+		{why: "writes for which there is no memory", send: func(p *nvmftest.Peer) {
 			for range 31 {
-				p.Send(p.Capsule(nvmftest.Wants(p.RW(nvmf.IOWrite, 0, 256), 1<<20), nil))
+				p.BeginLate(p.RW(nvmf.IOWrite, 0, 256), huge)
 			}
-			p.WantR2T("the first write")
-		}, 0},
-		{"half of the data of a write has arrived", func(t *testing.T, p *nvmftest.Peer, d *nvmftest.Held) {
-			s := p.RW(nvmf.IOWrite, 0, 32)
-			p.Send(p.Capsule(nvmftest.Wants(s, 128<<10), nil))
+			p.Asked(1)
+		}},
+		{why: "half of the data of a write has arrived", tcp: func(p *nvmftest.TCPPeer) {
+			p.BeginLate(p.RW(nvmf.IOWrite, 0, 32), huge[:128<<10])
 			r := p.WantR2T("write")
-			b := p.H2C(nvmf.DataPDU{CCCID: r.CCCID, TTAG: r.TTAG, Last: true}, make([]byte, 128<<10))
-			p.Send(b[:70000])
-		}, 0},
-		{"half of a pair", func(t *testing.T, p *nvmftest.Peer, d *nvmftest.Held) {
-			b, cut := newPair(p, 0, 4096, make([]byte, 4096), make([]byte, 4096)).bytes(8192)
-			p.Send(b[:cut])
-		}, 0},
-		{"half of a pair by R2T", func(t *testing.T, p *nvmftest.Peer, d *nvmftest.Held) {
-			b, cut := newPair(p, 0, 4096, make([]byte, 4096), make([]byte, 4096)).bytes(0)
-			p.Send(b[:cut])
-		}, 0},
-		{"half of half a pair", func(t *testing.T, p *nvmftest.Peer, d *nvmftest.Held) {
-			b, cut := newPair(p, 0, 4096, make([]byte, 4096), make([]byte, 4096)).bytes(8192)
-			p.Send(b[:cut-1000])
-		}, 0},
-		{"one and a half of a pair", func(t *testing.T, p *nvmftest.Peer, d *nvmftest.Held) {
-			b, cut := newPair(p, 0, 4096, make([]byte, 4096), make([]byte, 4096)).bytes(8192)
-			p.Send(b[:cut+1000])
-		}, 0},
-		{"a pair at the device", func(t *testing.T, p *nvmftest.Peer, d *nvmftest.Held) {
-			b, _ := newPair(p, 0, 4096, make([]byte, 4096), make([]byte, 4096)).bytes(8192)
-			p.Send(b)
-		}, 1},
-		{"a pair by R2T at the device", func(t *testing.T, p *nvmftest.Peer, d *nvmftest.Held) {
-			x := newPair(p, 0, 4096, make([]byte, 64<<10), make([]byte, 64<<10))
-			b, _ := x.bytes(8192)
-			p.Send(b)
-			x.answer()
-		}, 1},
-		{"a pair of which the data of one half and a part of the other's has arrived", func(t *testing.T, p *nvmftest.Peer, d *nvmftest.Held) {
-			x := newPair(p, 0, 4096, make([]byte, 64<<10), make([]byte, 64<<10))
-			b, _ := x.bytes(8192)
-			p.Send(b)
+			p.Send(p.H2C(nvmf.DataPDU{CCCID: r.CCCID, TTAG: r.TTAG, Last: true}, huge[:128<<10])[:70000])
+		}},
+		{why: "half of a pair", send: func(p *nvmftest.Peer) { p.Begin(newPair(p, 0, 4096, z, z).first, z) }},
+		{why: "half of a pair that is not in its capsule", send: func(p *nvmftest.Peer) { p.BeginLate(newPair(p, 0, 4096, z, z).first, z) }},
+		{why: "half of half a pair", tcp: func(p *nvmftest.TCPPeer) { half(p, -1000) }},
+		{why: "one and a half of a pair", tcp: func(p *nvmftest.TCPPeer) { half(p, 1000) }},
+		{why: "a pair at the device", held: 1, send: func(p *nvmftest.Peer) { newPair(p, 0, 4096, z, z).begin() }},
+		{why: "a pair whose data was asked for at the device", held: 1, send: func(p *nvmftest.Peer) {
+			newPair(p, 0, 4096, big, big).beginLate()
+			p.Asked(2)
+			p.Give()
+		}},
+		{why: "a pair of which the data of one half and a part of the other's has arrived", tcp: func(p *nvmftest.TCPPeer) {
+			newPair(p.Peer, 0, 4096, big, big).beginLate()
 			r, s := p.WantR2T("the first"), p.WantR2T("the second")
-			p.Send(p.H2C(nvmf.DataPDU{CCCID: r.CCCID, TTAG: r.TTAG, Last: true}, x.compare))
-			p.Send(p.H2C(nvmf.DataPDU{CCCID: s.CCCID, TTAG: s.TTAG, Last: true}, x.data)[:40000])
-		}, 0},
-		{"pairs for which there is no memory", func(t *testing.T, p *nvmftest.Peer, d *nvmftest.Held) {
-			for range 15 {
-				p.Send(p.Capsule(nvmftest.Wants(p.RW(nvmf.IOWrite, 0, 256), 1<<20), nil))
-				b, _ := newPair(p, 0, 4096, make([]byte, 64<<10), make([]byte, 64<<10)).bytes(8192)
-				p.Send(b)
+			p.Send(p.H2C(nvmf.DataPDU{CCCID: r.CCCID, TTAG: r.TTAG, Last: true}, big))
+			p.Send(p.H2C(nvmf.DataPDU{CCCID: s.CCCID, TTAG: s.TTAG, Last: true}, big)[:40000])
+		}},
+		{why: "pairs for which there is no memory", send: func(p *nvmftest.Peer) {
+			for range 10 {
+				p.BeginLate(p.RW(nvmf.IOWrite, 0, 256), huge)
+				newPair(p, 0, 4096, big, big).beginLate()
 			}
-			p.WantR2T("the first write")
-		}, 0},
-		{"a Verify and a Dataset Management", func(t *testing.T, p *nvmftest.Peer, d *nvmftest.Held) {
-			p.Send(p.Capsule(p.RW(nvmf.IOVerify, 0, 100), nil))
+			p.Asked(1)
+		}},
+		{why: "a Verify and a Dataset Management", held: 2, send: func(p *nvmftest.Peer) {
+			p.Begin(p.RW(nvmf.IOVerify, 0, 100), nil)
 			s := p.IO(nvmf.IODatasetManagement)
 			s.SetDSM(1, true)
-			p.Send(p.Capsule(s, nvmf.DSMRange{NLB: 1}.AppendTo(nil)))
-		}, 2},
+			p.Begin(s, nvmf.DSMRange{NLB: 1}.AppendTo(nil))
+		}},
 	} {
 		for _, how := range []string{"the host resets", "the controller is disabled", "the host is removed"} {
 			t.Run(c.why+", "+how, func(t *testing.T) {
-				e := nvmftest.Start(t, nvmftest.Options{Reactors: 2, MemoryBytes: 16 << 20, Empty: true, Subsystem: func(o *nvmf.SubsystemOptions) { o.AllowAnyHost = false }})
-				if err := e.Target.AddHost(nvmftest.NQN, nvmftest.Host, nvmf.HostKeys{}); err != nil {
-					t.Fatal(err)
+				o := nvmftest.Options{Reactors: 2, MemoryBytes: 16 << 20, Empty: true, Subsystem: func(o *nvmf.SubsystemOptions) { o.AllowAnyHost = false }}
+				if c.tcp != nil {
+					e, d := closing(t, nvmftest.Start(t, o))
+					a := nvmftest.Admin(t, e.Addr)
+					p := nvmftest.Queue(t, e.Addr, a, 1, 32)
+					c.tcp(p)
+					closes(t, e, d, a.Peer, p.Peer, c.why, how, c.held)
+					return
 				}
-				d := e.AddHeld("held", 4096)
-				e.AddNamespace(nvmf.NamespaceOptions{BdevName: "held"})
-				a := nvmftest.Admin(t, e.Addr)
-				p := nvmftest.Queue(t, e.Addr, a, 1, 32)
-				c.send(t, p, d)
-				if c.held >= 0 {
-					d.Want(c.why, c.held)
-				} else {
-					nvmftest.Await(t, "the device has a request", func() bool { return d.Count() > 0 })
-				}
-				gone := make(chan struct{})
-				switch how {
-				case "the host resets":
-					p.Reset()
-					a.Reset()
-					close(gone)
-				case "the controller is disabled":
-					s := a.Fabrics(nvmf.FabricsPropertySet)
-					s.SetProperty(nvmf.PropertyCC, 4, 0)
-					a.WantStatus("CC.EN 0", a.Do(s, nil), nvmf.StatusSuccess)
-					a.Close()
-					close(gone)
-				default:
-					go func() {
-						defer close(gone)
-						if err := e.Target.RemoveHost(t.Context(), nvmftest.NQN, nvmftest.Host); err != nil {
-							t.Error(err)
-						}
-					}()
-					a.WantClosed("the Admin queue of a host that was removed")
-				}
-				nvmftest.Await(t, "the device has no requests any more", func() bool {
-					d.End(bdev.StatusOK)
-					return d.Count() == 0
+				nvmftest.Each(t, func(t *testing.T, start func(nvmftest.Options) *nvmftest.Portal) {
+					at := start(o)
+					e, d := closing(t, at.Engine)
+					a := at.Admin()
+					p := at.Queue(a, 1, 32)
+					c.send(p)
+					closes(t, e, d, a, p, c.why, how, c.held)
 				})
-				nvmftest.Take(t, how, gone)
-				nvmftest.Await(t, "the queues close", func() bool {
-					d.End(bdev.StatusOK)
-					s, err := e.Target.Stats()
-					return err != nil || s[0].CurrentIOQueues+s[1].CurrentIOQueues == 0
-				})
-				e.WantNothingLeft(c.why)
 			})
 		}
 	}
+}
+
+// closing gives an engine a device that holds, and one host.
+func closing(t *testing.T, e *nvmftest.Engine) (*nvmftest.Engine, *nvmftest.Held) {
+	t.Helper()
+	if err := e.Target.AddHost(nvmftest.NQN, nvmftest.Host, nvmf.HostKeys{}); err != nil {
+		t.Fatal(err)
+	}
+	d := e.AddHeld("held", 4096)
+	e.AddNamespace(nvmf.NamespaceOptions{BdevName: "held"})
+	return e, d
+}
+
+// closes lets a host's queues close, and sees that nothing is left when the device has let go.
+func closes(t *testing.T, e *nvmftest.Engine, d *nvmftest.Held, a, p *nvmftest.Peer, why, how string, held int) {
+	t.Helper()
+	if held >= 0 {
+		d.Want(why, held)
+	} else {
+		nvmftest.Await(t, "the device has a request", func() bool { return d.Count() > 0 })
+	}
+	gone := make(chan struct{})
+	switch how {
+	case "the host resets":
+		p.Reset()
+		a.Reset()
+		close(gone)
+	case "the controller is disabled":
+		a.WantStatus("CC.EN 0", a.SetProperty(nvmf.PropertyCC, 0), nvmf.StatusSuccess)
+		a.Close()
+		close(gone)
+	default:
+		go func() {
+			defer close(gone)
+			if err := e.Target.RemoveHost(t.Context(), nvmftest.NQN, nvmftest.Host); err != nil {
+				t.Error(err)
+			}
+		}()
+		a.WantClosed("the Admin queue of a host that was removed")
+	}
+	nvmftest.Await(t, "the device has no requests any more", func() bool {
+		d.End(bdev.StatusOK)
+		return d.Count() == 0
+	})
+	nvmftest.Take(t, how, gone)
+	nvmftest.Await(t, "the queues close", func() bool {
+		d.End(bdev.StatusOK)
+		s, err := e.Target.Stats()
+		return err != nil || s[0].CurrentIOQueues+s[1].CurrentIOQueues == 0
+	})
+	e.WantNothingLeft(why)
 }
 
 // A host that stalls keeps its own commands waiting, and nobody else's.
@@ -282,7 +288,7 @@ func TestAWriteInItsCapsuleBehindWritesThatHoldAllMemory(t *testing.T) {
 	a := nvmftest.Admin(t, e.Addr)
 	const queues, each, pairs = 16, 2, 3
 	const all = each + 4 + 2*pairs
-	var ps []*nvmftest.Peer
+	var ps []*nvmftest.TCPPeer
 	var b []byte
 	for i := range queues {
 		p := nvmftest.Queue(t, e.Addr, a, nvmf.QID(i+1), 32)
@@ -294,7 +300,7 @@ func TestAWriteInItsCapsuleBehindWritesThatHoldAllMemory(t *testing.T) {
 			b = append(b, p.Capsule(p.RW(nvmf.IOWrite, 300, 2), make([]byte, 8192))...)
 		}
 		for range pairs { // the second stops the connection while the first has what there was beside the pool
-			x, _ := newPair(p, 300, 4096, make([]byte, 8192), make([]byte, 8192)).bytes(8192)
+			x, _ := newPair(p.Peer, 300, 4096, make([]byte, 8192), make([]byte, 8192)).bytes(p, 8192)
 			b = append(b, x...)
 		}
 		p.Send(b)
@@ -330,55 +336,57 @@ func TestAWriteInItsCapsuleBehindWritesThatHoldAllMemory(t *testing.T) {
 
 // A namespace that is removed while a command is in flight on it waits for that command, whatever else is changed at the same time.
 func TestANamespaceIsRemovedWhileOtherThingsChange(t *testing.T) {
-	e := nvmftest.Start(t, nvmftest.Options{Reactors: 2, Empty: true})
-	d := e.AddHeld("held", 4096)
-	a := nvmftest.Admin(t, e.Addr)
-	p := nvmftest.Queue(t, e.Addr, a, 1, 32)
-	ctx := t.Context()
-	for range 40 {
-		id := e.AddNamespace(nvmf.NamespaceOptions{BdevName: "held"})
-		s := p.RW(nvmf.IORead, 0, 1)
-		p.Send(p.Capsule(nvmftest.Wants(s, 4096), nil))
-		d.Want("a read", 1)
-		done := make(chan error, 3)
-		stop := make(chan struct{})
-		go func() {
-			for {
-				select {
-				case <-stop:
-					done <- nil
-					return
-				default:
+	nvmftest.Each(t, func(t *testing.T, start func(nvmftest.Options) *nvmftest.Portal) {
+		e := start(nvmftest.Options{Reactors: 2, Empty: true})
+		d := e.AddHeld("held", 4096)
+		a := e.Admin()
+		p := e.Queue(a, 1, 32)
+		ctx := t.Context()
+		for range 40 {
+			id := e.AddNamespace(nvmf.NamespaceOptions{BdevName: "held"})
+			s := p.RW(nvmf.IORead, 0, 1)
+			p.BeginRead(s, 4096)
+			d.Want("a read", 1)
+			done := make(chan error, 3)
+			stop := make(chan struct{})
+			go func() {
+				for {
+					select {
+					case <-stop:
+						done <- nil
+						return
+					default:
+					}
+					if err := e.Target.AllowAnyHost(nvmftest.NQN, true); err != nil {
+						done <- err
+						return
+					}
 				}
-				if err := e.Target.AllowAnyHost(nvmftest.NQN, true); err != nil {
-					done <- err
-					return
-				}
+			}()
+			removed := make(chan error, 1)
+			go func() { removed <- e.Target.RemoveNamespace(ctx, nvmftest.NQN, id) }()
+			// Past its end there is no block, as long as there is a namespace.
+			nvmftest.Await(t, "the namespace refuses commands", func() bool {
+				cqe, _ := p.Read(p.RW(nvmf.IORead, 1<<40, 1), 4096)
+				return cqe.Status == nvmf.StatusInvalidNamespace|nvmf.DNR
+			})
+			select {
+			case err := <-removed:
+				t.Fatalf("removed with a read in flight: %v", err)
+			default:
 			}
-		}()
-		removed := make(chan error, 1)
-		go func() { removed <- e.Target.RemoveNamespace(ctx, nvmftest.NQN, id) }()
-		// Past its end there is no block, as long as there is a namespace.
-		nvmftest.Await(t, "the namespace refuses commands", func() bool {
-			cqe, _ := p.Read(p.RW(nvmf.IORead, 1<<40, 1), 4096)
-			return cqe.Status == nvmf.StatusInvalidNamespace|nvmf.DNR
-		})
-		select {
-		case err := <-removed:
-			t.Fatalf("removed with a read in flight: %v", err)
-		default:
+			close(stop)
+			if err := nvmftest.Take(t, "the changes of the subsystem end", done); err != nil {
+				t.Fatal(err)
+			}
+			d.End(bdev.StatusOK)
+			cqe, _ := p.Completion(s)
+			p.WantStatus("a read on a namespace that went", cqe, nvmf.StatusInvalidNamespace|nvmf.DNR)
+			if err := nvmftest.Take(t, "the removal ends", removed); err != nil {
+				t.Fatal(err)
+			}
 		}
-		close(stop)
-		if err := nvmftest.Take(t, "the changes of the subsystem end", done); err != nil {
-			t.Fatal(err)
-		}
-		d.End(bdev.StatusOK)
-		cqe, _ := p.Completion(s)
-		p.WantStatus("a read on a namespace that went", cqe, nvmf.StatusInvalidNamespace|nvmf.DNR)
-		if err := nvmftest.Take(t, "the removal ends", removed); err != nil {
-			t.Fatal(err)
-		}
-	}
+	})
 }
 
 // Hosts come and go while subsystems and listeners do, and while the target stops.

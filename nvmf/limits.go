@@ -27,6 +27,7 @@ type TransportOptions struct {
 
 	MaxSRQDepth uint32 // RDMA: receives of a shared receive queue at most
 	NoSRQ       bool   // RDMA: every queue has receives of its own
+	AckTimeout  uint32 // RDMA: ms until a host that does not answer is given up; 0 is the system's choice
 }
 
 // DefaultTransport is what a transport is made with where nothing else is said.

@@ -18,14 +18,14 @@ import (
 )
 
 // reactorOf is where a queue is.
-func reactorOf(e *nvmftest.Engine, p *nvmftest.Peer, qid nvmf.QID) int {
+func reactorOf(e *nvmftest.Engine, id nvmf.CNTLID, qid nvmf.QID) int {
 	e.T.Helper()
 	queues, err := e.Target.Queues(nvmftest.NQN)
 	if err != nil {
 		e.T.Fatal(err)
 	}
 	for _, q := range queues {
-		if q.CNTLID == p.CNTLID && q.QID == qid {
+		if q.CNTLID == id && q.QID == qid {
 			return q.Reactor
 		}
 	}
@@ -34,18 +34,18 @@ func reactorOf(e *nvmftest.Engine, p *nvmftest.Peer, qid nvmf.QID) int {
 }
 
 // move moves a queue, which must go well.
-func move(e *nvmftest.Engine, p *nvmftest.Peer, qid nvmf.QID, to int) {
+func move(e *nvmftest.Engine, p *nvmftest.TCPPeer, qid nvmf.QID, to int) {
 	e.T.Helper()
 	if err := e.Target.MoveQueue(e.T.Context(), nvmftest.NQN, p.CNTLID, qid, to, 20*time.Second); err != nil {
 		e.T.Fatal(err)
 	}
-	if at := reactorOf(e, p, qid); at != to {
+	if at := reactorOf(e, p.CNTLID, qid); at != to {
 		e.T.Fatalf("the queue is on reactor %d, want %d", at, to)
 	}
 }
 
 // moving begins a move, and returns when the queue is coming to rest, or has moved already. The error comes on the channel.
-func moving(e *nvmftest.Engine, p *nvmftest.Peer, qid nvmf.QID, to int, limit time.Duration) <-chan error {
+func moving(e *nvmftest.Engine, p *nvmftest.TCPPeer, qid nvmf.QID, to int, limit time.Duration) <-chan error {
 	e.T.Helper()
 	ended := make(chan error, 1)
 	go func() {
@@ -59,13 +59,13 @@ func moving(e *nvmftest.Engine, p *nvmftest.Peer, qid nvmf.QID, to int, limit ti
 }
 
 // awaitOpen waits until the queue has begun so many commands that are not answered.
-func awaitOpen(e *nvmftest.Engine, p *nvmftest.Peer, qid nvmf.QID, n int) {
+func awaitOpen(e *nvmftest.Engine, p *nvmftest.TCPPeer, qid nvmf.QID, n int) {
 	e.T.Helper()
 	nvmftest.Await(e.T, fmt.Sprintf("%d commands are open", n), func() bool { return e.Target.Open(p.CNTLID, qid) >= n })
 }
 
 // awaitUnbegun waits until so many bytes have been received that nobody has acted on.
-func awaitUnbegun(e *nvmftest.Engine, p *nvmftest.Peer, qid nvmf.QID, n int) {
+func awaitUnbegun(e *nvmftest.Engine, p *nvmftest.TCPPeer, qid nvmf.QID, n int) {
 	e.T.Helper()
 	nvmftest.Await(e.T, fmt.Sprintf("%d bytes wait", n), func() bool { _, got := e.Target.Rest(p.CNTLID, qid); return got == n })
 }
@@ -102,7 +102,7 @@ func TestAQueueMovesToAndFro(t *testing.T) {
 					t.Fatalf("SQHD %d, want %d", cqe.SQHD, sqhd)
 				}
 			}
-			at := reactorOf(e, p, 1)
+			at := reactorOf(e, p.CNTLID, 1)
 			for i := range 100 {
 				at = 1 - at
 				move(e, p, 1, at)
@@ -146,14 +146,14 @@ func TestAQueueMovesToAndFro(t *testing.T) {
 // taker answers R2Ts and takes what commands end with, in whatever order.
 type taker struct {
 	t      *testing.T
-	p      *nvmftest.Peer
+	p      *nvmftest.TCPPeer
 	writes map[nvmf.CID][]byte // by R2T
 	reads  map[nvmf.CID][]byte
 	ended  map[nvmf.CID]nvmf.Status
 	order  []nvmf.CID
 }
 
-func newTaker(t *testing.T, p *nvmftest.Peer) *taker {
+func newTaker(t *testing.T, p *nvmftest.TCPPeer) *taker {
 	return &taker{t: t, p: p, writes: map[nvmf.CID][]byte{}, reads: map[nvmf.CID][]byte{}, ended: map[nvmf.CID]nvmf.Status{}}
 }
 
@@ -216,7 +216,7 @@ func TestNothingIsLostOrReorderedByAMove(t *testing.T) {
 			e, held := heldBeside(t, nvmftest.Options{})
 			a := nvmftest.AdminAs(t, e.Addr, d, nvmf.ConnectData{CNTLID: nvmf.CNTLIDDynamic, SUBNQN: nvmftest.NQN, HOSTNQN: nvmftest.Host})
 			p := nvmftest.Queue(t, e.Addr, a, 1, 32)
-			at := reactorOf(e, p, 1)
+			at := reactorOf(e, p.CNTLID, 1)
 			round := 0
 			try := func(cut func(ends []int) int) {
 				t.Helper()
@@ -228,11 +228,11 @@ func TestNothingIsLostOrReorderedByAMove(t *testing.T) {
 				ended := moving(e, p, 1, 1-at, 20*time.Second)
 				small, large := pattern(8192, uint64(round)), pattern(32<<10, uint64(round))
 				w, r, l := p.RW(nvmf.IOWrite, 8, 2), p.RW(nvmf.IORead, 8, 2), p.RW(nvmf.IOWrite, 64, 8)
-				x := newPair(p, 8, 4096, small[:4096], small[4096:])
+				x := newPair(p.Peer, 8, 4096, small[:4096], small[4096:])
 				h.writes[l.CID()] = large
 				var stream []byte
 				var ends []int
-				pair, in := x.bytes(8192)
+				pair, in := x.bytes(p, 8192)
 				for _, b := range [][]byte{p.Capsule(w, small), p.Capsule(nvmftest.Wants(r, 8192), nil), pair[:in], pair[in:], p.Capsule(nvmftest.Wants(l, len(large)), nil)} {
 					stream = append(stream, b...)
 					ends = append(ends, len(stream))
@@ -247,7 +247,7 @@ func TestNothingIsLostOrReorderedByAMove(t *testing.T) {
 				if err := nvmftest.Take(t, "the move", ended); err != nil {
 					t.Fatal(err)
 				}
-				if at = 1 - at; reactorOf(e, p, 1) != at {
+				if at = 1 - at; reactorOf(e, p.CNTLID, 1) != at {
 					t.Fatalf("the queue is not on reactor %d", at)
 				}
 				p.Send(stream[n:])
@@ -283,7 +283,7 @@ func TestDataBehindNewCommandsIsRead(t *testing.T) {
 			e, held := heldBeside(t, nvmftest.Options{})
 			a := nvmftest.AdminAs(t, e.Addr, d, nvmf.ConnectData{CNTLID: nvmf.CNTLIDDynamic, SUBNQN: nvmftest.NQN, HOSTNQN: nvmftest.Host})
 			p := nvmftest.Queue(t, e.Addr, a, 1, 32)
-			at := reactorOf(e, p, 1)
+			at := reactorOf(e, p.CNTLID, 1)
 			const size = 256 << 10
 			data := [][]byte{pattern(size, 1), pattern(size, 2)}
 			var writes []*nvmf.SQE
@@ -317,7 +317,7 @@ func TestDataBehindNewCommandsIsRead(t *testing.T) {
 			if !bytes.Equal(h.reads[after.CID()], data[1]) {
 				t.Error("a read gives other bytes than what was written before")
 			}
-			if reactorOf(e, p, 1) == at {
+			if reactorOf(e, p.CNTLID, 1) == at {
 				t.Error("the queue has not moved")
 			}
 			held.Want("the write that waited", 1)
@@ -332,10 +332,10 @@ func TestAPairIsNotTornByAMove(t *testing.T) {
 	e := nvmftest.Start(t, nvmftest.Options{Reactors: 2})
 	a := nvmftest.Admin(t, e.Addr)
 	p := nvmftest.Queue(t, e.Addr, a, 1, 32)
-	at := reactorOf(e, p, 1)
+	at := reactorOf(e, p.CNTLID, 1)
 	for i := range 10 {
-		x := newPair(p, uint64(i), 4096, make([]byte, 4096), pattern(4096, uint64(i)))
-		b, cut := x.bytes(8192)
+		x := newPair(p.Peer, uint64(i), 4096, make([]byte, 4096), pattern(4096, uint64(i)))
+		b, cut := x.bytes(p, 8192)
 		p.Send(b[:cut])
 		awaitOpen(e, p, 1, 1)
 		ended := moving(e, p, 1, 1-at, 20*time.Second)
@@ -353,7 +353,7 @@ func TestAWrongDigestTravels(t *testing.T) {
 	e, held := heldBeside(t, nvmftest.Options{})
 	a := nvmftest.AdminAs(t, e.Addr, nvmf.DataDigests, nvmf.ConnectData{CNTLID: nvmf.CNTLIDDynamic, SUBNQN: nvmftest.NQN, HOSTNQN: nvmftest.Host})
 	p := nvmftest.Queue(t, e.Addr, a, 1, 32)
-	at := reactorOf(e, p, 1)
+	at := reactorOf(e, p.CNTLID, 1)
 	h := newTaker(t, p)
 	first, bad, good := on(2, p.RW(nvmf.IOWrite, 0, 1)), p.RW(nvmf.IOWrite, 1, 1), p.RW(nvmf.IOWrite, 2, 1)
 	p.Send(p.Capsule(first, make([]byte, 4096)))
@@ -377,7 +377,7 @@ func TestAMoveThatTakesTooLongIsGivenUp(t *testing.T) {
 	e, held := heldBeside(t, nvmftest.Options{})
 	a := nvmftest.Admin(t, e.Addr)
 	p := nvmftest.Queue(t, e.Addr, a, 1, 32)
-	at := reactorOf(e, p, 1)
+	at := reactorOf(e, p.CNTLID, 1)
 	first := on(2, p.RW(nvmf.IOWrite, 0, 1))
 	p.Send(p.Capsule(first, make([]byte, 4096)))
 	held.Want("a write in flight", 1)
@@ -400,7 +400,7 @@ func TestAMoveThatTakesTooLongIsGivenUp(t *testing.T) {
 			t.Fatal("a read gives other bytes than what was written before")
 		}
 	}
-	if reactorOf(e, p, 1) != at {
+	if reactorOf(e, p.CNTLID, 1) != at {
 		t.Error("the queue has moved")
 	}
 	held.End(bdev.StatusOK)
@@ -413,7 +413,7 @@ func TestAHostThatSendsTooMuchStays(t *testing.T) {
 	e, held := heldBeside(t, nvmftest.Options{Transport: func(o *nvmf.TransportOptions) { o.InCapsuleDataBytes, o.MaxQueueDepth = 64<<10, 128 }})
 	a := nvmftest.Admin(t, e.Addr)
 	p := nvmftest.Queue(t, e.Addr, a, 1, 128)
-	at := reactorOf(e, p, 1)
+	at := reactorOf(e, p.CNTLID, 1)
 	first := on(2, p.RW(nvmf.IOWrite, 0, 1))
 	p.Send(p.Capsule(first, make([]byte, 4096)))
 	held.Want("a write in flight", 1)
@@ -442,33 +442,35 @@ func TestAHostThatSendsTooMuchStays(t *testing.T) {
 func TestQueuesEndWhileTheyComeToRest(t *testing.T) {
 	for _, c := range []struct {
 		why string
-		end func(t *testing.T, e *nvmftest.Engine, a, p *nvmftest.Peer) error
+		end func(t *testing.T, e *nvmftest.Engine, a, p *nvmftest.TCPPeer) error
 	}{
-		{"the host resets the queue", func(_ *testing.T, _ *nvmftest.Engine, _, p *nvmftest.Peer) error { p.Reset(); return nil }},
-		{"the host resets the Admin queue", func(_ *testing.T, _ *nvmftest.Engine, a, _ *nvmftest.Peer) error { a.Reset(); return nil }},
-		{"the controller is disabled", func(_ *testing.T, _ *nvmftest.Engine, a, _ *nvmftest.Peer) error {
+		{"the host resets the queue", func(_ *testing.T, _ *nvmftest.Engine, _, p *nvmftest.TCPPeer) error { p.Reset(); return nil }},
+		{"the host resets the Admin queue", func(_ *testing.T, _ *nvmftest.Engine, a, _ *nvmftest.TCPPeer) error { a.Reset(); return nil }},
+		{"the controller is disabled", func(_ *testing.T, _ *nvmftest.Engine, a, _ *nvmftest.TCPPeer) error {
 			s := a.Fabrics(nvmf.FabricsPropertySet)
 			s.SetProperty(nvmf.PropertyCC, 4, 0)
 			a.WantStatus("CC.EN 0", a.Do(s, nil), nvmf.StatusSuccess)
 			return nil
 		}},
-		{"the controller is shut down", func(_ *testing.T, _ *nvmftest.Engine, a, _ *nvmftest.Peer) error {
+		{"the controller is shut down", func(_ *testing.T, _ *nvmftest.Engine, a, _ *nvmftest.TCPPeer) error {
 			s := a.Fabrics(nvmf.FabricsPropertySet)
 			s.SetProperty(nvmf.PropertyCC, 4, uint64(nvmf.CCEnable.WithSHN(nvmf.SHNNormal)))
 			a.WantStatus("CC.SHN 1", a.Do(s, nil), nvmf.StatusSuccess)
 			return nil
 		}},
-		{"the listener goes", func(t *testing.T, e *nvmftest.Engine, _, _ *nvmftest.Peer) error {
+		{"the listener goes", func(t *testing.T, e *nvmftest.Engine, _, _ *nvmftest.TCPPeer) error {
 			return e.Target.RemoveListener(t.Context(), nvmftest.NQN, nvmftest.Address(e.Addr))
 		}},
-		{"the subsystem goes", func(t *testing.T, e *nvmftest.Engine, _, _ *nvmftest.Peer) error {
+		{"the subsystem goes", func(t *testing.T, e *nvmftest.Engine, _, _ *nvmftest.TCPPeer) error {
 			return e.Target.DeleteSubsystem(t.Context(), nvmftest.NQN)
 		}},
-		{"the target is drained", func(t *testing.T, e *nvmftest.Engine, _, _ *nvmftest.Peer) error {
+		{"the target is drained", func(t *testing.T, e *nvmftest.Engine, _, _ *nvmftest.TCPPeer) error {
 			return e.Target.Drain(t.Context(), func(int, int) {})
 		}},
-		{"the target stops", func(t *testing.T, e *nvmftest.Engine, _, _ *nvmftest.Peer) error { return e.Target.Stop(t.Context()) }},
-		{"the host breaks the protocol", func(_ *testing.T, _ *nvmftest.Engine, _, p *nvmftest.Peer) error {
+		{"the target stops", func(t *testing.T, e *nvmftest.Engine, _, _ *nvmftest.TCPPeer) error {
+			return e.Target.Stop(t.Context())
+		}},
+		{"the host breaks the protocol", func(_ *testing.T, _ *nvmftest.Engine, _, p *nvmftest.TCPPeer) error {
 			p.Send(p.H2C(nvmf.DataPDU{TTAG: 7, Last: true}, make([]byte, 512)))
 			p.WantTerm("data that nobody asked for", nvmf.ErrTTAG)
 			p.Close()
@@ -479,7 +481,7 @@ func TestQueuesEndWhileTheyComeToRest(t *testing.T) {
 			e, held := heldBeside(t, nvmftest.Options{})
 			a := nvmftest.Admin(t, e.Addr)
 			p := nvmftest.Queue(t, e.Addr, a, 1, 32)
-			at := reactorOf(e, p, 1)
+			at := reactorOf(e, p.CNTLID, 1)
 			p.Send(p.Capsule(on(2, p.RW(nvmf.IOWrite, 0, 1)), make([]byte, 4096)))
 			held.Want("a write in flight", 1)
 			ended := moving(e, p, 1, 1-at, 20*time.Second)
@@ -518,7 +520,7 @@ func TestChangesDuringAMove(t *testing.T) {
 	e, held := heldBeside(t, nvmftest.Options{Subsystem: func(o *nvmf.SubsystemOptions) { o.ANA = true }})
 	a := nvmftest.Admin(t, e.Addr)
 	p := nvmftest.Queue(t, e.Addr, a, 1, 32)
-	at := reactorOf(e, p, 1)
+	at := reactorOf(e, p.CNTLID, 1)
 	for _, c := range []struct {
 		why    string
 		change func() error
@@ -558,7 +560,7 @@ func TestAnAbortDuringAMove(t *testing.T) {
 	e, held := heldBeside(t, nvmftest.Options{})
 	a := nvmftest.Admin(t, e.Addr)
 	p := nvmftest.Queue(t, e.Addr, a, 1, 32)
-	at := reactorOf(e, p, 1)
+	at := reactorOf(e, p.CNTLID, 1)
 	for range 4 {
 		first := on(2, p.RW(nvmf.IOWrite, 0, 1))
 		p.Send(p.Capsule(first, make([]byte, 4096)))
@@ -584,7 +586,7 @@ func TestMovesThatAreRefused(t *testing.T) {
 	e, held := heldBeside(t, nvmftest.Options{})
 	a := nvmftest.Admin(t, e.Addr)
 	p := nvmftest.Queue(t, e.Addr, a, 1, 32)
-	at := reactorOf(e, p, 1)
+	at := reactorOf(e, p.CNTLID, 1)
 	for _, c := range []struct {
 		why  string
 		nqn  string
@@ -710,7 +712,7 @@ func TestAMoveWaitsForTheHost(t *testing.T) {
 	e := nvmftest.Start(t, nvmftest.Options{Reactors: 2, MemoryBytes: 16 << 20})
 	a := nvmftest.Admin(t, e.Addr)
 	p := nvmftest.Queue(t, e.Addr, a, 1, 128)
-	at := reactorOf(e, p, 1)
+	at := reactorOf(e, p.CNTLID, 1)
 	data := pattern(1<<20, 1)
 	write(t, p, 0, data, false)
 	for range 3 {

@@ -13,6 +13,8 @@ var patience = struct {
 	wanted reactor.Ticks
 	// terminate is how long a host may take to close after a C2HTermReq. TCP Transport Specification 1.0, "Error Handling Model".
 	terminate reactor.Ticks
+	// soon is how soon after another an answer over RDMA may leave in silence: rdmasilent.go.
+	soon reactor.Ticks
 }{
-	connect: 30 * reactor.Second, data: 30 * reactor.Second, wanted: 5 * reactor.Second, terminate: 30 * reactor.Second,
+	connect: 30 * reactor.Second, data: 30 * reactor.Second, wanted: 5 * reactor.Second, terminate: 30 * reactor.Second, soon: 2 * reactor.Millisecond,
 } // a variable for the tests alone

@@ -28,6 +28,31 @@ type door interface {
 	close()
 }
 
+// openPortal gives the portal of an address, opened if this is its first listener. The lock is held; the reactor that
+// accepts takes no lock.
+func (t *Target) openPortal(a Address, bound netip.AddrPort) (*portal, error) {
+	for _, p := range t.portals {
+		if p.address == a {
+			p.users++
+			return p, nil
+		}
+	}
+	t.nextPortal++
+	p := &portal{address: a, bound: bound, limits: t.transports[a.TRType], id: t.nextPortal, users: 1}
+	var err error
+	if p.door, err = t.openDoor(p); err != nil {
+		return nil, err
+	}
+	if !t.holding.Load() {
+		if err = p.door.accept(); err != nil {
+			p.door.close()
+			return nil, err
+		}
+	}
+	t.portals = append(t.portals, p)
+	return p, nil
+}
+
 // openDoor begins to listen for p.
 func (t *Target) openDoor(p *portal) (door, error) {
 	if p.address.TRType == "RDMA" {

@@ -224,7 +224,7 @@ func (q *queue) acquire(sqe *SQE) (c *command, overrun, conflict bool) {
 // find gives the open command with a CID, nil if there is none.
 func (q *queue) find(cid CID) *command {
 	for i := q.byCID[int(cid)&(len(q.byCID)-1)]; i >= 0; i = q.commands[i].chain {
-		if c := &q.commands[i]; c.cid == cid && c.state != commandResponding {
+		if c := &q.commands[i]; c.cid == cid {
 			return c
 		}
 	}
@@ -410,6 +410,7 @@ func (q *queue) respond(c *command, s Status) {
 		q.giveBack(c)
 	}
 	c.state = commandResponding
+	q.unchain(c)
 	q.open--
 	q.after++
 	q.carried += uint64(c.send) + uint64(c.transfer)
@@ -457,6 +458,7 @@ func (q *queue) release(c *command) {
 		c.trace.end(c)
 	}
 	if c.state != commandResponding {
+		q.unchain(c)
 		q.open-- // it was never answered
 		if c.ns != nil {
 			c.ns.leave(StatusSQDeleted)
@@ -467,7 +469,6 @@ func (q *queue) release(c *command) {
 		c.pair.pair, c.pair = nil, nil
 	}
 	q.giveBack(c)
-	q.unchain(c)
 	c.state = commandFree
 	c.nextOf, q.free = q.free, c
 	q.slots++

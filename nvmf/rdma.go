@@ -12,18 +12,19 @@ import (
 // This file is the RDMA transport: it takes capsules from a queue pair, moves data by RDMA READ and WRITE, and sends responses. NVM Express RDMA
 // Transport Specification 1.0, "Data Transfer Model".
 //
-// Down: Received → queue.acquire, start → (RDMA READ → Completed → queue.fetched). Up: queue.respond → respond → RDMA WRITE, SEND → Completed →
-// queue.release. All that gathered in a turn goes to the card in one call.
+// Down: Received → command: queue.acquire, start → (fetch → advance → read: RDMA READ → Completed → queue.fetched). Up: queue.respond → respond →
+// advance → answer: RDMA WRITE, SEND → Completed → queue.release. All that gathered in a turn goes to the card in one call.
 //
 // Invariants
 //   - A receive goes back to the card before the response that lets the host send again. Until then data that came in the capsule stays in it.
 //   - A command's RDMA WRITEs are posted before its response, on the same queue pair: the host has its data when it hears of them.
-//   - Memory that the card was given comes back when the response has completed, or when the queue pair is flushed, and not before.
+//   - Memory that the card was given comes back when the response has completed, or one behind it, or when the queue pair is flushed, and not before.
 //   - No more work requests are posted than the queue pair has room for; who finds none waits his turn.
 
 // rdmaCompletion says what a work request was, in its id beside the command's place.
 const (
-	rdmaRead = 1 + iota
+	rdmaNothing = iota // of no command
+	rdmaRead
 	rdmaWrite
 	rdmaAnswer
 	rdmaKindBits = 2
@@ -36,7 +37,7 @@ type rdmaSlot struct {
 	reading uint8         // RDMA READs that have not completed
 	cqe     [CQEBytes]byte
 
-	next *command // that waits for room on the send queue
+	next *command // that waits for room on the send queue; once answered, the one before it that left in silence
 }
 
 // rdmaQueue is a queue on an RDMA connection.
@@ -46,8 +47,8 @@ type rdmaQueue struct {
 	wire  []rdmaSlot // by command
 	depth uint32     // commands that the connection can have open
 	sends int        // work requests that it has room for
-	fixed bool       // it stays on this reactor, and is counted there
 	made  QID        // the queue that the host has asked the connection for
+	place *rdmaPlace // of an I/O queue, which stays on this reactor and is counted there; nil of an Admin queue
 
 	came      []*rdma.Receive // capsules that have not begun, a ring
 	cameFirst int
@@ -55,22 +56,25 @@ type rdmaQueue struct {
 
 	first, last *command // that wait for room on the send queue
 	answers     []byte   // where responses are, if the card cannot take them as they are posted
+	silence     silence
 
 	since   reactor.Ticks // when something last completed, or was posted after all had
 	timer   reactor.Timer // as long as something may be on the card
 	leaving *handoff      // not nil: the connection's Connect is being passed on
 	opening bool          // it has not been said yet what it becomes
-	ended   bool          // meanwhile the connection has ended
+	ended   bool          // meanwhile the connection has ended, or is to end
 	later   reactor.Deferred
 	parting reactor.Deferred
 }
 
-// newRDMAQueue makes a queue of a connection that has come by p, for so many commands.
+// newRDMAQueue makes a queue of a connection that has come by p and can have so many commands open: one, until it is known what it becomes, for a host waits for the
+// answer to its Connect.
 func newRDMAQueue(pg *pollGroup, p *portal, id QID, depth uint32) *rdmaQueue {
 	t := &rdmaQueue{depth: depth, made: id, opening: true}
 	q := &t.queue
 	q.t, q.pg, q.r, q.id, q.port, q.limits = t, pg, pg.r, id, p, p.limits
 	q.init(depth, 0)
+	q.entries = 1
 	t.wire = make([]rdmaSlot, len(q.commands))
 	t.came = make([]*rdma.Receive, depth)
 	pg.add(q)
@@ -103,20 +107,14 @@ func (t *rdmaQueue) peer() (local, remote string) {
 // Received takes a capsule.
 func (t *rdmaQueue) Received(rx *rdma.Receive) {
 	switch {
-	case t.state >= queueClosing:
+	case t.state >= queueClosing || t.ended:
 		t.q.Release(rx)
 		return
-	case uint32(t.cameCount)+t.open >= t.entries && !t.opening:
-		t.fault(rx, "it has sent more commands than its queue has entries")
-		return
-	case t.cameCount == len(t.came):
-		t.fault(rx, "it has sent more commands than its connection has room for")
+	case uint32(t.cameCount)+t.open >= t.entries:
+		t.fault(rx, "it has sent more commands than its queue has entries, or one before the answer to its Connect")
 		return
 	case len(rx.Header) < SQEBytes:
 		t.fault(rx, "it has sent a capsule that is shorter than a command")
-		return
-	case t.leaving != nil:
-		t.fault(rx, "it has sent a command before the answer to its Connect")
 		return
 	}
 	t.found = t.r.Now()
@@ -133,6 +131,16 @@ func (t *rdmaQueue) fault(rx *rdma.Receive, why string) {
 	t.q.Release(rx)
 	t.pg.target.log.Warn("a host broke the protocol, its connection ends", "host", t.hostNQN(), "queue", t.id, "error", why)
 	t.pg.faults++
+	t.quit()
+}
+
+// quit ends the connection: in a moment if who makes the queue is not done with it.
+func (t *rdmaQueue) quit() {
+	if t.opening {
+		t.ended = true
+		t.resume()
+		return
+	}
 	t.close()
 }
 
@@ -168,43 +176,38 @@ func (t *rdmaQueue) giveBack(c *command) {
 	}
 }
 
-// room reports whether so many work requests can be posted for c; if not c waits for its turn.
-func (t *rdmaQueue) room(c *command, n int) bool {
-	if t.first == nil && t.q.Posted()+n <= t.sends {
+// fetch reads a command's data from the host's memory, in its turn.
+func (t *rdmaQueue) fetch(c *command) { t.queueUp(c) }
+
+// respond writes a command's data into the host's memory and sends the completion, in its turn.
+func (t *rdmaQueue) respond(c *command) { t.queueUp(c) }
+
+// queueUp lets a command post its work requests as soon as there is room for all of them, behind those that wait for that.
+func (t *rdmaQueue) queueUp(c *command) {
+	if t.slot(c).next = nil; t.first == nil {
+		t.first = c
+	} else {
+		t.slot(t.last).next = c
+	}
+	t.last = c
+	t.advance()
+}
+
+// advance serves those who wait for room.
+func (t *rdmaQueue) advance() {
+	for t.first != nil && t.q.Posted()+t.needs(t.first) <= t.sends {
+		c := t.first
+		t.first = t.slot(c).next
 		if t.q.Posted() == 0 {
 			t.since = t.r.Now()
 			if !t.timer.Set() {
 				t.r.SetTimer(&t.timer, t.since+patience.data, (*rdmaTimer)(t))
 			}
 		}
-		return true
-	}
-	t.slot(c).next = nil
-	if t.first == nil {
-		t.first = c
-	} else {
-		t.slot(t.last).next = c
-	}
-	t.last = c
-	return false
-}
-
-// advance serves those who waited for room.
-func (t *rdmaQueue) advance() {
-	for t.first != nil {
-		c := t.first
-		if t.q.Posted()+t.needs(c) > t.sends {
-			return
-		}
-		rest, last := t.slot(c).next, t.last
-		t.first, t.last = nil, nil
 		if c.state == commandFetching {
-			t.fetch(c)
+			t.read(c)
 		} else {
-			t.respond(c)
-		}
-		if rest != nil {
-			t.first, t.last = rest, last
+			t.answer(c)
 		}
 	}
 }
@@ -221,11 +224,8 @@ func (t *rdmaQueue) needs(c *command) int {
 	return n + 1
 }
 
-// fetch reads a command's data from the host's memory.
-func (t *rdmaQueue) fetch(c *command) {
-	if !t.room(c, t.needs(c)) {
-		return
-	}
+// read posts the RDMA READs of a command's data.
+func (t *rdmaQueue) read(c *command) {
 	s := t.slot(c)
 	s.reading = s.data.Pieces
 	at := uint32(0)
@@ -239,11 +239,8 @@ func (t *rdmaQueue) fetch(c *command) {
 	invariant.Check(at == c.transfer, "nvmf: the pieces of a command's data are another length than all of it")
 }
 
-// respond writes a command's data into the host's memory, and sends the completion.
-func (t *rdmaQueue) respond(c *command) {
-	if !t.room(c, t.needs(c)) {
-		return
-	}
+// answer posts the RDMA WRITEs of a command's data, and the response.
+func (t *rdmaQueue) answer(c *command) {
 	s := t.slot(c)
 	t.giveBack(c)
 	at := uint32(0)
@@ -255,7 +252,10 @@ func (t *rdmaQueue) respond(c *command) {
 		at += n
 		t.q.Post(&w)
 	}
-	w := rdma.SendWR{ID: uint64(c.index)<<rdmaKindBits | rdmaAnswer, Opcode: rdma.OpSend, Flags: rdma.Signaled, SGEs: 1}
+	w := rdma.SendWR{ID: uint64(c.index)<<rdmaKindBits | rdmaAnswer, Opcode: rdma.OpSend, SGEs: 1}
+	if !t.silent(c) {
+		w.Flags = rdma.Signaled
+	}
 	if s.data.Invalidates {
 		w.Opcode, w.Invalidate = rdma.OpSendInvalidate, s.data.Key
 	}
@@ -289,11 +289,11 @@ func (t *rdmaQueue) Completed(id uint64, s rdma.Status) {
 			t.fetched(c, true)
 		}
 	case rdmaAnswer:
-		t.release(c)
+		t.told(c)
+	case rdmaNothing:
+		t.told(t.silence.answered())
 	}
-	if t.state < queueClosing {
-		t.advance()
-	}
+	t.advance()
 	t.part()
 }
 
@@ -312,21 +312,11 @@ func (l *rdmaLater) Run() {
 	if t.ended {
 		t.close()
 	}
-	if t.state < queueClosing && uint32(t.cameCount)+t.open > t.entries {
-		rx := t.came[t.cameFirst]
-		t.cameFirst, t.cameCount = (t.cameFirst+1)%len(t.came), t.cameCount-1
-		t.fault(rx, "it has sent more commands than its queue has entries")
-	}
-	for t.state < queueClosing && t.cameCount > 0 && !t.paused && t.leaving == nil && t.hasSlot() {
+	for t.state < queueClosing && t.cameCount > 0 && !t.paused && t.hasSlot() {
 		rx := t.came[t.cameFirst]
 		t.came[t.cameFirst] = nil
 		t.cameFirst, t.cameCount = (t.cameFirst+1)%len(t.came), t.cameCount-1
 		t.command(rx)
-	}
-	if t.leaving != nil && t.cameCount > 0 && t.state < queueClosing {
-		rx := t.came[t.cameFirst]
-		t.cameFirst, t.cameCount = (t.cameFirst+1)%len(t.came), t.cameCount-1
-		t.fault(rx, "it has sent a command before the answer to its Connect")
 	}
 }
 
@@ -353,23 +343,22 @@ func (t *rdmaQueue) Ended(err error) {
 	if !errors.Is(err, rdma.ErrDisconnected) && !errors.Is(err, rdma.ErrClosed) {
 		t.pg.target.log.Warn("a host's connection has failed", "host", t.hostNQN(), "queue", t.id, "error", err.Error())
 	}
-	if t.opening { // who makes the queue is not done with it
-		t.ended = true
-		t.resume()
-		return
-	}
-	t.close()
+	t.quit()
 }
 
 // shut ends the connection.
 func (t *rdmaQueue) shut() {
 	t.r.StopTimer(&t.timer)
+	t.r.StopTimer(&t.silence.timer)
 	for ; t.cameCount > 0; t.cameCount-- {
 		t.q.Release(t.came[t.cameFirst])
 		t.came[t.cameFirst] = nil
 		t.cameFirst = (t.cameFirst + 1) % len(t.came)
 	}
 	t.first, t.last = nil, nil
+	if t.place != nil {
+		t.place.gone.Store(true)
+	}
 	if h := t.leaving; h != nil { // it closes before its Connect was answered
 		t.leaving = nil
 		t.release(h.command)
@@ -379,7 +368,6 @@ func (t *rdmaQueue) shut() {
 
 // Closed hears that nothing of the connection is on the card any more.
 func (t *rdmaQueue) Closed() {
-	t.close() // it may have been nobody's wish here
 	t.end()
 }
 
@@ -389,60 +377,8 @@ func (t *rdmaQueue) end() {
 		t.r.Memory().Put(t.answers)
 		t.answers = nil
 	}
-	if t.fixed {
+	if t.place != nil {
 		t.pg.target.placed[t.r.Index()].Add(-1)
 	}
 	t.queue.shut()
-}
-
-// handOver passes the connection's Connect on: an Admin queue goes along, as soon as nothing of it is on the card.
-func (t *rdmaQueue) handOver(h *handoff) {
-	t.leaving = h
-	if t.fixed {
-		h.origin = rdmaFixed{t}
-		h.depart(t.pg)
-		return
-	}
-	t.part()
-}
-
-// part lets an Admin queue's connection go, as soon as nothing of it is on the card: in a moment, for this may be the call of a completion.
-func (t *rdmaQueue) part() {
-	if t.leaving != nil && !t.fixed && t.q.Posted() == 0 && !t.parting.Queued() {
-		t.r.Defer(&t.parting, (*rdmaParting)(t))
-	}
-}
-
-type rdmaParting rdmaQueue
-
-// Run takes the connection from this queue.
-func (p *rdmaParting) Run() {
-	t := (*rdmaQueue)(p)
-	h := t.leaving
-	if h == nil || t.state >= queueClosing || t.q.Posted() > 0 {
-		return
-	}
-	t.giveBack(h.command)
-	d := t.q.Detach()
-	if d == nil {
-		return // it has ended, and is about to hear of it
-	}
-	t.leaving = nil
-	h.origin = rdmaMovable{d, t.port, t.depth}
-	t.state = queueClosing
-	t.r.StopTimer(&t.timer)
-	t.release(h.command)
-	t.end()
-	h.depart(t.pg)
-}
-
-// rest has nothing to do: a queue over RDMA does not move.
-func (t *rdmaQueue) rest() bool {
-	invariant.Check(t.move == nil, "nvmf: a queue over RDMA moves")
-	return false
-}
-
-func (t *rdmaQueue) detach() origin {
-	invariant.Check(false, "nvmf: a queue over RDMA is to move")
-	return nil
 }

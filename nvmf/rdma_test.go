@@ -121,7 +121,7 @@ func TestRDMADescriptors(t *testing.T) {
 			default:
 				p.SendCapsule(append([][]byte{s[:]}, list...)...)
 			}
-			p.WantStatus("write", p.Completion(s).CQE, c.want)
+			p.WantStatus("write", p.Response(s).CQE, c.want)
 			if c.want.OK() {
 				// Back the same way, if it was not the capsule.
 				r := p.RW(nvmf.IORead, 0, c.blocks)
@@ -139,7 +139,7 @@ func TestRDMADescriptors(t *testing.T) {
 				} else {
 					p.SendCapsule(r[:])
 				}
-				p.WantStatus("read", p.Completion(r).CQE, nvmf.StatusSuccess)
+				p.WantStatus("read", p.Response(r).CQE, nvmf.StatusSuccess)
 				if !bytes.Equal(got, want) {
 					t.Error("read something else than was written")
 				}
@@ -150,7 +150,7 @@ func TestRDMADescriptors(t *testing.T) {
 	s := a.Cmd(nvmf.AdminSetFeatures)
 	s.SetSGL(offset(0, 8))
 	a.SendCapsule(s[:])
-	if got := a.Completion(s); got.Status.OK() {
+	if got := a.Response(s); got.Status.OK() {
 		t.Error("data in the capsule of an Admin command were taken")
 	}
 	a.WantStatus("keep alive", a.Do(a.Cmd(nvmf.AdminKeepAlive), nil), nvmf.StatusSuccess)
@@ -186,7 +186,7 @@ func TestRDMAKeysAreInvalidated(t *testing.T) {
 				list = nil
 			}
 			p.SendCapsule(s[:], list)
-			r := p.Completion(s)
+			r := p.Response(s)
 			p.WantStatus(c.what, r.CQE, nvmf.StatusSuccess)
 			if r.Invalid != c.want {
 				t.Errorf("opcode %#x, %s: key %#x was invalidated, want %#x", op, c.what, r.Invalid, c.want)
@@ -199,13 +199,13 @@ func TestRDMAKeysAreInvalidated(t *testing.T) {
 	s := p.RW(nvmf.IORead, 0, 2)
 	s.SetSGL(nvmf.SGL{Type: nvmf.SGLLastSegment, Subtype: nvmf.SGLOffset, Bytes: 32})
 	p.SendCapsule(s[:], nvmftest.Descriptor(spent(p.SGL(b1, k1))), nvmftest.Descriptor(spent(p.SGL(b2, k2))))
-	if r := p.Completion(s); !r.Status.OK() || r.Invalid != k2 {
+	if r := p.Response(s); !r.Status.OK() || r.Invalid != k2 {
 		t.Errorf("%v, key %#x was invalidated, want %#x", r.Status, r.Invalid, k2)
 	}
 	// A key is used once: the slot that it was in begins anew.
 	s = p.IO(nvmf.IOFlush)
 	p.SendCapsule(s[:])
-	if r := p.Completion(s); r.Invalid != 0 {
+	if r := p.Response(s); r.Invalid != 0 {
 		t.Errorf("a flush invalidates key %#x", r.Invalid)
 	}
 	// Failed commands whose data were looked at.
@@ -213,7 +213,7 @@ func TestRDMAKeysAreInvalidated(t *testing.T) {
 	s = p.RW(nvmf.IOWrite, 1<<40, 1)
 	s.SetSGL(spent(p.SGL(b, k)))
 	p.SendCapsule(s[:])
-	if r := p.Completion(s); r.Status != nvmf.StatusLBAOutOfRange|nvmf.DNR || r.Invalid != k {
+	if r := p.Response(s); r.Status != nvmf.StatusLBAOutOfRange|nvmf.DNR || r.Invalid != k {
 		t.Errorf("%v, key %#x was invalidated, want %#x", r.Status, r.Invalid, k)
 	}
 	p.WantStatus("flush", p.Do(p.IO(nvmf.IOFlush), nil), nvmf.StatusSuccess)
@@ -233,7 +233,7 @@ func TestRDMAOrder(t *testing.T) {
 	nvmftest.Await(t, "the read is on the card", func() bool { return e.RDMA.Target.Withheld() == 1 })
 	p.WantIdle("a write whose data has not come")
 	e.RDMA.Target.Release()
-	p.WantStatus("write", p.Completion(w).CQE, nvmf.StatusSuccess)
+	p.WantStatus("write", p.Response(w).CQE, nvmf.StatusSuccess)
 
 	e.RDMA.Target.Withhold(rdmatest.Writes)
 	got, key := p.Memory(8192)
@@ -244,7 +244,7 @@ func TestRDMAOrder(t *testing.T) {
 	p.WantIdle("a read whose data has not gone")
 	e.RDMA.Target.Step(0)
 	e.RDMA.Target.Release()
-	p.WantStatus("read", p.Completion(r).CQE, nvmf.StatusSuccess)
+	p.WantStatus("read", p.Response(r).CQE, nvmf.StatusSuccess)
 	if !bytes.Equal(got, want) {
 		t.Error("read something else than was written")
 	}
@@ -260,7 +260,7 @@ func TestRDMAOrder(t *testing.T) {
 		}
 	}
 	e.RDMA.Target.Release()
-	p.WantStatus("flush", p.Completion(f).CQE, nvmf.StatusSuccess)
+	p.WantStatus("flush", p.Response(f).CQE, nvmf.StatusSuccess)
 }
 
 // A full queue, again and again, of all sizes and with few RDMA READs at a time: every entry has a receive, and nothing has to wait for ever. The
@@ -332,31 +332,5 @@ func TestRDMACommandsWaitForRoom(t *testing.T) {
 			t.Error("read something else than was written")
 		}
 		p.Forget()
-	}
-}
-
-// A fused pair, in capsules and not.
-func TestRDMAPairs(t *testing.T) {
-	e := overRDMA(t, 1)
-	p := e.QueueRDMA(t, e.AdminRDMA(t), 1, 32)
-	zeros, want := make([]byte, 8192), pattern(8192, 9)
-	for _, blocks := range []uint32{1, 2} {
-		n := int(blocks) * 4096
-		for _, c := range []struct {
-			what          string
-			is            []byte
-			first, second nvmf.Status
-		}{
-			{"the same", zeros, nvmf.StatusSuccess, nvmf.StatusSuccess},
-			{"another", zeros, nvmf.StatusCompareFailure | nvmf.DNR, nvmf.StatusFusedFailed | nvmf.DNR},
-		} {
-			x, y := p.RW(nvmf.IOCompare, uint64(blocks*8), blocks), p.RW(nvmf.IOWrite, uint64(blocks*8), blocks)
-			x.SetFuse(nvmf.FuseFirst)
-			y.SetFuse(nvmf.FuseSecond)
-			p.Send(x, c.is[:n])
-			p.Send(y, want[:n])
-			p.WantStatus(c.what, p.Completion(x).CQE, c.first)
-			p.WantStatus(c.what, p.Completion(y).CQE, c.second)
-		}
 	}
 }

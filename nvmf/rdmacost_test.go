@@ -1,7 +1,6 @@
 package nvmf_test
 
 import (
-	"fmt"
 	"runtime"
 	"testing"
 
@@ -51,42 +50,6 @@ func TestRDMAAllocatesNothing(t *testing.T) {
 	}
 }
 
-// What a command costs on the fabric, in calls of the card and in time, by how many come at once: the transport alone is what changes with that.
-func BenchmarkRDMA(b *testing.B) {
-	for _, n := range []int{1, 8, 32} {
-		b.Run(fmt.Sprintf("reads-%d", n), func(b *testing.B) {
-			e := nvmftest.Start(b, nvmftest.Options{RDMA: &rdmatest.Options{SRQDepth: 4096}})
-			p := e.QueueRDMA(b, e.AdminRDMA(b), 1, 64)
-			var sqes []*nvmf.SQE
-			for i := range n {
-				s := p.RW(nvmf.IORead, uint64(i), 1)
-				m, key := p.Memory(4096)
-				s.SetSGL(p.SGL(m, key))
-				sqes = append(sqes, s)
-			}
-			r := p.Round(sqes, make([][]byte, n))
-			crossings := func() (posts, calls, polls uint64) {
-				for _, s := range e.Target.RDMAStats() {
-					posts, calls, polls = posts+s.Posts+s.RecvPosts, calls+s.PostCalls+s.RecvCalls, polls+s.Polls-s.PollsEmpty
-				}
-				return posts, calls, polls
-			}
-			posts, calls, polls := crossings()
-			b.ReportAllocs()
-			commands := 0
-			for b.Loop() {
-				r.Run()
-				commands += n
-			}
-			posts2, calls2, polls2 := crossings()
-			b.ReportMetric(float64(posts2-posts)/float64(commands), "posts/command")
-			b.ReportMetric(float64(calls2-calls)/float64(commands), "postcalls/command")
-			b.ReportMetric(float64(polls2-polls)/float64(commands), "polls/command")
-			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(commands), "ns/command")
-		})
-	}
-}
-
 // What was said of shared receives is done.
 func TestRDMASharedReceivesAsTheyWereAskedFor(t *testing.T) {
 	for _, c := range []struct {
@@ -118,28 +81,4 @@ func TestRDMASharedReceivesAsTheyWereAskedFor(t *testing.T) {
 			t.Errorf("%s: %d shared receive queues, want %d", c.what, s.SharedQueues, c.queues)
 		}
 	}
-}
-
-// A drain waits for what was begun over RDMA, and then lets connections go; none comes before it is taken back.
-func TestRDMADrain(t *testing.T) {
-	e, held := heldOverRDMA(t, nvmftest.Options{Reactors: 2})
-	a := e.AdminRDMA(t)
-	p := e.QueueRDMA(t, a, 1, 32)
-	s := onHeld(p, nvmf.IOWrite, 1)
-	p.Send(s, pattern(4096, 1))
-	held.Want("a command", 1)
-	drained := make(chan error, 1)
-	go func() { drained <- e.Target.Drain(t.Context(), func(int, int) {}) }()
-	nvmftest.Await(t, "the target is being drained", e.Target.Draining)
-	held.End(0)
-	p.WantStatus("what was begun", p.Completion(s).CQE, nvmf.StatusSuccess)
-	if err := nvmftest.Take(t, "the drain", drained); err != nil {
-		t.Fatal(err)
-	}
-	p.WantClosed("an I/O queue of a drained target")
-	a.WantClosed("an Admin queue of a drained target")
-	if err := e.Target.Undrain(); err != nil {
-		t.Fatal(err)
-	}
-	e.QueueRDMA(t, e.AdminRDMA(t), 1, 32)
 }

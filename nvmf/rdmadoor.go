@@ -3,16 +3,14 @@ package nvmf
 import (
 	"context"
 	"math"
+	"time"
 
 	"github.com/pollux-storage/pollux/rdma"
-	"github.com/pollux-storage/pollux/reactor"
 )
 
-// This file is how connections over RDMA come in, and where their queues are.
-//
-// What a host asks for says which queue it makes. An I/O queue's reactor is chosen then, by load, and its queue pair stays there: its Connect is
-// judged by the owner of the subsystem and answered where it came. An Admin queue is to be where its subsystem is, which only its Connect
-// says; so it has a completion queue of its own, and goes there.
+// This file is how connections over RDMA come in. What a host asks for says which queue it makes. An I/O queue's reactor is chosen then (rdmaplace.go), and its
+// queue pair stays there. An Admin queue is to be where its subsystem is, which only its Connect says; so it has a completion queue of its own, and goes
+// there (rdmaconnect.go).
 
 // UseRDMA gives the target the way to cards, which it asks for when a transport over RDMA is created.
 func (t *Target) UseRDMA(open func() (rdma.Provider, error)) {
@@ -25,6 +23,8 @@ func (t *Target) UseRDMA(open func() (rdma.Provider, error)) {
 type rdmaCards struct {
 	open func() (rdma.Provider, error) // nil: there is none
 	net  *rdma.Net                     // nil as long as there is no transport
+
+	families rdmaFamilies // not under the lock
 }
 
 // start finds the cards, for a transport with such options. The lock is held.
@@ -98,34 +98,31 @@ func (d *rdmaDoor) Offered(o *rdma.Offer) (*rdma.Answer, []byte) {
 	if why != 0 {
 		return refuse(why)
 	}
-	admin := terms.request.QID == 0
-	turn := int(terms.request.CNTLID) + int(terms.request.QID)
-	var home *reactor.Reactor
-	if admin {
-		home = t.group.Reactor(int(d.p.id-1) % t.group.Len())
-	} else {
-		home = t.group.Reactor(place(t.reactorLoads(), max(0, turn-1)))
-	}
 	a := &rdma.Answer{
-		Reactor: home,
 		Queue: rdma.QueueConfig{
-			Movable: admin, SendDepth: rdmaSends(terms.entries), RecvDepth: int(terms.entries), HeaderBytes: SQEBytes, InlineBytes: CQEBytes, ReadsOut: terms.reads,
+			SendDepth: rdmaSends(terms.entries), RecvDepth: int(terms.entries), HeaderBytes: SQEBytes, InlineBytes: CQEBytes, ReadsOut: terms.reads,
+			Link: rdma.Link{AckTimeout: rdma.AckTimeout(time.Duration(d.p.limits.AckTimeout) * time.Millisecond)},
 		},
 		Private: RDMAAccept{CRQSIZE: uint16(min(terms.entries, math.MaxUint16))}.AppendTo(nil),
 		Refuse:  RDMANoResources.AppendReject(nil),
 	}
-	if !admin {
-		a.Queue.DataBytes = int(d.p.limits.InCapsuleDataBytes)
+	var at *rdmaPlace
+	if terms.request.QID == 0 {
+		a.Reactor, a.Queue.Movable = t.group.Reactor(int(d.p.id-1)%t.group.Len()), true
+	} else {
+		at = t.rdma.families.place(o.Remote.Addr(), terms.request, t.reactorLoads())
+		a.Reactor, a.Queue.DataBytes = t.group.Reactor(at.reactor), int(d.p.limits.InCapsuleDataBytes)
+		a.Failed = func(error) { at.gone.Store(true) }
 	}
-	a.Open = func(q *rdma.Queue) rdma.Handler { return d.opened(q, &terms) }
+	a.Open = func(q *rdma.Queue) rdma.Handler { return d.opened(q, &terms, at) }
 	return a, nil
 }
 
 // opened makes the queue of a connection, on its reactor.
-func (d *rdmaDoor) opened(q *rdma.Queue, terms *rdmaTerms) rdma.Handler {
+func (d *rdmaDoor) opened(q *rdma.Queue, terms *rdmaTerms, at *rdmaPlace) rdma.Handler {
 	pg := d.t.groups[q.Reactor().Index()]
 	t := newRDMAQueue(pg, d.p, terms.request.QID, terms.entries)
-	if t.fixed = terms.request.QID > 0; t.fixed {
+	if t.place = at; at != nil {
 		d.t.placed[pg.r.Index()].Add(1)
 	}
 	h := t.begin(q)
@@ -134,65 +131,4 @@ func (d *rdmaDoor) opened(q *rdma.Queue, terms *rdmaTerms) rdma.Handler {
 	}
 	t.resume()
 	return h
-}
-
-// rdmaMovable is an Admin queue's connection on its way to a reactor.
-type rdmaMovable struct {
-	d     *rdma.Detached
-	port  *portal
-	depth uint32
-}
-
-func (o rdmaMovable) open(pg *pollGroup, id QID, entries uint32) *queue {
-	t := newRDMAQueue(pg, o.port, id, o.depth)
-	t.queue.entries = entries
-	o.d.Attach(pg.r, t.begin)
-	return &t.queue
-}
-
-func (o rdmaMovable) home() *reactor.Reactor { return nil }
-
-func (o rdmaMovable) entries(id QID) uint32 {
-	if id > 0 {
-		return 0
-	}
-	return o.depth
-}
-
-func (o rdmaMovable) cpu() int { return -1 }
-
-func (o rdmaMovable) close(*pollGroup) { o.d.Close() }
-
-// rdmaFixed is an I/O queue's connection while its Connect is away.
-type rdmaFixed struct{ t *rdmaQueue }
-
-// open lets the queue go on where it is, with the Connect as its first command.
-func (o rdmaFixed) open(_ *pollGroup, id QID, entries uint32) *queue {
-	t := o.t
-	h := t.leaving
-	if h == nil {
-		return nil
-	}
-	t.leaving = nil
-	t.r.StopTimer(&t.expected)
-	t.release(h.command)
-	t.id, t.queue.entries, t.sqhd = id, entries, 0
-	return &t.queue
-}
-
-func (o rdmaFixed) home() *reactor.Reactor { return o.t.r }
-
-func (o rdmaFixed) entries(id QID) uint32 {
-	if id == 0 || id != o.t.made {
-		return 0
-	}
-	return o.t.depth
-}
-
-func (o rdmaFixed) cpu() int { return -1 }
-
-func (o rdmaFixed) close(pg *pollGroup) {
-	if pg == o.t.pg {
-		o.t.close()
-	}
 }

@@ -156,7 +156,7 @@ func TestRDMAHostsThatBreakTheProtocol(t *testing.T) {
 		s := p.Fabrics(nvmf.FabricsConnect)
 		s.SetConnect(qid, 32, 0, 0)
 		d := nvmf.ConnectData{CNTLID: a.CNTLID, SUBNQN: nvmftest.NQN, HOSTNQN: nvmftest.Host}
-		p.Send(s, d.AppendTo(nil))
+		p.Begin(s, d.AppendTo(nil))
 		for range 8 {
 			p.SendCapsule(p.Cmd(nvmf.AdminKeepAlive)[:])
 		}
@@ -195,9 +195,7 @@ func TestRDMAMemoryIsLentUntilTold(t *testing.T) {
 			a.SendCapsule(s[:])
 		}},
 		{"the listener goes", func(e *nvmftest.Engine, _, _ *nvmftest.RDMAPeer) {
-			at := nvmftest.Address(e.RDMA.Addr)
-			at.TRType = "RDMA"
-			go func() { _ = e.Target.RemoveListener(e.T.Context(), nvmftest.NQN, at) }()
+			go func() { _ = e.Target.RemoveListener(e.T.Context(), nvmftest.NQN, nvmftest.RDMAAddress(e.RDMA.Addr)) }()
 		}},
 		{"the subsystem goes", func(e *nvmftest.Engine, _, _ *nvmftest.RDMAPeer) {
 			go func() { _ = e.Target.DeleteSubsystem(e.T.Context(), nvmftest.NQN) }()
@@ -257,8 +255,8 @@ func TestRDMADevicesKeepMemoryOfClosedQueues(t *testing.T) {
 		e, held := heldOverRDMA(t, nvmftest.Options{RDMA: &rdmatest.Options{SRQDepth: shared}})
 		a := e.AdminRDMA(t)
 		p := e.QueueRDMA(t, a, 1, 32)
-		p.Send(onHeld(p, nvmf.IOWrite, 1), pattern(4096, 1))
-		p.Send(onHeld(p, nvmf.IOWrite, 4), pattern(4*4096, 2))
+		p.Begin(onHeld(p, nvmf.IOWrite, 1), pattern(4096, 1))
+		p.Begin(onHeld(p, nvmf.IOWrite, 4), pattern(4*4096, 2))
 		sendKeyed(p, onHeld(p, nvmf.IORead, 4), 4*4096)
 		held.Want("three commands", 3)
 		p.Close()
@@ -290,7 +288,7 @@ func TestRDMAHostsThatVanish(t *testing.T) {
 			p := e.QueueRDMA(t, a, 1, 32)
 			for range 4 {
 				sendKeyed(p, onHeld(p, nvmf.IORead, 4), 4*4096)
-				p.Send(onHeld(p, nvmf.IOWrite, 1), pattern(4096, 1))
+				p.Begin(onHeld(p, nvmf.IOWrite, 1), pattern(4096, 1))
 			}
 			held.Want("eight commands", 8)
 			c.gone(e, p)
@@ -322,41 +320,7 @@ func TestRDMAHostThatTakesNothing(t *testing.T) {
 	s := p.Fabrics(nvmf.FabricsConnect)
 	s.SetConnect(1, 32, 0, 0)
 	d := nvmf.ConnectData{CNTLID: a.CNTLID, SUBNQN: nvmftest.NQN, HOSTNQN: nvmftest.Host}
-	p.Send(s, d.AppendTo(nil))
+	p.Begin(s, d.AppendTo(nil))
 	p.WantClosed("a host that takes no responses")
 	a.WantStatus("the Admin queue", a.Do(a.Cmd(nvmf.AdminKeepAlive), nil), nvmf.StatusSuccess)
-}
-
-// What a host asks of its controller over RDMA is what it asks over TCP: Abort, Keep Alive, a reset, a shutdown.
-func TestRDMAControllerLife(t *testing.T) {
-	e, held := heldOverRDMA(t, nvmftest.Options{Reactors: 2, Transport: func(o *nvmf.TransportOptions) { o.MinKATO = 1 }})
-	a := e.AdminRDMA(t)
-	p := e.QueueRDMA(t, a, 1, 32)
-	s := onHeld(p, nvmf.IORead, 1)
-	sendKeyed(p, s, 4096)
-	held.Want("a command", 1)
-	x := a.Cmd(nvmf.AdminAbort)
-	x.SetAbort(1, s.CID())
-	if cqe := a.Do(x, nil); !cqe.Status.OK() || cqe.DW0 != 0 {
-		t.Errorf("Abort: %v, %d", cqe.Status, cqe.DW0)
-	}
-	p.WantStatus("the command", p.Completion(s).CQE, nvmf.StatusAbortRequested)
-	cc := a.Fabrics(nvmf.FabricsPropertySet)
-	cc.SetProperty(nvmf.PropertyCC, 4, 0)
-	a.WantStatus("CC.EN 0", a.Do(cc, nil), nvmf.StatusSuccess)
-	p.WantClosed("an I/O queue after CC.EN 0")
-	nvmftest.Await(t, "the controller is reset", func() bool {
-		cc = a.Fabrics(nvmf.FabricsPropertyGet)
-		cc.SetProperty(nvmf.PropertyCSTS, 4, 0)
-		return a.Do(cc, nil).DW0&uint32(nvmf.CSTSRDY) == 0
-	})
-	a.Enable()
-	p = e.QueueRDMA(t, a, 1, 32)
-	p.WantStatus("flush", p.Do(p.IO(nvmf.IOFlush), nil), nvmf.StatusSuccess)
-
-	silent := e.DialRDMA(t, e.RDMA.Addr, 0, 32, 0)
-	silent.WantStatus("Connect", silent.ConnectAs(0, 32, 0, 100, nvmf.ConnectData{CNTLID: nvmf.CNTLIDDynamic, SUBNQN: nvmftest.NQN, HOSTNQN: nvmftest.Host}), nvmf.StatusSuccess)
-	silent.Enable()
-	silent.WantClosed("a host that is silent for longer than its keep alive timeout")
-	a.WantStatus("another host", a.Do(a.Cmd(nvmf.AdminKeepAlive), nil), nvmf.StatusSuccess)
 }

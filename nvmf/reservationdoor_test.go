@@ -42,9 +42,9 @@ func (k *kept) SaveReservations(r *reactor.Reactor, owner uuid.UUID, state []byt
 	_ = r.Go(func() { done.ReservationsSaved(s) })
 }
 
-func startKeeping(t *testing.T, k *kept, id uuid.UUID) *nvmftest.Engine {
+func startKeeping(t *testing.T, start func(nvmftest.Options) *nvmftest.Portal, k *kept, id uuid.UUID) *nvmftest.Portal {
 	t.Helper()
-	e := nvmftest.Start(t, nvmftest.Options{Empty: true, Reactors: 2})
+	e := start(nvmftest.Options{Empty: true, Reactors: 2})
 	m, err := bdev.NewMem(e.Bdevs, "Malloc0", uuid.Nil, 4096, 1024)
 	if err == nil {
 		_, err = e.Bdevs.Register(bdev.Config{Name: "Keeper0", Product: "test", UUID: id, Driver: &keeper{m.Driver(), k}, Geometry: m.Geometry()})
@@ -59,31 +59,33 @@ func startKeeping(t *testing.T, k *kept, id uuid.UUID) *nvmftest.Engine {
 // TestReservationsAreKeptByTheDevice: those that are to persist are there after a restart, the others are cleared, and a change that is not
 // kept has not happened.
 func TestReservationsAreKeptByTheDevice(t *testing.T) {
-	k, id := &kept{states: map[uuid.UUID][]byte{}}, uuid.New()
-	e := startKeeping(t, k, id)
-	a := newReserver(t, e, 1)
-	a.WantStatus("register", a.reserve(nvmf.IOReservationRegister, nvmf.RREGARegister, 0, nvmf.PTPLSet, 0, 10), nvmf.StatusSuccess)
-	a.WantStatus("acquire", a.reserve(nvmf.IOReservationAcquire, nvmf.RACQAAcquire, nvmf.ExclusiveAccess, 0, 10, 0), nvmf.StatusSuccess)
+	nvmftest.Each(t, func(t *testing.T, start func(nvmftest.Options) *nvmftest.Portal) {
+		k, id := &kept{states: map[uuid.UUID][]byte{}}, uuid.New()
+		e := startKeeping(t, start, k, id)
+		a := newReserver(e, 1)
+		a.WantStatus("register", a.reserve(nvmf.IOReservationRegister, nvmf.RREGARegister, 0, nvmf.PTPLSet, 0, 10), nvmf.StatusSuccess)
+		a.WantStatus("acquire", a.reserve(nvmf.IOReservationAcquire, nvmf.RACQAAcquire, nvmf.ExclusiveAccess, 0, 10, 0), nvmf.StatusSuccess)
 
-	e = startKeeping(t, k, id)
-	a, b := newReserver(t, e, 1), newReserver(t, e, 2)
-	b.WantStatus("another host after a restart", b.read(), nvmf.StatusReservationConflict)
-	a.WantStatus("the holder after a restart", a.write(), nvmf.StatusSuccess)
-	k.mu.Lock()
-	k.fail = bdev.StatusNotPrimary
-	k.mu.Unlock()
-	a.WantStatus("a release that is not kept", a.reserve(nvmf.IOReservationRelease, nvmf.RRELARelease, nvmf.ExclusiveAccess, 0, 10, 0), nvmf.StatusANAInaccessible)
-	b.WantStatus("another host after a release that is not kept", b.read(), nvmf.StatusReservationConflict)
-	k.mu.Lock()
-	k.fail = bdev.StatusOK
-	k.mu.Unlock()
-	a.WantStatus("no longer to persist", a.reserve(nvmf.IOReservationRegister, nvmf.RREGARegister, 0, nvmf.PTPLClear, 0, 10), nvmf.StatusSuccess)
-	b.WantStatus("another host before the restart", b.read(), nvmf.StatusReservationConflict)
+		e = startKeeping(t, start, k, id)
+		a, b := newReserver(e, 1), newReserver(e, 2)
+		b.WantStatus("another host after a restart", b.read(), nvmf.StatusReservationConflict)
+		a.WantStatus("the holder after a restart", a.write(), nvmf.StatusSuccess)
+		k.mu.Lock()
+		k.fail = bdev.StatusNotPrimary
+		k.mu.Unlock()
+		a.WantStatus("a release that is not kept", a.reserve(nvmf.IOReservationRelease, nvmf.RRELARelease, nvmf.ExclusiveAccess, 0, 10, 0), nvmf.StatusANAInaccessible)
+		b.WantStatus("another host after a release that is not kept", b.read(), nvmf.StatusReservationConflict)
+		k.mu.Lock()
+		k.fail = bdev.StatusOK
+		k.mu.Unlock()
+		a.WantStatus("no longer to persist", a.reserve(nvmf.IOReservationRegister, nvmf.RREGARegister, 0, nvmf.PTPLClear, 0, 10), nvmf.StatusSuccess)
+		b.WantStatus("another host before the restart", b.read(), nvmf.StatusReservationConflict)
 
-	e = startKeeping(t, k, id)
-	b = newReserver(t, e, 2)
-	b.WantStatus("another host after a restart without persistence", b.write(), nvmf.StatusSuccess)
-	if s, _ := k.LoadReservations(uuid.NewSHA1(id, []byte("reservations"))); len(s) > 0 {
-		t.Errorf("the device still keeps %x", s)
-	}
+		e = startKeeping(t, start, k, id)
+		b = newReserver(e, 2)
+		b.WantStatus("another host after a restart without persistence", b.write(), nvmf.StatusSuccess)
+		if s, _ := k.LoadReservations(uuid.NewSHA1(id, []byte("reservations"))); len(s) > 0 {
+			t.Errorf("the device still keeps %x", s)
+		}
+	})
 }

@@ -69,33 +69,6 @@ type Subsystem struct {
 	anaChanges uint64
 }
 
-// Namespace is a device in a subsystem. What it is made of never changes; what does is in its view.
-type Namespace struct {
-	NSID     NSID
-	BdevName string
-	UUID     uuid.UUID
-	NGUID    [16]byte
-	EUI64    [8]byte
-	PTPLFile string
-
-	ProtectionFile string // keeps write protection over a restart; "": it cannot be write protected
-
-	handle   *bdev.Handle
-	channels []*bdev.Channel // by reactor
-
-	// Under the target's lock, copied into views.
-	gone   bool   // its device is being removed
-	group  uint32 // ANA group
-	hidden bool   // only hosts in hosts see it
-	hosts  map[string]bool
-
-	protection   WriteProtection
-	reservations *reservation.State // as the book has published it; never altered
-
-	book *reservation.Book // of its device
-	door *namespaceDoor
-}
-
 // host is a host that may connect.
 type host struct {
 	NQN          string
@@ -113,14 +86,6 @@ type HostKeys struct {
 type hostIdentity struct {
 	nqn string
 	id  [16]byte
-}
-
-// Listener is a subsystem's address.
-type Listener struct {
-	Address Address
-	port    *portal
-	id      uint16
-	ana     []ANAState // by group, 1-based; under the target's lock, copied into views
 }
 
 // subsystemView is a subsystem's configuration at one time. It is never altered.

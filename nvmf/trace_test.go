@@ -92,136 +92,142 @@ func passed(r *nvmf.TraceRecord) string {
 
 // TestTraceOfEachKind looks at every command, and compares what it says of each with what was sent.
 func TestTraceOfEachKind(t *testing.T) {
-	for _, reactors := range []int{1, 2} {
-		e := nvmftest.Start(t, nvmftest.Options{Reactors: reactors, Empty: true})
-		if _, err := bdev.NewMem(e.Bdevs, "mem", uuid.Nil, 4096, 4096); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := bdev.NewPassthru(e.Bdevs, "pass", "mem", uuid.Nil); err != nil {
-			t.Fatal(err)
-		}
-		e.AddNamespace(nvmf.NamespaceOptions{BdevName: "pass"})
-		admin := nvmftest.Admin(t, e.Addr)
-		early := nvmftest.Queue(t, e.Addr, admin, 1, 32)
-		x := newTracing(t, e, 1)
-		late := nvmftest.Queue(t, e.Addr, admin, 2, 32)
-		for _, p := range []*nvmftest.Peer{early, late} {
-			const all, reads, moved = "receive admit execute device answer queue send", "receive admit memory execute device answer queue send",
-				"receive admit memory data execute device answer queue send"
-			ranges := append(nvmf.DSMRange{NLB: 8, SLBA: 16}.AppendTo(nil), nvmf.DSMRange{NLB: 8, SLBA: 32}.AppendTo(nil)...)
-			dsm := p.IO(nvmf.IODatasetManagement)
-			dsm.SetDSM(2, true)
-			for _, c := range []struct {
-				why    string
-				op     nvmf.IOOpcode
-				do     func()
-				lba    uint64
-				blocks uint64
-				bytes  uint32
-				depth  int
-				passed string
-				status nvmf.Status
-			}{
-				{"a read", nvmf.IORead, func() { p.Read(p.RW(nvmf.IORead, 3, 2), 8192) }, 3, 2, 8192, 2, reads, 0},
-				{"a write in its capsule", nvmf.IOWrite, func() { write(t, p, 5, pattern(8192, 1), true) }, 5, 2, 8192, 2, moved, 0},
-				{"a write by R2T", nvmf.IOWrite, func() { write(t, p, 7, pattern(65536, 1), false) }, 7, 16, 65536, 2, moved, 0},
-				{"write zeroes", nvmf.IOWriteZeroes, func() { p.Do(p.RW(nvmf.IOWriteZeroes, 9, 1), nil) }, 9, 1, 0, 2, all, 0},
-				{"a flush", nvmf.IOFlush, func() { p.Do(p.IO(nvmf.IOFlush), nil) }, 0, 0, 0, 1, all, 0},
-				{"two ranges unmapped", nvmf.IODatasetManagement, func() { p.Do(dsm, ranges) }, 0, 0, 32, 2, moved, 0},
-				{"a verify", nvmf.IOVerify, func() { p.Do(p.RW(nvmf.IOVerify, 0, 100), nil) }, 0, 100, 0, 2, reads, 0},
-				{"past the end", nvmf.IORead, func() { p.Read(p.RW(nvmf.IORead, 4096, 1), 4096) }, 4096, 1, 0, 0, "receive answer queue send", nvmf.StatusLBAOutOfRange | nvmf.DNR},
-			} {
-				c.do()
-				r := x.want(c.why, 1)[0]
-				checkSums(t, c.why, &r)
-				device, depth := "pass", c.depth
-				if depth == 0 {
-					device = ""
-				}
-				if r.Opcode != c.op || r.LBA != c.lba || r.Blocks != c.blocks || r.Bytes != c.bytes || r.Status != c.status || r.Device != device || r.Below.Depth < depth ||
-					r.Host != nvmftest.Host || r.CNTLID != admin.CNTLID || r.NSID != 1 || r.Fused {
-					t.Errorf("%s: %+v", c.why, r)
-				}
-				if got := passed(&r); got != c.passed {
-					t.Errorf("%s: it passed %s, want %s", c.why, got, c.passed)
-				}
-				if depth == 2 && (r.Below.Layers[0].Device != "pass" || r.Below.Layers[1].Device != "mem") {
-					t.Errorf("%s: layers %+v", c.why, r.Below.Layers)
+	nvmftest.Each(t, func(t *testing.T, start func(nvmftest.Options) *nvmftest.Portal) {
+		for _, reactors := range []int{1, 2} {
+			e := start(nvmftest.Options{Reactors: reactors, Empty: true})
+			if _, err := bdev.NewMem(e.Bdevs, "mem", uuid.Nil, 4096, 4096); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := bdev.NewPassthru(e.Bdevs, "pass", "mem", uuid.Nil); err != nil {
+				t.Fatal(err)
+			}
+			e.AddNamespace(nvmf.NamespaceOptions{BdevName: "pass"})
+			admin := e.Admin()
+			early := e.Queue(admin, 1, 32)
+			x := newTracing(t, e.Engine, 1)
+			late := e.Queue(admin, 2, 32)
+			for _, p := range []*nvmftest.Peer{early, late} {
+				const all, reads, moved = "receive admit execute device answer queue send", "receive admit memory execute device answer queue send",
+					"receive admit memory data execute device answer queue send"
+				ranges := append(nvmf.DSMRange{NLB: 8, SLBA: 16}.AppendTo(nil), nvmf.DSMRange{NLB: 8, SLBA: 32}.AppendTo(nil)...)
+				dsm := p.IO(nvmf.IODatasetManagement)
+				dsm.SetDSM(2, true)
+				for _, c := range []struct {
+					why    string
+					op     nvmf.IOOpcode
+					do     func()
+					lba    uint64
+					blocks uint64
+					bytes  uint32
+					depth  int
+					passed string
+					status nvmf.Status
+				}{
+					{"a read", nvmf.IORead, func() { p.Read(p.RW(nvmf.IORead, 3, 2), 8192) }, 3, 2, 8192, 2, reads, 0},
+					{"a write in its capsule", nvmf.IOWrite, func() { p.Do(p.RW(nvmf.IOWrite, 5, 1), pattern(4096, 1)) }, 5, 1, 4096, 2, moved, 0},
+					{"a write whose data is asked for", nvmf.IOWrite, func() { p.Do(p.RW(nvmf.IOWrite, 7, 16), pattern(65536, 1)) }, 7, 16, 65536, 2, moved, 0},
+					{"write zeroes", nvmf.IOWriteZeroes, func() { p.Do(p.RW(nvmf.IOWriteZeroes, 9, 1), nil) }, 9, 1, 0, 2, all, 0},
+					{"a flush", nvmf.IOFlush, func() { p.Do(p.IO(nvmf.IOFlush), nil) }, 0, 0, 0, 1, all, 0},
+					{"two ranges unmapped", nvmf.IODatasetManagement, func() { p.Do(dsm, ranges) }, 0, 0, 32, 2, moved, 0},
+					{"a verify", nvmf.IOVerify, func() { p.Do(p.RW(nvmf.IOVerify, 0, 100), nil) }, 0, 100, 0, 2, reads, 0},
+					{"past the end", nvmf.IORead, func() { p.Read(p.RW(nvmf.IORead, 4096, 1), 4096) }, 4096, 1, 0, 0, "receive answer queue send", nvmf.StatusLBAOutOfRange | nvmf.DNR},
+				} {
+					c.do()
+					r := x.want(c.why, 1)[0]
+					checkSums(t, c.why, &r)
+					device, depth := "pass", c.depth
+					if depth == 0 {
+						device = ""
+					}
+					if r.Opcode != c.op || r.LBA != c.lba || r.Blocks != c.blocks || r.Bytes != c.bytes || r.Status != c.status || r.Device != device || r.Below.Depth < depth ||
+						r.Host != nvmftest.Host || r.CNTLID != admin.CNTLID || r.NSID != 1 || r.Fused {
+						t.Errorf("%s: %+v", c.why, r)
+					}
+					if got := passed(&r); got != c.passed {
+						t.Errorf("%s: it passed %s, want %s", c.why, got, c.passed)
+					}
+					if depth == 2 && (r.Below.Layers[0].Device != "pass" || r.Below.Layers[1].Device != "mem") {
+						t.Errorf("%s: layers %+v", c.why, r.Below.Layers)
+					}
 				}
 			}
-		}
-		for _, most := range []int{1 << 20, 0} { // in their capsules, and by R2T
-			pair := newPair(early, 100, 4096, make([]byte, 4096), pattern(4096, 3))
-			b, _ := pair.bytes(most)
-			early.Send(b)
-			if most == 0 {
-				pair.answer()
-			}
-			pair.want(t, "a pair", nvmf.StatusSuccess, nvmf.StatusSuccess)
-			for _, r := range x.want("a pair", 2) {
-				checkSums(t, "a pair", &r)
-				if !r.Fused || r.Device != "pass" || r.Spent[nvmf.TraceDevice] == 0 {
-					t.Errorf("of a pair: %+v", r)
+			for _, begin := range []func(*pair){(*pair).begin, (*pair).beginLate} { // in their capsules, and not
+				pair := newPair(early, 100, 4096, make([]byte, 4096), pattern(4096, 3))
+				begin(pair)
+				pair.want(t, "a pair", nvmf.StatusSuccess, nvmf.StatusSuccess)
+				for _, r := range x.want("a pair", 2) {
+					checkSums(t, "a pair", &r)
+					if !r.Fused || r.Device != "pass" || r.Spent[nvmf.TraceDevice] == 0 {
+						t.Errorf("of a pair: %+v", r)
+					}
 				}
+				early.Do(early.RW(nvmf.IOWrite, 100, 1), make([]byte, 4096))
+				x.want("zeros again", 1)
 			}
-			write(t, early, 100, make([]byte, 4096), true)
-			x.want("zeros again", 1)
+			if c := x.take(); c.Seen != c.Finished || c.Seen != 22 || c.Lost+c.Unfinished != 0 {
+				t.Errorf("counts %+v", c)
+			}
 		}
-		if c := x.take(); c.Seen != c.Finished || c.Seen != 22 || c.Lost+c.Unfinished != 0 {
-			t.Errorf("counts %+v", c)
-		}
+	})
+}
+
+// wait waits for a time that a stage cannot be mistaken for.
+func wait() time.Duration {
+	began := time.Now()
+	time.Sleep(20 * time.Millisecond)
+	return time.Since(began)
+}
+
+// wantSpent fails unless a command spent that time in a stage.
+func wantSpent(t *testing.T, s nvmf.TraceStage, r nvmf.TraceRecord, waited time.Duration) {
+	t.Helper()
+	checkSums(t, s.String(), &r)
+	if r.Spent[s] < reactor.Ticks(waited) {
+		t.Errorf("held for %v in stage %v, which took %d ns", waited, s, r.Spent[s])
 	}
 }
 
 // TestEachTraceStageHasItsTime makes a command wait for as long as it can be seen from outside that it waits, in one stage after the other.
 func TestEachTraceStageHasItsTime(t *testing.T) {
-	e := nvmftest.Start(t, nvmftest.Options{Empty: true})
-	held := e.AddHeld("held", 1024)
-	e.AddNamespace(nvmf.NamespaceOptions{BdevName: "held"})
+	nvmftest.Each(t, func(t *testing.T, start func(nvmftest.Options) *nvmftest.Portal) {
+		e := start(nvmftest.Options{Empty: true})
+		held := e.AddHeld("held", 1024)
+		e.AddNamespace(nvmf.NamespaceOptions{BdevName: "held"})
+		p := e.Queue(e.Admin(), 1, 4)
+		x := newTracing(t, e.Engine, 1)
+		s := p.RW(nvmf.IOWrite, 0, 16)
+		p.BeginLate(s, make([]byte, 65536))
+		p.Asked(1)
+		waited := wait()
+		p.Give()
+		held.Want("a write", 1)
+		held.End(bdev.StatusOK)
+		p.Completion(s)
+		wantSpent(t, nvmf.TraceData, x.want("a write", 1)[0], waited)
+
+		s = p.RW(nvmf.IORead, 0, 1)
+		p.BeginRead(s, 4096)
+		held.Want("a read", 1)
+		waited = wait()
+		held.End(bdev.StatusOK)
+		p.Completion(s)
+		wantSpent(t, nvmf.TraceDevice, x.want("a read", 1)[0], waited)
+	})
+}
+
+// A write in its capsule brings half of its data over TCP, then the rest.
+func TestTraceOfACapsuleInPieces(t *testing.T) {
+	e := nvmftest.Start(t, nvmftest.Options{})
 	p := nvmftest.Queue(t, e.Addr, nvmftest.Admin(t, e.Addr), 1, 4)
 	x := newTracing(t, e, 1)
-	wait := func() time.Duration {
-		began := time.Now()
-		time.Sleep(20 * time.Millisecond)
-		return time.Since(began)
-	}
-	check := func(s nvmf.TraceStage, r nvmf.TraceRecord, waited time.Duration) {
-		t.Helper()
-		checkSums(t, s.String(), &r)
-		if r.Spent[s] < reactor.Ticks(waited) {
-			t.Errorf("held for %v in stage %v, which took %d ns", waited, s, r.Spent[s])
-		}
-	}
-
-	s := p.RW(nvmf.IOWrite, 0, 16)
-	p.Send(p.Capsule(nvmftest.Wants(s, 65536), nil))
-	r2t := p.WantR2T("a write")
-	waited := wait()
-	p.Send(p.H2C(nvmf.DataPDU{CCCID: r2t.CCCID, TTAG: r2t.TTAG, Last: true}, make([]byte, 65536)))
-	held.Want("a write", 1)
-	held.End(bdev.StatusOK)
-	p.Completion(s)
-	check(nvmf.TraceData, x.want("a write", 1)[0], waited)
-
-	s = p.RW(nvmf.IORead, 0, 1)
-	p.Send(p.Capsule(nvmftest.Wants(s, 4096), nil))
-	held.Want("a read", 1)
-	waited = wait()
-	held.End(bdev.StatusOK)
-	p.Completion(s)
-	check(nvmf.TraceDevice, x.want("a read", 1)[0], waited)
-
-	// A write in its capsule brings half of its data, then the rest.
-	s = p.RW(nvmf.IOWrite, 0, 2)
+	s := p.RW(nvmf.IOWrite, 0, 2)
 	b := p.Capsule(s, make([]byte, 8192))
 	p.Send(b[:5000])
-	nvmftest.Await(t, "the command has come", func() bool { return x.take().Seen == 3 })
-	waited = wait()
+	nvmftest.Await(t, "the command has come", func() bool { return x.take().Seen == 1 })
+	waited := wait()
 	p.Send(b[5000:])
-	held.Want("a write in its capsule", 1)
-	held.End(bdev.StatusOK)
 	p.Completion(s)
-	check(nvmf.TraceData, x.want("a write in its capsule", 1)[0], waited)
+	wantSpent(t, nvmf.TraceData, x.want("a write in its capsule", 1)[0], waited)
 }
 
 // TestTraceLooksAtOneOfMany: which commands is left to chance, how many are there not; and all are counted.
@@ -265,45 +271,47 @@ func TestTraceLooksAtOneOfMany(t *testing.T) {
 
 // TestTraceEndsInTheMiddle: commands under way when a trace ends, or when their queue does, leave no record behind.
 func TestTraceEndsInTheMiddle(t *testing.T) {
-	e := nvmftest.Start(t, nvmftest.Options{Empty: true})
-	held := e.AddHeld("held", 1024)
-	e.AddNamespace(nvmf.NamespaceOptions{BdevName: "held"})
-	admin := nvmftest.Admin(t, e.Addr)
-	p := nvmftest.Queue(t, e.Addr, admin, 1, 4)
-	read := func(why string, n int) *nvmf.SQE {
-		s := p.RW(nvmf.IORead, 0, 1)
-		p.Send(p.Capsule(nvmftest.Wants(s, 4096), nil))
-		held.Want(why, n)
-		return s
-	}
-	x := newTracing(t, e, 1)
-	s := read("looked at by the first trace", 1)
-	if err := x.Stop(); err != nil {
-		t.Fatal(err)
-	}
-	y := newTracing(t, e, 1)
-	held.End(bdev.StatusOK)
-	p.Completion(s)
-	read("looked at by the second", 1)
-	p.Close()
-	e.AwaitQueues("one connection was closed", 1) // it has a request at a device
-	held.End(bdev.StatusOK)
-	e.AwaitQueues("the queue has closed", 0)
-	x.want("nothing", 0)
-	y.want("nothing", 0)
-	if a := x.take(); a.Seen != 1 || a.Finished+a.Unfinished != 0 {
-		t.Errorf("the first: %+v", a)
-	}
-	if b := y.take(); b.Seen != 1 || b.Finished != 0 || b.Unfinished != 1 {
-		t.Errorf("the second: %+v", b)
-	}
+	nvmftest.Each(t, func(t *testing.T, start func(nvmftest.Options) *nvmftest.Portal) {
+		e := start(nvmftest.Options{Empty: true})
+		held := e.AddHeld("held", 1024)
+		e.AddNamespace(nvmf.NamespaceOptions{BdevName: "held"})
+		admin := e.Admin()
+		p := e.Queue(admin, 1, 4)
+		read := func(why string, n int) *nvmf.SQE {
+			s := p.RW(nvmf.IORead, 0, 1)
+			p.BeginRead(s, 4096)
+			held.Want(why, n)
+			return s
+		}
+		x := newTracing(t, e.Engine, 1)
+		s := read("looked at by the first trace", 1)
+		if err := x.Stop(); err != nil {
+			t.Fatal(err)
+		}
+		y := newTracing(t, e.Engine, 1)
+		held.End(bdev.StatusOK)
+		p.Completion(s)
+		read("looked at by the second", 1)
+		p.Close()
+		e.AwaitQueues("one connection was closed", 1) // it has a request at a device
+		held.End(bdev.StatusOK)
+		e.AwaitQueues("the queue has closed", 0)
+		x.want("nothing", 0)
+		y.want("nothing", 0)
+		if a := x.take(); a.Seen != 1 || a.Finished+a.Unfinished != 0 {
+			t.Errorf("the first: %+v", a)
+		}
+		if b := y.take(); b.Seen != 1 || b.Finished != 0 || b.Unfinished != 1 {
+			t.Errorf("the second: %+v", b)
+		}
+	})
 }
 
 // TestTraceOfAQueueThatMoves: a command that came before its queue had moved, and is begun after, waited from when it came.
 func TestTraceOfAQueueThatMoves(t *testing.T) {
 	e, held := heldBeside(t, nvmftest.Options{})
 	p := nvmftest.Queue(t, e.Addr, nvmftest.Admin(t, e.Addr), 1, 32)
-	at := reactorOf(e, p, 1)
+	at := reactorOf(e, p.CNTLID, 1)
 	began, x := reactor.Clock(), newTracing(t, e, 1)
 	first := on(2, p.RW(nvmf.IOWrite, 0, 1))
 	p.Send(p.Capsule(first, make([]byte, 4096)))

@@ -19,7 +19,7 @@ type card struct {
 	gone    atomic.Bool // it was removed, or has failed
 
 	local  *cardMemory                // made with the first queue
-	remote atomic.Pointer[cardMemory] // made when somebody dials
+	remote atomic.Pointer[cardMemory] // made when somebody dials; the same as local if that was first
 
 	mu    sync.Mutex // held while something is made or taken apart, which may call reactors
 	lanes []*lane    // by reactor; with mu held
@@ -49,20 +49,25 @@ func (c *card) clip(q QueueConfig) (QueueConfig, error) {
 	return q, nil
 }
 
-// memory makes the keys of the reactors' pools, if there are none yet.
-func (c *card) memory(dials bool) (err error) {
-	if c.local == nil {
-		if c.local, err = openMemory(c.v, c.n.group, 0); err != nil {
-			c.local = nil
-			return err
-		}
-	}
+// memory makes the keys of the reactors' pools, if there are none yet. All that is registered counts as locked memory, each time that it is: a Net that
+// dials first needs one set for both.
+func (c *card) memory(dials bool) error {
 	if dials && c.remote.Load() == nil {
 		m, err := openMemory(c.v, c.n.group, RemoteRead|RemoteWrite)
 		if err != nil {
 			return err
 		}
 		c.remote.Store(m)
+		if c.local == nil {
+			c.local = m
+		}
+	}
+	if c.local == nil {
+		m, err := openMemory(c.v, c.n.group, 0)
+		if err != nil {
+			return err
+		}
+		c.local = m
 	}
 	return nil
 }
@@ -176,14 +181,14 @@ func (c *card) unref(l *lane, completions int) {
 func (c *card) close() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	remote := c.remote.Swap(nil)
 	if c.local != nil {
 		c.n.complain(c, "deregistering memory", c.local.close())
-		c.local = nil
 	}
-	if m := c.remote.Load(); m != nil {
-		c.remote.Store(nil)
-		c.n.complain(c, "deregistering memory", m.close())
+	if remote != nil && remote != c.local {
+		c.n.complain(c, "deregistering memory", remote.close())
 	}
+	c.local = nil
 }
 
 // complain logs what did not work and cannot be helped.

@@ -41,7 +41,7 @@ func (n *Net) Dial(ctx context.Context, to netip.AddrPort, private []byte, cfg Q
 		n.mu.Unlock()
 		return fail(ErrClosed)
 	}
-	id, err := n.cm.Resolve(netip.Addr{}, to)
+	id, err := n.cm.Resolve(netip.Addr{}, to, cfg.Link)
 	if err != nil {
 		n.mu.Unlock()
 		return fail(err)

@@ -15,7 +15,7 @@ import (
 // (reactor/watch.go), and deregistered when the card is given up.
 //
 // There are two sets of keys. What we send from and receive into needs none that a peer could use; such keys, which let whoever guesses one
-// read or write all of our pools, are made only when somebody dials out.
+// read or write all of our pools, are made only when somebody dials out. They do for both where nobody has come before.
 
 // cardMemory is one set of keys of a card.
 type cardMemory struct {
@@ -41,7 +41,11 @@ type poolKeys struct {
 func openMemory(v Verbs, g *reactor.Group, a Access) (*cardMemory, error) {
 	m := &cardMemory{}
 	for _, r := range g.Reactors() {
-		all := r.Memory().Range()
+		var all []byte
+		if err := r.Call(func() { all = r.Memory().Range() }); err != nil {
+			_ = m.close()
+			return nil, err
+		}
 		chunks := len(all) / reactor.ChunkBytes
 		k := &poolKeys{v: v, access: a, mem: r.Memory(), base: uintptr(unsafe.Pointer(unsafe.SliceData(all))), bytes: uintptr(len(all)),
 			local: make([]uint32, chunks), remote: make([]uint32, chunks)}

@@ -1,6 +1,7 @@
 package rdma
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/pollux-storage/pollux/internal/invariant"
@@ -85,7 +86,10 @@ func newLane(c *card, r *reactor.Reactor, q *QueueConfig) (*lane, error) {
 		invariant.Check(err == nil, "rdma: a lane's poller was refused")
 	})
 	if err != nil {
-		return nil, fmt.Errorf("using %s on reactor %d: %w", c.info.Name, r.Index(), err)
+		if l.srq != 0 {
+			err = errors.Join(err, c.v.DestroySRQ(l.srq))
+		}
+		return nil, fmt.Errorf("using %s on reactor %d: %w", c.info.Name, r.Index(), errors.Join(err, c.v.DestroyCQ(l.cq)))
 	}
 	return l, nil
 }

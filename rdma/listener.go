@@ -216,7 +216,8 @@ func (n *Net) offered(e *Event) {
 		}
 	})
 	if err == nil {
-		err = n.cm.Accept(e.ID, ConnParams{Private: a.Private, ReadsIn: uint8(q.cfg.ReadsIn), ReadsOut: uint8(q.cfg.ReadsOut), RNR: e.Params.RNR, Retries: retries})
+		err = n.cm.Accept(e.ID, ConnParams{Private: a.Private, ReadsIn: uint8(q.cfg.ReadsIn), ReadsOut: uint8(q.cfg.ReadsOut), RNR: e.Params.RNR, Retries: retries,
+			AckTimeout: q.cfg.Link.AckTimeout})
 		if err != nil {
 			q.drop(fmt.Errorf("accepting the connection: %w", err))
 		}

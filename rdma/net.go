@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -15,7 +16,9 @@ import (
 // This file is the engine's use of a provider: its cards, who listens and who dials, and the events of the connection manager, which one
 // goroutine takes.
 
-// Net is the cards of a provider on the reactors of a group. Its methods are for control goroutines.
+// Net is the cards of a provider on the reactors of a group. Its methods are for control goroutines. It is closed before the reactors are stopped:
+// they do not stop as long as a completion queue is watched on one. Where they have stopped all the same, no connection comes about any more, and
+// Close has what is left on the cards taken apart.
 type Net struct {
 	group *reactor.Group
 	p     Provider
@@ -58,14 +61,25 @@ func Open(g *reactor.Group, open func() (Provider, error), log *slog.Logger) (*N
 	return n, nil
 }
 
-// New begins to use p's cards. The provider stays the caller's, who closes it after the Net.
-func New(g *reactor.Group, p Provider, log *slog.Logger) (*Net, error) {
+// used are the providers that Nets have: two would each get a part of what their cards tell.
+var used sync.Map
+
+// New begins to use p's cards, which no other Net has until this one is closed. The provider stays the caller's, who closes it after the Net.
+func New(g *reactor.Group, p Provider, log *slog.Logger) (n *Net, err error) {
 	fail := func(what string, err error) (*Net, error) {
 		return nil, fmt.Errorf("using RDMA by %s: %s: %w", p.Name(), what, err)
 	}
 	if g.Simulated() {
 		return fail("starting", errors.New("simulated reactors have no ring on which completions could wake them"))
 	}
+	if _, is := used.LoadOrStore(p, struct{}{}); is {
+		return fail("starting", errors.New("another has the provider: open one for each"))
+	}
+	defer func() {
+		if err != nil {
+			used.Delete(p)
+		}
+	}()
 	cards, err := p.Cards()
 	if err != nil {
 		return fail("looking for cards", err)
@@ -74,7 +88,7 @@ func New(g *reactor.Group, p Provider, log *slog.Logger) (*Net, error) {
 	if err != nil {
 		return fail("opening the connection manager", err)
 	}
-	n := &Net{group: g, p: p, log: log, cm: cm, conns: map[ID]*Queue{}, dials: map[ID]*dial{}, listeners: map[ID]*Listener{}, all: map[*Listener]struct{}{}, lost: map[Verbs]struct{}{},
+	n = &Net{group: g, p: p, log: log, cm: cm, conns: map[ID]*Queue{}, dials: map[ID]*dial{}, listeners: map[ID]*Listener{}, all: map[*Listener]struct{}{}, lost: map[Verbs]struct{}{},
 		news: make(chan struct{}, 1), ended: make(chan struct{})}
 	n.shared.Store(srqDepthMax)
 	for _, v := range cards {
@@ -224,7 +238,7 @@ func (n *Net) lose(c *card, err error) {
 	n.log.Warn("a card is gone: its connections end", "card", c.info.Name, "error", err.Error())
 	n.endAll(c, err, func(q *Queue) bool {
 		if r := q.home.Load(); r != nil {
-			_ = r.Go(q.hurry)
+			_ = r.Go(func() { q.hurry(r) })
 		}
 		return true
 	})
@@ -283,11 +297,18 @@ func (n *Net) connection(e *Event, cfg QueueConfig, r *reactor.Reactor, dials bo
 			err = q.attach()
 		}
 	})
+	q.stranded = stopped != nil
 	return q, errors.Join(err, stopped)
 }
 
 // drop ends a queue that its maker has no use for.
-func (q *Queue) drop(err error) { q.endBy(err) }
+func (q *Queue) drop(err error) {
+	if q.stranded { // nobody is there to end it
+		q.n.abandon(q)
+		return
+	}
+	q.endBy(err)
+}
 
 // less says that one fewer is alive.
 func (n *Net) less() {
@@ -356,7 +377,8 @@ func (n *Net) abandon(q *Queue) {
 	n.leave(q)
 }
 
-// Close ends all connections and listeners, and returns when nothing is left. If ctx ends before that it says so; it may be called again.
+// Close ends all connections and listeners, and returns when nothing is left: handlers have closed their queues (Handler.Ended), and released what
+// they had received. If ctx ends before that it says who has not; it may be called again.
 func (n *Net) Close(ctx context.Context) error {
 	n.mu.Lock()
 	n.closing = true
@@ -388,7 +410,7 @@ func (n *Net) Close(ctx context.Context) error {
 		select {
 		case <-n.news:
 		case <-ctx.Done():
-			return fmt.Errorf("closing RDMA by %s: %d connections have not ended: %w", n.p.Name(), alive, ctx.Err())
+			return fmt.Errorf("closing RDMA by %s: %d connections have not ended (%s): %w", n.p.Name(), alive, n.lacks(), ctx.Err())
 		}
 	}
 	n.mu.Lock()
@@ -401,6 +423,7 @@ func (n *Net) Close(ctx context.Context) error {
 	if err := n.cm.Close(); err != nil {
 		return fmt.Errorf("closing RDMA by %s: closing the connection manager: %w", n.p.Name(), err)
 	}
+	used.Delete(n.p)
 	select {
 	case <-n.ended:
 	case <-ctx.Done():
@@ -410,4 +433,53 @@ func (n *Net) Close(ctx context.Context) error {
 		return n.p.Close()
 	}
 	return nil
+}
+
+// lacks says what some of the queues wait for that have not ended.
+func (n *Net) lacks() string {
+	const some = 3
+	var queues []*Queue
+	n.mu.Lock()
+	for _, c := range n.cards {
+		for q := range c.queues {
+			if len(queues) < some {
+				queues = append(queues, q)
+			}
+		}
+	}
+	n.mu.Unlock()
+	var says []string
+	for _, q := range queues {
+		says = append(says, fmt.Sprintf("%v with %v: %s", q, q.Remote(), q.lacks()))
+	}
+	if len(says) == 0 {
+		return "they are being made"
+	}
+	return strings.Join(says, "; ")
+}
+
+// lacks says what a queue that is to end waits for. It is for control goroutines.
+func (q *Queue) lacks() (what string) {
+	r := q.home.Load()
+	if r == nil {
+		return "it was detached, and neither attached nor closed"
+	}
+	err := r.Call(func() {
+		switch {
+		case q.home.Load() != r:
+			what = "it moves"
+		case q.state < queueGone:
+			what = "the card still has something of it"
+		case !q.closed:
+			what = "its handler has not called Close"
+		case q.held > 0:
+			what = fmt.Sprintf("its handler has not released %d receives", q.held)
+		default:
+			what = "it is being taken apart"
+		}
+	})
+	if err != nil {
+		return err.Error()
+	}
+	return what
 }

@@ -32,12 +32,19 @@ func newPoster(c *card, r *reactor.Reactor) *poster {
 	return &poster{c: c, r: r, copy: new([postMax][inlineBytes]byte)}
 }
 
-// add takes a work request of q. Inline data is copied.
+// add takes a work request of q. Inline data is copied. Where the card has refused one of q's before, it does not get those behind it either: a
+// response would tell of data that never left. They are flushed with the rest.
 func (p *poster) add(q *Queue, w *SendWR, id uint64) {
 	if p.n == postMax {
 		p.Run()
 	}
+	if q.why != nil {
+		return
+	}
 	i := p.n
+	if i == 0 || p.owner[i-1] != q {
+		p.stats.Chains++
+	}
 	d := &p.w[i]
 	*d = *w
 	d.ID, d.QP = id, q.qp

@@ -220,7 +220,8 @@ type badCard struct {
 	noRecv   atomic.Bool
 	noPoll   atomic.Bool
 	noMemory atomic.Bool
-	few      atomic.Int64 // most that one Post takes, if not 0
+	few      atomic.Int64    // most that one Post takes, if not 0
+	mrs      [4]atomic.Int64 // by access: how often memory was registered
 	atArm    atomic.Pointer[func()]
 }
 
@@ -275,6 +276,7 @@ func (c *badCard) Register(b []byte, a rdma.Access) (rdma.MR, error) {
 	if c.noMemory.Load() {
 		return rdma.MR{}, errBad
 	}
+	c.mrs[a].Add(1)
 	return c.Verbs.Register(b, a)
 }
 

@@ -35,6 +35,7 @@ type QueueConfig struct {
 	InlineBytes int // that a send is to carry itself; Queue.InlineBytes says what came of it
 	ReadsOut    int // most RDMA READs in flight
 	ReadsIn     int // RDMA READs of the peer that are answered at once
+	Link        Link
 }
 
 // Handler is what a protocol makes of a queue. All is called on the queue's reactor, and may call the queue.
@@ -44,7 +45,7 @@ type Handler interface {
 	// Completed hears of a work request with Signaled, or of any that failed. id is the handler's own.
 	Completed(id uint64, s Status)
 	// Ended says that the peer or the card has ended the connection, or that something failed. What is in flight completes as StatusFlushed.
-	// The handler calls Close, then or later, if it has not.
+	// The handler calls Close, then or later, if it has not: until then the queue, its reactor's part of the card, and Net.Close wait for it.
 	Ended(err error)
 	// Closed is the last call: nothing of the queue is in flight, and the queue pair is gone.
 	Closed()
@@ -66,6 +67,8 @@ type Queue struct {
 
 	home   atomic.Pointer[reactor.Reactor] // nil while it is detached
 	notice atomic.Pointer[error]           // why it is to end, as control knows
+
+	stranded bool // its reactor had stopped when it was made: control ends it
 
 	r      *reactor.Reactor
 	lane   *lane // nil of a movable one
@@ -167,33 +170,36 @@ func InlineSGE(b []byte) SGE {
 
 // Post takes a work request, which leaves at the end of the turn with all others. w.ID is the handler's own; w.QP is not looked at. Inline data may
 // be used again at once, other memory when the request, or a later one with Signaled, has completed. RDMA READs beyond ReadsOut wait here,
-// and others pass them. What is posted after the end completes as flushed.
+// and others pass them; each completes by itself, for the next that waits. What is posted after the end completes as flushed, after all that was
+// posted before.
 func (q *Queue) Post(w *SendWR) {
 	invariant.Check(q.Posted() < q.cfg.SendDepth || q.state > queueLive, "rdma: more work requests than the queue has room for")
 	if q.state > queueLive {
 		q.late = append(q.late, w.ID)
-		if !q.later.Queued() {
+		if q.state == queueGone && !q.later.Queued() {
 			q.r.Defer(&q.later, (*lateRun)(q))
 		}
 		return
 	}
-	if w.Opcode == OpRead && (q.reads == q.readsMax || q.waits > 0) {
-		invariant.Check(q.readsMax > 0, "rdma: an RDMA READ where the peer allows none")
-		q.waiting[(q.first+q.waits)%len(q.waiting)] = *w
-		q.waits++
-		return
+	if w.Opcode == OpRead {
+		invariant.Check(q.readsMax > 0 && w.Flags&Signaled != 0, "rdma: an RDMA READ where the peer allows none, or without a completion of its own")
+		if q.reads == q.readsMax || q.waits > 0 {
+			q.waiting[(q.first+q.waits)%len(q.waiting)] = *w
+			q.waits++
+			return
+		}
 	}
 	q.begin(w)
 }
 
-// lateRun tells of what was posted after the end.
+// lateRun tells of what was posted after the end, when the card has nothing any more: that these complete says so of what was posted before.
 type lateRun Queue
 
 func (l *lateRun) Run() {
 	q := (*Queue)(l)
 	for i := 0; i < len(q.late); i++ {
 		if !q.told {
-			q.h.Completed(q.late[i], StatusFlushed)
+			q.complete(q.late[i], StatusFlushed)
 		}
 	}
 	q.late = q.late[:0]
@@ -415,12 +421,6 @@ func (q *Queue) draining() {
 	invariant.Check(q.state == queueEnding, "rdma: a queue pair that has failed twice")
 	q.state = queueDraining
 	q.post.Run() // all that was posted before the marker goes before it
-	for q.waits > 0 {
-		id := q.waiting[q.first].ID
-		q.first = (q.first + 1) % len(q.waiting)
-		q.waits--
-		q.complete(id, StatusFlushed)
-	}
 	grace := reactor.Ticks(patienceFlush)
 	if q.c.gone.Load() {
 		grace = patienceRemoved
@@ -463,22 +463,18 @@ func (q *Queue) settle() {
 	}
 }
 
-// lastReceive hears that the queue pair takes nothing more of the SRQ. What it took has completed by now, and is polled before it is destroyed.
+// lastReceive hears that the queue pair takes nothing more of the SRQ. What it took has completed by now.
 func (q *Queue) lastReceive() {
 	if q.last || q.own != nil {
 		return
 	}
 	q.last = true
-	if q.state == queueDraining && q.drained {
-		for q.lane.poll() == pollBudget {
-		}
-	}
 	q.settle()
 }
 
-// hurry shortens the wait for a card that goes away.
-func (q *Queue) hurry() {
-	if q.state == queueDraining {
+// hurry shortens the wait for a card that goes away. It runs on a reactor, which may no longer be the queue's: then who ends it there looks.
+func (q *Queue) hurry(r *reactor.Reactor) {
+	if q.home.Load() == r && q.state == queueDraining {
 		q.r.SetTimer(&q.drain, min(q.drain.At(), q.r.Now()+patienceRemoved), (*queueGivenUp)(q))
 	}
 }
@@ -490,6 +486,17 @@ func (q *Queue) destroy() {
 		q.mine.close() // and then it is destroyed
 		return
 	}
+	q.r.Defer(&q.later, (*queuePolled)(q))
+}
+
+// queuePolled polls what has completed before a queue pair is destroyed. Some cards take completions away with it, and receives of an SRQ that were
+// among them would not be given to the card again.
+type queuePolled Queue
+
+func (p *queuePolled) Run() {
+	q := (*Queue)(p)
+	for q.lane.poll() == pollBudget {
+	}
 	go q.n.destroy(q)
 }
 
@@ -500,6 +507,11 @@ func (q *Queue) gone() {
 			q.complete(e.id, StatusFlushed)
 		}
 	}
+	for ; q.waits > 0; q.waits-- {
+		q.complete(q.waiting[q.first].ID, StatusFlushed)
+		q.first = (q.first + 1) % len(q.waiting)
+	}
+	(*lateRun)(q).Run()
 	q.state = queueGone
 	if q.lane != nil {
 		q.lane.remove(q)

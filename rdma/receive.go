@@ -223,7 +223,7 @@ func (s *recvSet) back(index uint32) *Receive {
 
 // put takes a receive that nobody needs any more: it goes to the card again, unless there are more than are wanted.
 func (s *recvSet) put(x *Receive) {
-	if s.srq != 0 && s.full <= min(s.wanted, s.max) || s.srq == 0 && s.q.state <= queueLive {
+	if s.srq != 0 && s.full <= min(s.wanted, s.max) || s.srq == 0 && s.q.state <= queueLive && !s.q.broken {
 		s.repost(x)
 		return
 	}

@@ -12,6 +12,7 @@ type Stats struct {
 	ReceivesHeld     int // that handlers have
 
 	Posts, PostCalls     uint64 // work requests, and calls that brought them to the card
+	Chains               uint64 // of work requests of one queue pair that stand together in a call: each rings the card once
 	RecvPosts, RecvCalls uint64
 	Polls, PollsEmpty    uint64
 	Completions          uint64
@@ -48,7 +49,10 @@ func (c *card) stats() (out []Stats) {
 				s.SharedQueues++
 			}
 		}
-		s.Regions = c.local.poolRegions(i) + c.remote.Load().poolRegions(i)
+		s.Regions = c.local.poolRegions(i)
+		if m := c.remote.Load(); m != c.local {
+			s.Regions += m.poolRegions(i)
+		}
 		c.mu.Unlock()
 		s.Card, s.Reactor = c.info.Name, i
 		out = append(out, s)

@@ -269,7 +269,7 @@ type CM interface {
 
 	Listen(at netip.AddrPort, backlog int) (ID, netip.AddrPort, error)
 	// Resolve begins to look for the way to a listener; EventRoute or EventUnreachable follows. A zero from means any address.
-	Resolve(from netip.Addr, to netip.AddrPort) (ID, error)
+	Resolve(from netip.Addr, to netip.AddrPort, l Link) (ID, error)
 	// Connect begins a connection whose route is known and whose queue pair is made; EventEstablished, EventRejected or EventUnreachable follows.
 	Connect(id ID, p ConnParams) error
 	// Accept takes a connection that has come, whose queue pair is made and has receives; EventEstablished follows.
@@ -290,6 +290,8 @@ type ConnParams struct {
 	ReadsOut uint8 // initiator_depth: those that we may have in flight
 	Retries  uint8 // retry_count, of connecting
 	RNR      uint8 // rnr_retry_count: 7 for ever
+
+	AckTimeout uint8 // Link's, for Accept: Connect has it from Resolve
 }
 
 // EventKind is what has happened to an ID.

@@ -160,14 +160,14 @@ func (g *Group) Each(f func(r *Reactor)) error {
 	return nil
 }
 
-// Settle runs f on each reactor, and returns when each has called done, which it may do at once or later; if ctx ends before that, with its error.
-// It is not called on a reactor.
-func (g *Group) Settle(ctx context.Context, f func(r *Reactor, done func())) error {
+// Settle runs f on each reactor, and, when each has called done, which it may do at once or later, it runs then and returns. If ctx ends before that it
+// returns its error, and then is run all the same when all are done. It is not called on a reactor.
+func (g *Group) Settle(ctx context.Context, f func(r *Reactor, done func()), then func()) error {
 	settled := make(chan struct{}, g.Len())
 	if err := g.Each(func(r *Reactor) { f(r, func() { settled <- struct{}{} }) }); err != nil {
 		return err
 	}
-	for range g.Len() {
+	for left := g.Len(); left > 0; left-- {
 		if len(settled) > 0 { // whatever became of ctx
 			<-settled
 			continue
@@ -175,9 +175,16 @@ func (g *Group) Settle(ctx context.Context, f func(r *Reactor, done func())) err
 		select {
 		case <-settled:
 		case <-ctx.Done():
+			go func() {
+				for range left {
+					<-settled
+				}
+				then()
+			}()
 			return ctx.Err()
 		}
 	}
+	then()
 	return nil
 }
 

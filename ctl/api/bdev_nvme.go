@@ -96,7 +96,7 @@ type BdevNVMeSetOptionsParams struct {
 	TimeoutUS              uint64         `json:"timeout_us,omitempty" doc:"microseconds of a command; 0 is no limit"`
 	TimeoutAdminUS         uint64         `json:"timeout_admin_us,omitempty" doc:"microseconds of an admin command; 0 is timeout_us"`
 	KeepAliveTimeoutMS     *uint32        `json:"keep_alive_timeout_ms,omitempty" default:"10000" doc:"milliseconds"`
-	TransportRetryCount    *uint32        `json:"transport_retry_count,omitempty" doc:"ignored"`
+	TransportRetryCount    *uint32        `json:"transport_retry_count,omitempty" doc:"ignored: cards try again seven times, the most there is"`
 	ArbitrationBurst       uint32         `json:"arbitration_burst,omitempty" doc:"ignored"`
 	LowPriorityWeight      uint32         `json:"low_priority_weight,omitempty" doc:"ignored"`
 	MediumPriorityWeight   uint32         `json:"medium_priority_weight,omitempty" doc:"ignored"`
@@ -106,22 +106,22 @@ type BdevNVMeSetOptionsParams struct {
 	IOQueueRequests        uint32         `json:"io_queue_requests,omitempty" doc:"ignored"`
 	DelayCmdSubmit         *bool          `json:"delay_cmd_submit,omitempty" doc:"ignored: commands of one turn always go out together"`
 	BdevRetryCount         *int32         `json:"bdev_retry_count,omitempty" default:"3" doc:"attempts before an operation fails; -1 is no end"`
-	TransportAckTimeout    uint8          `json:"transport_ack_timeout,omitempty" max:"31" doc:"ignored"`
+	TransportAckTimeout    uint8          `json:"transport_ack_timeout,omitempty" max:"31" doc:"RDMA: the card sends again after 4.096 us * 2^n without an answer, eight times; 0 is the system's. TCP: no effect"`
 	CtrlrLossTimeoutSec    int32          `json:"ctrlr_loss_timeout_sec,omitempty" default:"0" doc:"seconds; see bdev_nvme_attach_controller"`
 	ReconnectDelaySec      uint32         `json:"reconnect_delay_sec,omitempty" default:"0" doc:"seconds; see bdev_nvme_attach_controller"`
 	FastIOFailTimeoutSec   uint32         `json:"fast_io_fail_timeout_sec,omitempty" default:"0" doc:"seconds; see bdev_nvme_attach_controller"`
 	DisableAutoFailback    bool           `json:"disable_auto_failback,omitempty" default:"false" doc:"stay on the second path when the first is back"`
 	GenerateUUIDs          bool           `json:"generate_uuids,omitempty" default:"false" doc:"make a UUID for a namespace that has none"`
-	TransportTOS           uint8          `json:"transport_tos,omitempty" doc:"ignored"`
+	TransportTOS           uint8          `json:"transport_tos,omitempty" doc:"RDMA: type of service of the packets, of both sides: DSCP * 4; 0 is the system's"`
 	NVMeErrorStat          bool           `json:"nvme_error_stat,omitempty" doc:"ignored: errors are always counted"`
-	RDMASRQSize            uint32         `json:"rdma_srq_size,omitempty" doc:"ignored"`
+	RDMASRQSize            uint32         `json:"rdma_srq_size,omitempty" doc:"ignored: queues of a card and a reactor always share receives, up to 4096"`
 	IOPathStat             bool           `json:"io_path_stat,omitempty" doc:"ignored: paths are always counted"`
 	AllowAccelSequence     bool           `json:"allow_accel_sequence,omitempty" doc:"ignored"`
-	RDMAMaxCQSize          uint32         `json:"rdma_max_cq_size,omitempty" doc:"ignored"`
-	RDMACMEventTimeoutMS   uint16         `json:"rdma_cm_event_timeout_ms,omitempty" doc:"ignored"`
+	RDMAMaxCQSize          uint32         `json:"rdma_max_cq_size,omitempty" doc:"ignored: completion queues are as long as the card allows, up to 65536"`
+	RDMACMEventTimeoutMS   uint16         `json:"rdma_cm_event_timeout_ms,omitempty" doc:"ignored: timeout_admin_us bounds each step of connecting"`
 	DHCHAPDigests          Words          `json:"dhchap_digests,omitempty" enum:"sha256,sha384,sha512" doc:"hash functions to offer"`
 	DHCHAPDHGroups         Words          `json:"dhchap_dhgroups,omitempty" enum:"null,ffdhe2048,ffdhe3072,ffdhe4096,ffdhe6144,ffdhe8192" doc:"groups to offer"`
-	RDMAUMRPerIO           bool           `json:"rdma_umr_per_io,omitempty" doc:"ignored"`
+	RDMAUMRPerIO           bool           `json:"rdma_umr_per_io,omitempty" doc:"ignored: memory is registered once"`
 	TCPConnectTimeoutMS    uint32         `json:"tcp_connect_timeout_ms,omitempty" default:"0" doc:"ignored: timeout_admin_us bounds each step of connecting"`
 	EnableFlush            bool           `json:"enable_flush,omitempty" doc:"ignored: a flush always goes to a remote device that caches"`
 	MultipathOpts          *MultipathOpts `json:"multipath_opts,omitempty"`

@@ -32,7 +32,7 @@ type NVMFTransportOptions struct {
 	DIFInsertOrStrip       bool    `json:"dif_insert_or_strip,omitempty" default:"false" doc:"only false"`
 	MaskedONCS             Words   `json:"masked_oncs,omitempty" enum:"all,nvmcmps,nvmdsmsv,nvmwzsv,reservs,nvmcpys" doc:"optional commands not to offer"`
 	MaskedFUSES            Words   `json:"masked_fuses,omitempty" enum:"all,fcws" doc:"fused commands not to offer"`
-	AckTimeout             uint32  `json:"ack_timeout,omitempty" doc:"milliseconds until an unacknowledged connection ends; 0 is the kernel's"`
+	AckTimeout             uint32  `json:"ack_timeout,omitempty" doc:"RDMA: milliseconds until a host that does not answer is given up, rounded up by up to two, and some cards take four times as long; 0 is the system's. TCP: no effect"`
 	DataWRPoolSize         uint32  `json:"data_wr_pool_size,omitempty" doc:"RDMA: no effect, each queue has room for what its commands need"`
 	DisableCommandPassthru bool    `json:"disable_command_passthru,omitempty" default:"false" doc:"no effect: nothing is passed through"`
 	C2HSuccess             *bool   `json:"c2h_success,omitempty" default:"true" doc:"TCP: end a good read without a completion"`

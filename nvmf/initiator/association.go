@@ -122,6 +122,7 @@ func (a *association) connectAdmin(ctx context.Context) (err error) {
 func (a *association) open(ctx context.Context, r *reactor.Reactor, o queueOptions) (*queue, error) {
 	ctx, cancel := a.step(ctx)
 	defer cancel()
+	o.link = a.o.Link
 	q := newQueue(r, o, a.o.RDMA)
 	if err := q.wire.begin(); err != nil {
 		return nil, err
@@ -232,14 +233,23 @@ func (a *association) setCC(ctx context.Context, cc nvmf.CC) error {
 
 // awaitCSTS waits until the bits in mask are want.
 func (a *association) awaitCSTS(ctx context.Context, mask, want nvmf.CSTS, limit time.Duration) error {
-	ctx, cancel := context.WithTimeout(ctx, limit)
+	limited, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
+	var csts nvmf.CSTS
+	answered := false
+	late := func() error {
+		return fmt.Errorf("the controller did not change its state (CSTS %Xh) in %v", uint32(csts), limit)
+	}
 	for pause := time.Millisecond; ; pause = min(2*pause, 100*time.Millisecond) {
-		v, err := a.getProperty(ctx, "CSTS", nvmf.PropertyCSTS, 4)
-		if err != nil {
+		v, err := a.getProperty(limited, "CSTS", nvmf.PropertyCSTS, 4)
+		switch {
+		case err != nil && answered && limited.Err() != nil && ctx.Err() == nil: // while it was asked once more
+			return late()
+		case err != nil:
 			return err
 		}
-		switch csts := nvmf.CSTS(v); {
+		answered, csts = true, nvmf.CSTS(v)
+		switch {
 		case csts&mask == want:
 			return nil
 		case csts&nvmf.CSTSCFS != 0:
@@ -247,8 +257,8 @@ func (a *association) awaitCSTS(ctx context.Context, mask, want nvmf.CSTS, limit
 		}
 		select {
 		case <-time.After(pause):
-		case <-ctx.Done():
-			return fmt.Errorf("the controller did not change its state (CSTS %Xh) in %v", uint32(v), limit)
+		case <-limited.Done():
+			return late()
 		}
 	}
 }

@@ -23,13 +23,7 @@ type fake struct {
 	mu    sync.Mutex
 	conns map[*fakeConn]bool
 	made  int // connections ever
-	disk  []byte
-	ns    nvmf.IdentifyNamespace
-	ids   nvmf.NamespaceIDs
-	list  []nvmf.NSID
-	id    nvmf.IdentifyController
-	csts  nvmf.CSTS
-	log   []nvmf.IOOpcode // I/O commands that came
+	played
 	terms chan nvmf.PDUError
 
 	// What a test has it do otherwise; each reports whether it did.
@@ -52,12 +46,9 @@ func newFake(t testing.TB) *fake {
 		t.Fatal(err)
 	}
 	f := &fake{
-		t: t, l: l, addr: netip.MustParseAddrPort(l.Addr().String()), conns: map[*fakeConn]bool{}, disk: make([]byte, fakeBytes),
-		terms: make(chan nvmf.PDUError, 64), list: []nvmf.NSID{1},
+		t: t, l: l, addr: netip.MustParseAddrPort(l.Addr().String()), conns: map[*fakeConn]bool{},
+		played: newPlayed(), terms: make(chan nvmf.PDUError, 64),
 	}
-	f.ns = nvmf.IdentifyNamespace{NSZE: fakeBytes / 4096, NCAP: fakeBytes / 4096}
-	f.ns.LBAF[0].LBADS = 12
-	f.ids = nvmf.NamespaceIDs{UUID: [16]byte{1, 2, 3}}
 	f.id = nvmf.IdentifyController{
 		SN: "1", MN: "fake", FR: "1", MDTS: 8, CNTLID: 7, VER: nvmf.Version20, CNTRLTYPE: nvmf.ControllerIO, AERL: 3, KAS: 1, SQES: 0x66,
 		CQES: 0x44, MAXCMD: 64, NN: 16, ONCS: nvmf.ONCSCompare | nvmf.ONCSDSM | nvmf.ONCSWriteZeroes, OAES: nvmf.OAESNamespaces,
@@ -224,8 +215,12 @@ func (k *fakeConn) serve() {
 
 // respond completes a command.
 func (k *fakeConn) respond(s *nvmf.SQE, st nvmf.Status, dw0 uint32) {
-	k.send(nvmf.AppendCapsuleResp(nil, nvmf.CQE{CID: s.CID(), Status: st, DW0: dw0}, k.in.Digests()))
+	k.answer(nvmf.CQE{CID: s.CID(), Status: st, DW0: dw0})
 }
+
+func (k *fakeConn) answer(c nvmf.CQE) { k.send(nvmf.AppendCapsuleResp(nil, c, k.in.Digests())) }
+
+func (k *fakeConn) keep(id nvmf.CID) { k.aers = append(k.aers, id) }
 
 // c2h is a C2HData with its data.
 func (k *fakeConn) c2h(p nvmf.DataPDU, data []byte) []byte {
@@ -266,7 +261,7 @@ func (k *fakeConn) command(s *nvmf.SQE, data []byte) {
 		}
 	case k.qid == 0:
 		if f.admin == nil || !f.admin(k, s) {
-			k.adminCommand(s)
+			f.adminCommand(k, s)
 		}
 	default:
 		if data == nil && s.SGL().Bytes > 0 && s.Opcode()&3 == 1 {
@@ -278,7 +273,7 @@ func (k *fakeConn) command(s *nvmf.SQE, data []byte) {
 		}
 		f.log = append(f.log, nvmf.IOOpcode(s.Opcode()))
 		if f.io == nil || !f.io(k, s, data) {
-			k.ioCommand(s, data)
+			f.ioCommand(k, s, data)
 		}
 	}
 }
@@ -295,76 +290,9 @@ func (k *fakeConn) fabrics(s *nvmf.SQE, data []byte) {
 		if k.qid = s.ConnectQID(); k.qid == 0 {
 			f.csts = 0
 		}
-		k.send(nvmf.AppendCapsuleResp(nil, nvmf.CQE{CID: s.CID(), DW0: 7, SQHD: 0xFFFF}, k.in.Digests()))
-	case nvmf.FabricsPropertyGet:
-		v := map[uint32]uint64{
-			nvmf.PropertyCAP: uint64(nvmf.MakeCAP(64, 1, false)), nvmf.PropertyVS: nvmf.Version20, nvmf.PropertyCSTS: uint64(f.csts), nvmf.PropertyCRTO: 1,
-		}[s.PropertyOffset()]
-		k.send(nvmf.AppendCapsuleResp(nil, nvmf.CQE{CID: s.CID(), DW0: uint32(v), DW1: uint32(v >> 32)}, k.in.Digests()))
-	case nvmf.FabricsPropertySet:
-		if cc := nvmf.CC(s.PropertyValue()); cc.SHN() != 0 {
-			f.csts = f.csts&^nvmf.CSTSShutMask | nvmf.CSTSShutDone
-		} else if f.csts &^= nvmf.CSTSRDY; cc.EN() {
-			f.csts |= nvmf.CSTSRDY
-		}
-		k.respond(s, nvmf.StatusSuccess, 0)
+		k.answer(nvmf.CQE{CID: s.CID(), DW0: 7, SQHD: 0xFFFF})
 	default:
-		k.respond(s, nvmf.StatusInvalidField|nvmf.DNR, 0)
-	}
-}
-
-func (k *fakeConn) adminCommand(s *nvmf.SQE) {
-	f := k.f
-	switch nvmf.AdminOpcode(s.Opcode()) {
-	case nvmf.AdminIdentify:
-		switch s.CNS() {
-		case nvmf.CNSController:
-			k.give(s, f.id.AppendTo(nil))
-		case nvmf.CNSActiveList:
-			var ids []nvmf.NSID
-			for _, id := range f.list {
-				if id > s.NSID() {
-					ids = append(ids, id)
-				}
-			}
-			k.give(s, nvmf.AppendNSIDList(nil, ids))
-		case nvmf.CNSNamespace:
-			k.give(s, f.ns.AppendTo(nil))
-		case nvmf.CNSDescriptors:
-			ids := f.ids
-			ids.UUID[15] = byte(s.NSID())
-			k.give(s, ids.AppendTo(nil))
-		default:
-			k.respond(s, nvmf.StatusInvalidField|nvmf.DNR, 0)
-		}
-	case nvmf.AdminSetFeatures:
-		dw0 := uint32(0)
-		if s.FID() == nvmf.FIDQueues {
-			dw0 = s.CDW(11)
-		}
-		k.respond(s, nvmf.StatusSuccess, dw0)
-	case nvmf.AdminGetLogPage:
-		k.give(s, nil)
-	case nvmf.AdminAER:
-		k.aers = append(k.aers, s.CID())
-	default:
-		k.respond(s, nvmf.StatusSuccess, 0)
-	}
-}
-
-func (k *fakeConn) ioCommand(s *nvmf.SQE, data []byte) {
-	at, n := s.SLBA()*4096, uint64(s.NLB())*4096
-	switch nvmf.IOOpcode(s.Opcode()) {
-	case nvmf.IORead:
-		k.give(s, k.f.disk[at:at+n])
-	case nvmf.IOWrite:
-		copy(k.f.disk[at:], data)
-		k.respond(s, nvmf.StatusSuccess, 0)
-	case nvmf.IOWriteZeroes:
-		clear(k.f.disk[at : at+n])
-		k.respond(s, nvmf.StatusSuccess, 0)
-	default:
-		k.respond(s, nvmf.StatusSuccess, 0)
+		f.property(k, s)
 	}
 }
 

@@ -29,6 +29,7 @@ type Options struct {
 
 	// RDMA is what TrType RDMA connects by. Initiator.Attach knows its own.
 	RDMA *rdma.Net
+	Link rdma.Link // over RDMA
 
 	HeaderDigest, DataDigest bool // over TCP
 

@@ -5,7 +5,6 @@ import (
 	"testing"
 
 	"github.com/pollux-storage/pollux/bdev"
-	"github.com/pollux-storage/pollux/bdev/bdevtest"
 	"github.com/pollux-storage/pollux/nvmf"
 	"github.com/pollux-storage/pollux/nvmf/nvmftest"
 )
@@ -43,38 +42,13 @@ func TestTheWholePathAllocatesAndWaitsForNothing(t *testing.T) {
 		} {
 			t.Run(fmt.Sprintf("%s, %s", c.why, mode), func(t *testing.T) {
 				for i := range 2 {
-					s := &spinner{ch: c.d.channels[i], ended: make(chan struct{}, 1)}
-					qs := make([]bdev.Request, 16) // more than the queue holds: the others wait
-					for j := range qs {
-						q := &qs[j]
-						q.Kind, q.LBA, q.Blocks, q.Done = c.kind, uint64(j*32), uint64(c.bytes/4096), s
-						q.Data = pieces(make([]byte, c.bytes), 4096)
-					}
-					run := func() {
+					s := c.d.spin(i, 16, c.kind, c.bytes, 32) // more than the queue holds: the others wait
+					s.wantQuiet(t, "", func() {
 						if _, err := tracing.Take(func(*nvmf.TraceRecord) {}); err != nil { // else there is soon no room for more
 							t.Error(err)
 						}
-						if err := h.group.Reactor(i).Go(func() {
-							s.left, s.open = 400, len(qs)
-							for j := range qs {
-								s.ch.Submit(&qs[j])
-							}
-						}); err != nil {
-							t.Error(err)
-							s.ended <- struct{}{}
-						}
-						<-s.ended
-					}
-					run() // what grows to a high-water mark grows here
-					for where, times := range bdevtest.AlwaysOnReactors(run) {
-						t.Errorf("reactor %d: %d allocations in 416 requests:\n%s", i, times, where)
-					}
-					for where, times := range bdevtest.WaitsOnReactors(run) {
-						t.Errorf("reactor %d: a reactor waited %d times in 416 requests:\n%s", i, times, where)
-					}
-					if s.bad != bdev.StatusOK {
-						t.Errorf("reactor %d: %v", i, s.bad)
-					}
+						s.run(400)
+					})
 				}
 			})
 		}

@@ -47,7 +47,8 @@ type queueOptions struct {
 	digests nvmf.Digests  // TCP's
 	timeout reactor.Ticks // of a command; 0: none
 	cntlid  nvmf.CNTLID   // RDMA's, of an I/O queue
-	dataMax uint64        // RDMA's: most data of a command; 0: what a buffer has
+	link    rdma.Link
+	dataMax uint64 // RDMA's: most data of a command; 0: what a buffer has
 }
 
 // transport carries a queue's commands to the target, and their data and answers. But for begin it is used on the queue's reactor.

@@ -53,7 +53,7 @@ func (t *rdmaWire) begin() error {
 	q := t.q
 	r := nvmf.RDMARequest{QID: q.id, HRQSIZE: uint16(q.entries), HSQSIZE: uint16(q.entries - 1), CNTLID: q.cntlid}
 	cfg := rdma.QueueConfig{
-		SendDepth: q.depth() + signalRoom, RecvDepth: int(q.entries), HeaderBytes: nvmf.CQEBytes, InlineBytes: nvmf.SQEBytes, ReadsIn: readsIn,
+		SendDepth: q.depth() + signalRoom, RecvDepth: int(q.entries), HeaderBytes: nvmf.CQEBytes, InlineBytes: nvmf.SQEBytes, ReadsIn: readsIn, Link: q.link,
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	t.cancel, t.dialling = cancel, true

@@ -29,15 +29,12 @@ type rdmaFake struct {
 	net      *rdma.Net
 	addr     netip.AddrPort
 
-	mu      sync.Mutex
-	queues  map[*rdmaFakeQueue]bool
-	made    int // queues ever
-	asked   []nvmf.RDMARequest
-	disk    []byte
-	id      nvmf.IdentifyController
-	csts    nvmf.CSTS
+	mu     sync.Mutex
+	queues map[*rdmaFakeQueue]bool
+	made   int // queues ever
+	asked  []nvmf.RDMARequest
+	played
 	carried int // writes whose data came in their capsules
-	log     []nvmf.IOOpcode
 
 	// What a test has it do otherwise.
 	offered func(o *rdma.Offer, r nvmf.RDMARequest) (reject []byte)
@@ -76,7 +73,7 @@ func newRDMAFakeOn(t testing.TB, near rdmatest.Options, g *reactor.Group) *rdmaF
 			t.Fatal(err)
 		}
 	}
-	f := &rdmaFake{t: t, group: g, fabric: rdmatest.NewFabric(), queues: map[*rdmaFakeQueue]bool{}, disk: make([]byte, fakeBytes)}
+	f := &rdmaFake{t: t, group: g, fabric: rdmatest.NewFabric(), queues: map[*rdmaFakeQueue]bool{}, played: newPlayed()}
 	f.provider = f.fabric.Provider("target", rdmatest.Options{SRQDepth: 4096})
 	f.near = f.fabric.Provider("host", near)
 	f.id = nvmf.IdentifyController{
@@ -278,7 +275,18 @@ func (k *rdmaFakeQueue) respond(s *nvmf.SQE, st nvmf.Status, dw0 uint32) {
 	k.answer(nvmf.CQE{CID: s.CID(), Status: st, DW0: dw0})
 }
 
-func (k *rdmaFakeQueue) answer(cqe nvmf.CQE) { k.send(cqe.AppendTo(nil)) }
+func (k *rdmaFakeQueue) answer(c nvmf.CQE) { k.send(c.AppendTo(nil)) }
+
+func (k *rdmaFakeQueue) keep(id nvmf.CID) { k.aers = append(k.aers, id) }
+
+// invalidate answers, and takes a key of the host away.
+func (k *rdmaFakeQueue) invalidate(key uint32, c nvmf.CQE) {
+	m := k.buffer(nvmf.CQEBytes)
+	copy(m, c.AppendTo(nil))
+	w := rdma.SendWR{ID: k.op(m, nil), Opcode: rdma.OpSendInvalidate, Flags: rdma.Signaled, Invalidate: key, SGEs: 1}
+	w.SGE[0] = k.q.SGE(m)
+	k.q.Post(&w)
+}
 
 func (k *rdmaFakeQueue) send(b []byte) {
 	m := k.buffer(max(1, len(b)))[:len(b)]
@@ -355,10 +363,10 @@ func (k *rdmaFakeQueue) Received(rx *rdma.Receive) {
 			k.fetch(s, func(b []byte) { k.connect(s, b) })
 			return
 		}
-		k.property(s)
+		f.property(k, s)
 	case k.qid == 0:
 		if f.admin == nil || !f.admin(k, s) {
-			k.adminCommand(s)
+			f.adminCommand(k, s)
 		}
 	default:
 		f.log = append(f.log, nvmf.IOOpcode(s.Opcode()))
@@ -380,87 +388,18 @@ func (k *rdmaFakeQueue) connect(s *nvmf.SQE, data []byte) {
 	k.answer(nvmf.CQE{CID: s.CID(), DW0: 7, SQHD: 0xFFFF})
 }
 
-func (k *rdmaFakeQueue) property(s *nvmf.SQE) {
-	f := k.f
-	switch s.FCTYPE() {
-	case nvmf.FabricsPropertyGet:
-		v := map[uint32]uint64{
-			nvmf.PropertyCAP: uint64(nvmf.MakeCAP(64, 1, false)), nvmf.PropertyVS: nvmf.Version20, nvmf.PropertyCSTS: uint64(f.csts), nvmf.PropertyCRTO: 1,
-		}[s.PropertyOffset()]
-		k.answer(nvmf.CQE{CID: s.CID(), DW0: uint32(v), DW1: uint32(v >> 32)})
-	case nvmf.FabricsPropertySet:
-		if cc := nvmf.CC(s.PropertyValue()); cc.SHN() != 0 {
-			f.csts = f.csts&^nvmf.CSTSShutMask | nvmf.CSTSShutDone
-		} else if f.csts &^= nvmf.CSTSRDY; cc.EN() {
-			f.csts |= nvmf.CSTSRDY
-		}
-		k.respond(s, nvmf.StatusSuccess, 0)
-	default:
-		k.respond(s, nvmf.StatusInvalidField|nvmf.DNR, 0)
-	}
-}
-
-func (k *rdmaFakeQueue) adminCommand(s *nvmf.SQE) {
-	f := k.f
-	switch nvmf.AdminOpcode(s.Opcode()) {
-	case nvmf.AdminIdentify:
-		switch s.CNS() {
-		case nvmf.CNSController:
-			k.give(s, f.id.AppendTo(nil))
-		case nvmf.CNSActiveList:
-			var ids []nvmf.NSID
-			if s.NSID() == 0 {
-				ids = append(ids, 1)
-			}
-			k.give(s, nvmf.AppendNSIDList(nil, ids))
-		case nvmf.CNSNamespace:
-			ns := nvmf.IdentifyNamespace{NSZE: fakeBytes / 4096, NCAP: fakeBytes / 4096}
-			ns.LBAF[0].LBADS = 12
-			k.give(s, ns.AppendTo(nil))
-		case nvmf.CNSDescriptors:
-			ids := nvmf.NamespaceIDs{UUID: [16]byte{1, 2, 3}}
-			k.give(s, ids.AppendTo(nil))
-		default:
-			k.respond(s, nvmf.StatusInvalidField|nvmf.DNR, 0)
-		}
-	case nvmf.AdminSetFeatures:
-		dw0 := uint32(0)
-		if s.FID() == nvmf.FIDQueues {
-			dw0 = s.CDW(11)
-		}
-		k.respond(s, nvmf.StatusSuccess, dw0)
-	case nvmf.AdminGetLogPage:
-		k.give(s, nil)
-	case nvmf.AdminAER:
-		k.aers = append(k.aers, s.CID())
-	default:
-		k.respond(s, nvmf.StatusSuccess, 0)
-	}
-}
-
 func (k *rdmaFakeQueue) ioCommand(s *nvmf.SQE, data []byte) {
 	f := k.f
-	at, n := s.SLBA()*4096, uint64(s.NLB())*4096
-	switch nvmf.IOOpcode(s.Opcode()) {
-	case nvmf.IORead:
-		k.give(s, f.disk[at:at+n])
-	case nvmf.IOWrite:
-		if len(data) > 0 {
-			f.carried++
-			copy(f.disk[at:], data)
-			k.respond(s, nvmf.StatusSuccess, 0)
-			return
-		}
-		k.fetch(s, func(b []byte) {
-			copy(f.disk[at:], b)
-			k.respond(s, nvmf.StatusSuccess, 0)
-		})
-	case nvmf.IOWriteZeroes:
-		clear(f.disk[at : at+n])
-		k.respond(s, nvmf.StatusSuccess, 0)
-	default:
-		k.respond(s, nvmf.StatusSuccess, 0)
+	if s.Opcode() != uint8(nvmf.IOWrite) {
+		f.ioCommand(k, s, data)
+		return
 	}
+	if len(data) > 0 {
+		f.carried++
+		f.ioCommand(k, s, data)
+		return
+	}
+	k.fetch(s, func(b []byte) { f.ioCommand(k, s, b) })
 }
 
 // newRDMAHost makes a host with a net of its own on the provider, which ends with the test and leaves nothing.

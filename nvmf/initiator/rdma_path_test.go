@@ -5,12 +5,12 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/pollux-storage/pollux/bdev"
-	"github.com/pollux-storage/pollux/bdev/bdevtest"
 	"github.com/pollux-storage/pollux/nvmf"
 	"github.com/pollux-storage/pollux/nvmf/nvmftest"
 	"github.com/pollux-storage/pollux/rdma"
@@ -137,9 +137,10 @@ func waitVerified(t testing.TB, all []*verifier) {
 // What a host writes over RDMA to our own target it reads again, from 4 KiB to 1 MiB, with 1 to 128 requests at once, over several queues on several
 // reactors.
 func TestRDMAPathKeepsData(t *testing.T) {
-	e, h, n := newRDMAPath(t, nvmftest.Options{Reactors: 2, MemoryBytes: 128 << 20, Transport: func(o *nvmf.TransportOptions) { o.MaxIOBytes = 1 << 20 }}, 2)
+	e, h, n := newRDMAPath(t, nvmftest.Options{Reactors: 2, MemoryBytes: 128 << 20, Transport: func(o *nvmf.TransportOptions) { o.MaxIOBytes, o.AckTimeout = 1<<20, 1000 }}, 2)
 	o := rdmaOptions(n, e.RDMA.Addr)
 	o.QueuesPerReactor = 2
+	o.Link = rdma.Link{AckTimeout: 14, TOS: 0xb8}
 	h.attach(o)
 	e.AwaitQueues("two for each reactor", 4)
 	d := h.open("Nvme0n1")
@@ -160,6 +161,12 @@ func TestRDMAPathKeepsData(t *testing.T) {
 	}
 	if i := h.in.Controllers()[0]; i.Losses != 0 || i.IOQueues != 4 || i.TrType != "RDMA" {
 		t.Errorf("%+v", i)
+	}
+	for p, want := range map[*rdmatest.Provider]rdma.Link{e.RDMA.Host: o.Link, e.RDMA.Target: {AckTimeout: rdma.AckTimeout(time.Second), TOS: o.Link.TOS}} {
+		links := p.Links()
+		if len(links) != 5 || slices.ContainsFunc(links, func(l rdma.Link) bool { return l != want }) {
+			t.Errorf("%s sends as %+v, want %+v on five connections", p.Name(), links, want)
+		}
 	}
 }
 
@@ -229,48 +236,16 @@ func TestRDMAPathAllocatesNothing(t *testing.T) {
 		for _, pool := range []bool{true, false} {
 			t.Run(fmt.Sprintf("%v of %d bytes, pool %v", c.kind, c.bytes, pool), func(t *testing.T) {
 				for i := range 2 {
-					s := &spinner{ch: d.channels[i], ended: make(chan struct{}, 1)}
-					qs := make([]bdev.Request, 16) // more than the queue holds: the others wait
-					for j := range qs {
-						q := &qs[j]
-						q.Kind, q.LBA, q.Blocks, q.Done = c.kind, uint64(j*32), uint64(c.bytes/4096), s
-						if q.Data = pieces(make([]byte, c.bytes), 4096); pool {
-							b := h.pool(i, c.bytes)
-							clear(b)
-							q.Data = [][]byte{b}
-						}
+					s := d.spin(i, 16, c.kind, c.bytes, 32) // more than the queue holds: the others wait
+					if pool {
+						s.pooled()
 					}
 					if c.kind == bdev.Compare {
-						for j := range qs {
+						for j := range s.qs {
 							d.want("zeros", i, &bdev.Request{Kind: bdev.WriteZeroes, LBA: uint64(j * 32), Blocks: 1}, bdev.StatusOK)
 						}
 					}
-					run := func() {
-						if err := h.group.Reactor(i).Go(func() {
-							s.left, s.open = 400, len(qs)
-							for j := range qs {
-								s.ch.Submit(&qs[j])
-							}
-						}); err != nil {
-							t.Error(err)
-							s.ended <- struct{}{}
-						}
-						<-s.ended
-					}
-					run()
-					for where, times := range bdevtest.AlwaysOnReactors(run) {
-						if !strings.Contains(where, "rdmatest.") { // the race detector's work
-							t.Errorf("reactor %d: %d allocations in 416 requests:\n%s", i, times, where)
-						}
-					}
-					for where, times := range bdevtest.WaitsOnReactors(run) {
-						if !strings.Contains(where, "rdmatest.") { // the fabric's cards share a lock
-							t.Errorf("reactor %d: it waited %d times in 416 requests:\n%s", i, times, where)
-						}
-					}
-					if s.bad != bdev.StatusOK {
-						t.Errorf("reactor %d: %v", i, s.bad)
-					}
+					s.wantQuiet(t, fabricsOwn, func() { s.run(400) })
 				}
 			})
 		}
@@ -292,7 +267,7 @@ func TestRDMAPathDiscovery(t *testing.T) {
 			found[fmt.Sprintf("%v %s:%s", x.TRTYPE, x.TRADDR, x.TRSVCID)]++
 		}
 	}
-	for _, want := range []string{"RDMA " + e.RDMA.Addr.String()} {
+	for _, want := range []string{"RDMA " + e.RDMA.Addr.String(), "TCP " + e.Addr.String()} {
 		if found[want] != 1 {
 			t.Errorf("no entry %s in %v", want, found)
 		}
@@ -300,12 +275,48 @@ func TestRDMAPathDiscovery(t *testing.T) {
 	e.WantNothingLeft("after a discovery")
 }
 
-// A host is refused, and authenticates, over RDMA as over TCP.
+// A host is refused, and authenticates, over RDMA as over TCP: both ways, on its Admin queue and on each I/O queue.
 func TestRDMAPathRefusesHosts(t *testing.T) {
-	e, h, n := newRDMAPath(t, nvmftest.Options{Subsystem: func(o *nvmf.SubsystemOptions) { o.AllowAnyHost = false }}, 1)
-	_, err := h.in.Attach(context.Background(), rdmaOptions(n, e.RDMA.Addr))
-	if err == nil || !strings.Contains(err.Error(), "nvmf_subsystem_add_host") {
-		t.Errorf("attached: %v", err)
+	e, h, n := newRDMAPath(t, nvmftest.Options{Subsystem: func(o *nvmf.SubsystemOptions) { o.AllowAnyHost = false }}, 2)
+	host, ctrl := testKey(t, 1), testKey(t, 2)
+	add := func() error {
+		return e.Target.AddHost(nvmftest.NQN, nvmftest.Host, nvmf.HostKeys{Host: host, Ctrl: ctrl})
 	}
-	e.WantNothingLeft("after a host was refused")
+	for _, c := range []struct {
+		why        string
+		before     func() error
+		host, ctrl *nvmf.AuthKey
+		fails      string
+	}{
+		{why: "not added", fails: "nvmf_subsystem_add_host"},
+		{why: "no key", before: add, fails: "dhchap_key"},
+		{why: "the wrong key", host: ctrl, fails: "authentication failed"},
+		{why: "another key of the controller's", host: host, ctrl: host, fails: "controller's response"},
+		{why: "the right ones", host: host, ctrl: ctrl},
+	} {
+		if c.before != nil {
+			if err := c.before(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		o := rdmaOptions(n, e.RDMA.Addr)
+		o.HostKey, o.CtrlKey, o.Groups = c.host, c.ctrl, []nvmf.DHGroup{nvmf.DHNull}
+		_, err := h.in.Attach(context.Background(), o)
+		if c.fails != "" {
+			if err == nil || !strings.Contains(err.Error(), c.fails) {
+				t.Errorf("%s: attached: %v; want an error with %q", c.why, err, c.fails)
+			}
+			e.WantNothingLeft(c.why)
+			continue
+		}
+		if err != nil {
+			t.Fatal(c.why, err)
+		}
+		e.AwaitQueues("one for each reactor", 2)
+		d := h.open("Nvme0n1")
+		for i := range 2 {
+			d.want("read", i, &bdev.Request{Kind: bdev.Read, Blocks: 1, Data: [][]byte{make([]byte, 4096)}}, bdev.StatusOK)
+		}
+		d.close()
+	}
 }

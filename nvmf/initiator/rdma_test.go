@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/pollux-storage/pollux/bdev"
-	"github.com/pollux-storage/pollux/bdev/bdevtest"
 	"github.com/pollux-storage/pollux/nvmf"
 	"github.com/pollux-storage/pollux/rdma"
 	"github.com/pollux-storage/pollux/rdma/rdmatest"
@@ -158,28 +157,36 @@ func TestRDMALimits(t *testing.T) {
 	f := newRDMAFake(t, rdmatest.Options{})
 	f.id.SGLS &^= nvmf.SGLSOffset
 	f.accept = nvmf.RDMAAccept{CRQSIZE: 3}.AppendTo(nil)
-	open, most := 0, 0
+	most := 0
 	var held []func()
 	f.io = func(k *rdmaFakeQueue, s *nvmf.SQE, _ []byte) bool {
-		if open++; open > most {
-			most = open
-		}
-		held = append(held, func() { open--; k.ioCommand(s, nil) })
-		if len(held) == 3 {
-			for _, end := range held {
-				end()
-			}
-			held = nil
-		}
+		held = append(held, func() { k.ioCommand(s, nil) })
+		most = max(most, len(held))
 		return true
 	}
 	h, n := newRDMAHost(t, f.near, 1)
 	h.attach(rdmaOptions(n, f.addr))
 	d := h.open("Nvme0n1")
 	defer d.close()
-	h.many(d, 12, func(i int) *bdev.Request {
+	const all = 12
+	ended := newDone(all)
+	qs := h.submit(d, all, func(i int) *bdev.Request {
 		return &bdev.Request{Kind: bdev.Write, LBA: uint64(i), Blocks: 1, Data: [][]byte{make([]byte, 4096)}}
-	}, bdev.StatusOK)
+	}, ended)
+	for left := all; left > 0; left-- {
+		h.await("as many are open as the target has receives for", func() (full bool) {
+			f.set(func() { full = len(held) >= min(left, 3) })
+			return full
+		})
+		_ = f.group.Reactor(0).Call(func() {
+			f.set(func() {
+				end := held[0]
+				held = held[1:]
+				end()
+			})
+		})
+	}
+	h.wait(qs, ended, bdev.StatusOK)
 	f.set(func() {
 		if most != 3 || f.carried != 0 {
 			t.Errorf("%d commands at once, %d with data in the capsule", most, f.carried)
@@ -458,6 +465,26 @@ func TestRDMAWrongAnswers(t *testing.T) {
 	}
 }
 
+// A target that takes a key away, without being asked to, has broken the protocol: the answer that came with it is none.
+func TestRDMAKeyThatIsTakenAway(t *testing.T) {
+	f := newRDMAFake(t, rdmatest.Options{})
+	f.io = func(k *rdmaFakeQueue, s *nvmf.SQE, _ []byte) bool {
+		k.invalidate(s.SGL().Key, nvmf.CQE{CID: s.CID()})
+		return true
+	}
+	h, n := newRDMAHost(t, f.near, 1)
+	o := rdmaOptions(n, f.addr)
+	o.FastIOFail = 100 * time.Millisecond
+	h.attach(o)
+	d := h.open("Nvme0n1")
+	defer d.close()
+	// The card took the key, and has no other for that memory: there is no connection again.
+	d.want("read", 0, &bdev.Request{Kind: bdev.Read, Blocks: 1, Data: [][]byte{make([]byte, 4096)}}, bdev.StatusNotReady)
+	if i := h.in.Controllers()[0]; i.Losses != 1 || !strings.Contains(i.LastLoss, "without being asked to") {
+		t.Errorf("%d losses, the last because of: %s", i.Losses, i.LastLoss)
+	}
+}
+
 // Where the pool has nothing left requests wait, one after the other has the spare buffer, and all end.
 func TestRDMAWithoutMemory(t *testing.T) {
 	f := newRDMAFake(t, rdmatest.Options{SRQDepth: 4096})
@@ -514,43 +541,11 @@ func TestRDMARequestsAllocateNothing(t *testing.T) {
 			pool  bool
 		}{{bdev.Read, 4096, true}, {bdev.Write, 4096, true}, {bdev.Write, 64 << 10, true}, {bdev.Read, 4096, false}, {bdev.Write, 4096, false}, {bdev.Write, 64 << 10, false}} {
 			t.Run(fmt.Sprintf("inline %d, %v of %d bytes, pool %v", inline, c.kind, c.bytes, c.pool), func(t *testing.T) {
-				s := &spinner{ch: d.channels[0], ended: make(chan struct{}, 1)}
-				qs := make([]bdev.Request, 16) // more than the queue holds: the others wait
-				for j := range qs {
-					q := &qs[j]
-					q.Kind, q.LBA, q.Blocks, q.Done = c.kind, uint64(j*16), uint64(c.bytes/4096), s
-					if q.Data = pieces(make([]byte, c.bytes), 4096); c.pool {
-						q.Data = [][]byte{h.pool(0, c.bytes)}
-					}
+				s := d.spin(0, 16, c.kind, c.bytes, 16) // more than the queue holds: the others wait
+				if c.pool {
+					s.pooled()
 				}
-				run := func() {
-					if err := h.group.Reactor(0).Go(func() {
-						s.left, s.open = 400, len(qs)
-						for j := range qs {
-							s.ch.Submit(&qs[j])
-						}
-					}); err != nil {
-						t.Error(err)
-						s.ended <- struct{}{}
-					}
-					<-s.ended
-				}
-				run()
-				for where, times := range bdevtest.AlwaysOnReactors(run) {
-					if strings.Contains(where, "rdmatest.") { // the race detector's work
-						continue
-					}
-					t.Errorf("%d allocations in 416 requests:\n%s", times, where)
-				}
-				for where, times := range bdevtest.WaitsOnReactors(run) {
-					if strings.Contains(where, "rdmatest.") { // the fabric's cards share a lock
-						continue
-					}
-					t.Errorf("a reactor waited %d times in 416 requests:\n%s", times, where)
-				}
-				if s.bad != bdev.StatusOK {
-					t.Error(s.bad)
-				}
+				s.wantQuiet(t, fabricsOwn, func() { s.run(400) })
 			})
 		}
 		d.close()

@@ -24,25 +24,10 @@ func BenchmarkTrace(b *testing.B) {
 	h.attach(o)
 	d := h.open("Nvme0n1")
 	defer d.close()
-	s := &spinner{ch: d.channels[0], ended: make(chan struct{}, 1)}
-	qs := make([]bdev.Request, 32)
-	for j := range qs {
-		q := &qs[j]
-		q.Kind, q.LBA, q.Blocks, q.Done = bdev.Read, uint64(j), 1, s
-		q.Data = pieces(make([]byte, 4096), 4096)
-	}
+	s := d.spin(0, 32, bdev.Read, 4096, 1)
 	turn := func() time.Duration {
-		var began reactor.Ticks
-		if err := h.group.Reactor(0).Go(func() {
-			began = reactor.Clock()
-			s.left, s.open = reads, len(qs)
-			for j := range qs {
-				s.ch.Submit(&qs[j])
-			}
-		}); err != nil {
-			b.Fatal(err)
-		}
-		<-s.ended
+		began := reactor.Clock()
+		s.run(reads)
 		return time.Duration(reactor.Clock() - began)
 	}
 	ways := []uint32{0, 64, 1}
@@ -68,7 +53,7 @@ func BenchmarkTrace(b *testing.B) {
 	}
 	fast := func(w int) float64 {
 		slices.Sort(times[w])
-		return float64(times[w][len(times[w])/20]) / (reads + float64(len(qs)))
+		return float64(times[w][len(times[w])/20]) / (reads + float64(len(s.qs)))
 	}
 	off := fast(0)
 	b.ReportMetric(0, "ns/op")

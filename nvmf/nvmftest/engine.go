@@ -1,8 +1,8 @@
 // Package nvmftest stages a target for tests, and plays the host against it: rightly, wrongly, or not at all.
 //
-// An Engine is reactors, a registry and a target in this process, listening on loopback. A Peer is one connection to it, made by
-// hand from PDUs, so that a test can send any byte. When an Engine ends it checks that nothing of any connection was left
-// behind: queues, buffers, operations in flight.
+// An Engine is reactors, a registry and a target in this process, listening on loopback, or on a fabric in memory. A Peer is one connection to it,
+// made by hand: over TCP from PDUs, so that a test can send any byte, over RDMA from work requests. What is the same over both is tested over both, by a
+// Portal (Each). When an Engine ends it checks that nothing of any connection was left behind: queues, buffers, operations in flight.
 package nvmftest
 
 import (
@@ -42,6 +42,8 @@ type Options struct {
 	Empty       bool // no device, no namespace
 
 	RDMA *rdmatest.Options // not nil: a transport over RDMA too, on a fabric with one such provider
+
+	noTCP bool
 }
 
 // Engine is a target under test.
@@ -50,8 +52,8 @@ type Engine struct {
 	Group  *reactor.Group
 	Bdevs  *bdev.Registry
 	Target *nvmf.Target
-	Addr   netip.AddrPort
-	RDMA   *RDMA // nil without Options.RDMA
+	Addr   netip.AddrPort // over TCP
+	RDMA   *RDMA          // nil without Options.RDMA
 
 	ports int
 }
@@ -75,11 +77,9 @@ func Start(t testing.TB, o Options) *Engine {
 		t.Fatal(err)
 	}
 	t.Cleanup(e.stop)
-	tr := nvmf.DefaultTransport("TCP")
-	if o.Transport != nil {
-		o.Transport(&tr)
+	if !o.noTCP {
+		e.createTransport("TCP", &o)
 	}
-	e.must(e.Target.CreateTransport(tr))
 	if o.RDMA != nil {
 		e.startRDMA(&o)
 	}
@@ -97,11 +97,22 @@ func Start(t testing.TB, o Options) *Engine {
 		e.must(err)
 		e.AddNamespace(nvmf.NamespaceOptions{BdevName: "Malloc0"})
 	}
-	e.Addr = e.Listen(NQN)
+	if !o.noTCP {
+		e.Addr = e.Listen(NQN)
+	}
 	if o.RDMA != nil {
 		e.RDMA.Addr = e.ListenRDMA(NQN)
 	}
 	return e
+}
+
+func (e *Engine) createTransport(trtype string, o *Options) {
+	e.T.Helper()
+	tr := nvmf.DefaultTransport(trtype)
+	if o.Transport != nil {
+		o.Transport(&tr)
+	}
+	e.must(e.Target.CreateTransport(tr))
 }
 
 func (e *Engine) must(err error) {

@@ -18,7 +18,7 @@ import (
 // its memory.
 
 // rdmaArena is the memory of a peer: capsules, responses, and what tests take of it.
-const rdmaArena = 16 << 20
+const rdmaArena = 40 << 20
 
 const (
 	peerCapsuleBytes = 64 + 8192 // of the place for one capsule
@@ -40,11 +40,7 @@ func (e *Engine) startRDMA(o *Options) {
 	f := rdmatest.NewFabric()
 	e.RDMA = &RDMA{Fabric: f, Target: f.Provider("target", *o.RDMA), Host: f.Provider("host", rdmatest.Options{CQDepthMax: 1 << 20})}
 	e.Target.UseRDMA(func() (rdma.Provider, error) { return e.RDMA.Target, nil })
-	tr := nvmf.DefaultTransport("RDMA")
-	if o.Transport != nil {
-		o.Transport(&tr)
-	}
-	e.must(e.Target.CreateTransport(tr))
+	e.createTransport("RDMA", o)
 }
 
 // ListenRDMA gives a subsystem one more address over RDMA.
@@ -52,10 +48,15 @@ func (e *Engine) ListenRDMA(nqn string) netip.AddrPort {
 	e.T.Helper()
 	e.ports++
 	addr := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), 4420+uint16(e.ports))
-	a := Address(addr)
-	a.TRType = "RDMA"
-	e.must(e.Target.AddListener(nqn, a, nvmf.ANAOptimized))
+	e.must(e.Target.AddListener(nqn, RDMAAddress(addr), nvmf.ANAOptimized))
 	return addr
+}
+
+// RDMAAddress is an address of the fabric as the target names it.
+func RDMAAddress(a netip.AddrPort) nvmf.Address {
+	at := Address(a)
+	at.TRType = "RDMA"
+	return at
 }
 
 // wantNoRDMA sees that nothing of RDMA is left.
@@ -65,9 +66,9 @@ func (e *Engine) wantNoRDMA() {
 	}
 }
 
-// RDMAPeer is one connection of a host over RDMA. Its Want methods fail the test with the reason that they are given.
+// RDMAPeer is one connection of a host over RDMA.
 type RDMAPeer struct {
-	t       testing.TB
+	*Peer
 	r       *RDMA
 	Card    rdma.Verbs
 	cm      rdma.CM
@@ -77,18 +78,26 @@ type RDMAPeer struct {
 	mem     []byte
 	mr      rdma.MR
 	keys    []rdma.MR
-	taken   int // of mem
+	own     map[*nvmf.SQE]rdmaData // of commands that were begun
+	taken   int                    // of mem
 	capsule int
-	next    nvmf.CID
 	events  chan rdma.Event
 	closed  bool
 
-	CNTLID    nvmf.CNTLID
 	Accepted  nvmf.RDMAAccept
+	Terms     rdma.ConnParams // of the acceptance: READs of ours that the target answers, those of its that we do
 	InCapsule int             // data that goes in a capsule
 	Sent      int             // sends that have completed
 	Failed    []rdma.Status   // of work requests
 	Came      []*RDMAResponse // responses, in order, that nobody has taken
+}
+
+// rdmaData is the memory of a command that has data in the host's.
+type rdmaData struct {
+	at, bytes int
+	key       rdma.MR
+	read      bool // for the target to write
+	late      bool // it is kept from the target
 }
 
 // RDMAResponse is a response as it came.
@@ -109,7 +118,12 @@ type RDMAOptions struct {
 // TryRDMA asks for a connection. Where it is refused the peer is nil.
 func (e *Engine) TryRDMA(t testing.TB, to netip.AddrPort, o RDMAOptions) (*RDMAPeer, nvmf.RDMAReason) {
 	t.Helper()
-	p := &RDMAPeer{t: t, r: e.RDMA, next: 1, taken: peerDataAt, events: make(chan rdma.Event, 16)}
+	// The Linux host says that a command has no data with a keyed descriptor of nothing.
+	p := &RDMAPeer{
+		Peer: &Peer{t: t, next: 1, nothing: nvmf.SGL{Type: nvmf.SGLKeyed}},
+		r:    e.RDMA, own: map[*nvmf.SQE]rdmaData{}, taken: peerDataAt, events: make(chan rdma.Event, 16),
+	}
+	p.wire = p
 	cards, err := e.RDMA.Host.Cards()
 	p.must(err)
 	p.Card = cards[0]
@@ -132,7 +146,7 @@ func (e *Engine) TryRDMA(t testing.TB, to netip.AddrPort, o RDMAOptions) (*RDMAP
 		}
 	}(p.events)
 	t.Cleanup(p.Close)
-	p.id, err = p.cm.Resolve(netip.Addr{}, to)
+	p.id, err = p.cm.Resolve(netip.Addr{}, to, rdma.Link{})
 	p.must(err)
 	p.wantEvent("the way to the target", rdma.EventRoute)
 	p.qp, _, err = p.Card.CreateQP(p.id, rdma.QPConfig{Send: p.cq, Recv: p.cq, SendDepth: 1024, RecvDepth: peerResponses, SGEs: 2})
@@ -156,7 +170,7 @@ func (e *Engine) TryRDMA(t testing.TB, to netip.AddrPort, o RDMAOptions) (*RDMAP
 		if !ok || len(ev.Private) < nvmf.RDMAAcceptBytes {
 			t.Fatalf("accepted with private data % X", ev.Private)
 		}
-		p.Accepted = a
+		p.Accepted, p.Terms = a, ev.Params
 		return p, 0
 	case rdma.EventRejected:
 		why, ok := nvmf.DecodeRDMAReject(ev.Private)
@@ -240,15 +254,20 @@ func (p *RDMAPeer) Close() {
 	}
 	p.must(p.cm.Destroy(p.id))
 	p.must(p.Card.DestroyCQ(p.cq))
-	for _, k := range append(p.keys, p.mr) {
-		p.must(p.Card.Deregister(k))
-	}
+	p.Forget()
+	p.must(p.Card.Deregister(p.mr))
 	p.must(p.cm.Close())
 	p.must(unix.Munmap(p.mem))
 }
 
 // Fail ends the queue pair without a word to the target.
 func (p *RDMAPeer) Fail() { p.must(p.Card.Fail(p.qp)) }
+
+// Reset ends it so, and gives all of it back.
+func (p *RDMAPeer) Reset() {
+	p.Fail()
+	p.Close()
+}
 
 func (p *RDMAPeer) sge(at, n int) rdma.SGE {
 	return rdma.SGE{Address: p.mr.Address + uint64(at), Bytes: uint32(n), Key: p.mr.Local}
@@ -268,20 +287,26 @@ func (p *RDMAPeer) Responses(n int) {
 	}
 }
 
-// Memory takes n bytes of the host's memory, and gives a key of their own by which the target reaches them.
-func (p *RDMAPeer) Memory(n int) ([]byte, uint32) {
+// take takes n bytes of the host's memory from at, with a key of their own.
+func (p *RDMAPeer) take(n int) (at int, k rdma.MR) {
 	p.t.Helper()
-	size := (n + 4095) &^ 4095
-	at := (p.taken + 4095) &^ 4095
+	at = (p.taken + 4095) &^ 4095
+	size := max(4096, (n+4095)&^4095)
 	if at+size > len(p.mem) {
 		p.t.Fatal("the peer's memory is used up")
 	}
 	p.taken = at + size
-	b := p.mem[at : at+n : at+size]
-	k, err := p.Card.Register(p.mem[at:at+max(size, 4096)], rdma.RemoteRead|rdma.RemoteWrite)
+	k, err := p.Card.Register(p.mem[at:p.taken], rdma.RemoteRead|rdma.RemoteWrite)
 	p.must(err)
+	return at, k
+}
+
+// Memory takes n bytes of the host's memory, and gives a key of their own by which the target reaches them.
+func (p *RDMAPeer) Memory(n int) ([]byte, uint32) {
+	p.t.Helper()
+	at, k := p.take(n)
 	p.keys = append(p.keys, k)
-	return b, k.Remote
+	return p.mem[at : at+n : p.taken], k.Remote
 }
 
 // SGL describes memory that Memory gave.
@@ -299,8 +324,12 @@ func (p *RDMAPeer) address(b []byte) uint64 {
 	return 0
 }
 
-// Forget frees what Memory gave so far. The target has nothing of it any more.
+// Forget frees all memory that was taken so far. The target has nothing of it any more.
 func (p *RDMAPeer) Forget() {
+	for s, d := range p.own {
+		p.must(p.Card.Deregister(d.key))
+		delete(p.own, s)
+	}
 	for _, k := range p.keys {
 		p.must(p.Card.Deregister(k))
 	}
@@ -326,8 +355,8 @@ func InlineData(s *nvmf.SQE, n int) *nvmf.SQE {
 	return s
 }
 
-// Send sends a command whose data, if there are any, are in the capsule where they fit, or else in memory of the host's.
-func (p *RDMAPeer) Send(s *nvmf.SQE, data []byte) {
+// Begin sends a command whose data, if there are any, are in the capsule where they fit, or else in memory of the host's.
+func (p *RDMAPeer) Begin(s *nvmf.SQE, data []byte) {
 	p.t.Helper()
 	switch {
 	case data == nil:
@@ -335,12 +364,41 @@ func (p *RDMAPeer) Send(s *nvmf.SQE, data []byte) {
 	case len(data) <= p.InCapsule:
 		p.SendCapsule(InlineData(s, len(data))[:], data)
 	default:
-		b, key := p.Memory(len(data))
-		copy(b, data)
-		s.SetSGL(p.SGL(b, key))
-		p.SendCapsule(s[:])
+		p.begin(s, rdmaData{bytes: len(data)}, data)
 	}
 }
+
+// BeginRead sends a command that gives n bytes.
+func (p *RDMAPeer) BeginRead(s *nvmf.SQE, n int) {
+	p.t.Helper()
+	p.begin(s, rdmaData{bytes: n, read: true}, nil)
+}
+
+// begin sends a command with data in the host's memory, which comes back when it is answered, and cannot be reached by the target then.
+func (p *RDMAPeer) begin(s *nvmf.SQE, d rdmaData, data []byte) {
+	p.t.Helper()
+	d.at, d.key = p.take(d.bytes)
+	clear(p.mem[d.at+copy(p.mem[d.at:], data) : d.at+d.bytes])
+	p.own[s] = d
+	s.SetSGL(nvmf.SGL{Type: nvmf.SGLKeyed, Address: p.mr.Address + uint64(d.at), Bytes: uint32(d.bytes), Key: d.key.Remote})
+	p.SendCapsule(s[:])
+}
+
+// BeginLate sends a command whose data the target does not get, and nobody else any on the target's card.
+func (p *RDMAPeer) BeginLate(s *nvmf.SQE, data []byte) {
+	p.t.Helper()
+	p.r.Target.Withhold(rdmatest.Reads)
+	p.begin(s, rdmaData{bytes: len(data), late: true}, data)
+}
+
+// Asked waits until RDMA READs are on the target's card. Those of commands that were begun together go there together.
+func (p *RDMAPeer) Asked(int) {
+	p.t.Helper()
+	Await(p.t, "the target asks for data", func() bool { return p.r.Target.Withheld() > 0 })
+}
+
+// Give lets the target have the data.
+func (p *RDMAPeer) Give() { p.r.Target.Release() }
 
 // poll takes what has completed.
 func (p *RDMAPeer) poll() {
@@ -392,8 +450,8 @@ func (p *RDMAPeer) Next(why string) *RDMAResponse {
 	return r
 }
 
-// Completion takes the response to one command, which is the next to be answered.
-func (p *RDMAPeer) Completion(s *nvmf.SQE) *RDMAResponse {
+// Response takes the response to one command, which is the next to be answered.
+func (p *RDMAPeer) Response(s *nvmf.SQE) *RDMAResponse {
 	p.t.Helper()
 	r := p.Next("the completion of a command")
 	if r.CID != s.CID() {
@@ -402,95 +460,27 @@ func (p *RDMAPeer) Completion(s *nvmf.SQE) *RDMAResponse {
 	return r
 }
 
-// Do sends a command and takes its completion.
-func (p *RDMAPeer) Do(s *nvmf.SQE, data []byte) nvmf.CQE {
+// Completion takes the response to one command, and the data that it gave.
+func (p *RDMAPeer) Completion(s *nvmf.SQE) (nvmf.CQE, []byte) {
 	p.t.Helper()
-	p.Send(s, data)
-	return p.Completion(s).CQE
-}
-
-// Read sends a command that gives n bytes, and takes them and the completion.
-func (p *RDMAPeer) Read(s *nvmf.SQE, n int) (nvmf.CQE, []byte) {
-	p.t.Helper()
-	b, key := p.Memory(n)
-	clear(b)
-	s.SetSGL(p.SGL(b, key))
-	p.SendCapsule(s[:])
-	cqe := p.Completion(s).CQE
-	return cqe, bytes.Clone(b)
-}
-
-// Connect makes the connection a queue.
-func (p *RDMAPeer) Connect(qid nvmf.QID, entries uint32, id nvmf.CNTLID) nvmf.CQE {
-	p.t.Helper()
-	return p.ConnectAs(qid, entries, 0, 0, nvmf.ConnectData{CNTLID: id, SUBNQN: NQN, HOSTNQN: Host})
-}
-
-// ConnectAs makes it with everything said.
-func (p *RDMAPeer) ConnectAs(qid nvmf.QID, entries uint32, cattr uint8, kato uint32, d nvmf.ConnectData) nvmf.CQE {
-	p.t.Helper()
-	s := p.Fabrics(nvmf.FabricsConnect)
-	s.SetConnect(qid, entries, cattr, kato)
-	cqe := p.Do(s, d.AppendTo(nil))
-	if cqe.Status.OK() {
-		p.CNTLID = nvmf.CNTLID(cqe.DW0)
+	d, has := p.own[s]
+	if d.late {
+		p.Give()
 	}
-	return cqe
-}
-
-// Enable sets CC.EN and sees that the controller is ready.
-func (p *RDMAPeer) Enable() {
-	p.t.Helper()
-	s := p.Fabrics(nvmf.FabricsPropertySet)
-	s.SetProperty(nvmf.PropertyCC, 4, uint64(nvmf.CCEnable))
-	p.WantStatus("enabling", p.Do(s, nil), nvmf.StatusSuccess)
-}
-
-// Fabrics begins a Fabrics command.
-func (p *RDMAPeer) Fabrics(f nvmf.FCTYPE) *nvmf.SQE {
-	s := new(nvmf.SQE)
-	s.InitFabrics(f, p.cid())
-	return noData(s)
-}
-
-// IO begins an I/O command on namespace 1.
-func (p *RDMAPeer) IO(o nvmf.IOOpcode) *nvmf.SQE {
-	s := new(nvmf.SQE)
-	s.Init(uint8(o), p.cid(), 1)
-	return noData(s)
-}
-
-// noData says so as the Linux host does: a keyed descriptor of nothing.
-func noData(s *nvmf.SQE) *nvmf.SQE {
-	s.SetSGL(nvmf.SGL{Type: nvmf.SGLKeyed})
-	return s
-}
-
-// RW begins a Read, Write or the like of blocks.
-func (p *RDMAPeer) RW(o nvmf.IOOpcode, lba uint64, blocks uint32) *nvmf.SQE {
-	s := p.IO(o)
-	s.SetRW(nvmf.RW{SLBA: lba, NLB: blocks})
-	return s
-}
-
-// Cmd begins an Admin command.
-func (p *RDMAPeer) Cmd(o nvmf.AdminOpcode) *nvmf.SQE {
-	s := new(nvmf.SQE)
-	s.Init(uint8(o), p.cid(), 0)
-	return noData(s)
-}
-
-func (p *RDMAPeer) cid() nvmf.CID {
-	p.next++
-	return p.next
-}
-
-// WantStatus checks the status of a completion.
-func (p *RDMAPeer) WantStatus(why string, c nvmf.CQE, want nvmf.Status) {
-	p.t.Helper()
-	if c.Status&^nvmf.More != want {
-		p.t.Fatalf("%s: %v, want %v", why, c.Status, want)
+	cqe := p.Response(s).CQE
+	if !has {
+		return cqe, nil
 	}
+	delete(p.own, s)
+	p.must(p.Card.Deregister(d.key))
+	var data []byte
+	if d.read && cqe.Status.OK() {
+		data = bytes.Clone(p.mem[d.at:][:d.bytes])
+	}
+	if end := d.at + max(4096, (d.bytes+4095)&^4095); end == p.taken {
+		p.taken = d.at
+	}
+	return cqe, data
 }
 
 // WantIdle sees that nothing has come.
@@ -501,8 +491,17 @@ func (p *RDMAPeer) WantIdle(why string) {
 	}
 }
 
-// WantClosed waits until the target has ended the connection.
+// WantClosed waits until the target has ended the connection, without another response.
 func (p *RDMAPeer) WantClosed(why string) {
+	p.t.Helper()
+	p.WantDisconnected(why)
+	if p.poll(); len(p.Came) > 0 {
+		p.t.Errorf("%s: %d responses, the first with %v, want the end of the connection", why, len(p.Came), p.Came[0].Status)
+	}
+}
+
+// WantDisconnected waits until the target has ended the connection, whatever it has said before.
+func (p *RDMAPeer) WantDisconnected(why string) {
 	p.t.Helper()
 	p.wantEvent(fmt.Sprintf("%s: the end of the connection", why), rdma.EventDisconnected)
 }

@@ -372,7 +372,9 @@ enum {
 enum {
 	V_PS_TCP = 0x0106,
 	V_OPTION_ID = 0,
+	V_OPTION_ID_TOS = 0,
 	V_OPTION_ID_AFONLY = 2,
+	V_OPTION_ID_ACK_TIMEOUT = 3,
 };
 
 #endif

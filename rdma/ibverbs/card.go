@@ -21,10 +21,11 @@ type card struct {
 	pd      C.uintptr_t
 	name    string
 	info    rdma.CardInfo // when it was opened
-	wait    *waiter       // for events of the card
+	dev     *device
+	wait    *waiter // for events of the card
 
-	// Held while an event of the card is read, and while what it could be about is destroyed. Taken after cm.mu.
-	mu     sync.Mutex
+	mu     *sync.Mutex      // the device's
+	told   []rdma.CardEvent // that another provider has read
 	qps    map[rdma.QP]*conn
 	vector C.int // of the next CQ: interrupts spread over the processors
 	made   int   // what is made on it and not destroyed
@@ -36,13 +37,16 @@ type card struct {
 
 func openCard(p *provider, context C.uintptr_t) (*card, error) {
 	c := &card{p: p, context: context, qps: make(map[rdma.QP]*conn)}
+	c.enter()
 	var name [64]C.char
 	c.name = C.GoStringN(&name[0], C.s_name(p.lib, context, &name[0], C.int(len(name))))
 	if rc := C.s_alloc_pd(p.lib, context, &c.pd); rc < 0 {
+		c.leave()
 		return nil, advise(c.failure("open it (ibv_alloc_pd)", -rc), -rc)
 	}
 	err := c.begin()
 	if err != nil {
+		c.leave()
 		C.s_dealloc_pd(p.lib, c.pd)
 		return nil, err
 	}
@@ -64,9 +68,13 @@ func (c *card) begin() error {
 	if fd < 0 {
 		return c.failure("make the descriptor of its events non-blocking", -fd)
 	}
-	if c.wait, err = newWaiter(int(fd), "events of "+c.name); err != nil {
+	w, err := newWaiter(int(fd), "events of "+c.name)
+	if err != nil {
 		return fmt.Errorf("ibverbs: %s: %w", c.name, err)
 	}
+	c.mu.Lock()
+	c.wait = w
+	c.mu.Unlock()
 	return nil
 }
 
@@ -78,6 +86,7 @@ func (c *card) close() error {
 	if done {
 		return nil
 	}
+	c.leave()
 	c.wait.close()
 	if rc := C.s_dealloc_pd(c.p.lib, c.pd); rc < 0 {
 		return c.failure("close it (ibv_dealloc_pd), probably since something was left that was made on it", -rc)
@@ -122,80 +131,6 @@ func (c *card) Info() rdma.CardInfo {
 		i.MTU = 0
 	}
 	return i
-}
-
-// NextEvent waits for the next event.
-func (c *card) NextEvent() (rdma.CardEvent, error) {
-	var out rdma.CardEvent
-	var failed error
-	err := c.wait.until(func() bool {
-		for {
-			told, errno := c.takeEvent(&out)
-			if told {
-				return true
-			}
-			switch errno {
-			case 0, C.int(syscall.EINTR): // not one to tell of
-			case C.int(syscall.EAGAIN):
-				return false
-			default:
-				failed = c.failure("read an event of the card (ibv_get_async_event)", errno)
-				return true
-			}
-		}
-	})
-	if err != nil {
-		return out, fmt.Errorf("ibverbs: %s: wait for an event of the card: %w", c.name, err)
-	}
-	return out, failed
-}
-
-// takeEvent reads an event, and reports whether it is one to tell of, or why there is none.
-func (c *card) takeEvent(out *rdma.CardEvent) (told bool, errno C.int) {
-	c.mu.Lock()
-	if c.closed {
-		c.mu.Unlock()
-		return false, C.int(syscall.ENODEV)
-	}
-	var e C.struct_s_async
-	if rc := C.s_next_async(c.p.lib, c.context, &e); rc < 0 {
-		c.mu.Unlock()
-		return false, -rc
-	}
-	of := c.qps[rdma.QP(e.qp)]
-	c.mu.Unlock()
-	*out = rdma.CardEvent{Port: int(e.port), CQ: rdma.CQ(e.cq), SRQ: rdma.SRQ(e.srq)}
-	switch e.event {
-	case C.V_EVENT_PORT_ACTIVE:
-		out.Kind = rdma.CardPortUp
-	case C.V_EVENT_PORT_ERR:
-		out.Kind = rdma.CardPortDown
-	case C.V_EVENT_DEVICE_FATAL:
-		out.Kind = rdma.CardFatal
-		c.goes()
-	case C.V_EVENT_CQ_ERR:
-		out.Kind = rdma.CardCQFatal
-	case C.V_EVENT_SRQ_ERR:
-		out.Kind = rdma.CardSRQFatal
-	case C.V_EVENT_QP_FATAL, C.V_EVENT_QP_REQ_ERR, C.V_EVENT_QP_ACCESS_ERR:
-		out.Kind = rdma.CardQPFatal
-	case C.V_EVENT_QP_LAST_WQE_REACHED:
-		out.Kind = rdma.CardLastReceive
-	case C.V_EVENT_COMM_EST:
-		if of != nil {
-			of.m.communication(of)
-		}
-		return false, 0
-	default:
-		return false, 0
-	}
-	if e.qp != 0 {
-		if of == nil {
-			return false, 0 // is destroyed
-		}
-		out.ID = of.id
-	}
-	return true, 0
 }
 
 // Register lets the card reach memory, which lies outside Go's heap and stays where it is.

@@ -104,10 +104,21 @@ int s_listen(struct s_lib *l, uintptr_t id, struct s_address *at, int backlog) {
 	return rc ? rc : ntohs(l->get_src_port(i));
 }
 
-int s_resolve(struct s_lib *l, uintptr_t id, struct s_address *from, struct s_address *to) {
-	struct sockaddr_storage f, t;
+// An option of one byte; 0 leaves it as it is.
+static int set_byte(struct s_lib *l, struct v_cm_id *id, int option, uint8_t value) {
 	errno = 0;
-	return result(l->resolve_addr((struct v_cm_id *)id, to_socket(from, &f), to_socket(to, &t), RESOLVE_MS));
+	return value ? result(l->set_option(id, V_OPTION_ID, option, &value, sizeof value)) : 0;
+}
+
+// Options come before the search for the route, of which they are part.
+int s_resolve(struct s_lib *l, uintptr_t id, struct s_address *from, struct s_address *to, uint8_t ack_timeout, uint8_t tos) {
+	struct v_cm_id *i = (struct v_cm_id *)id;
+	struct sockaddr_storage f, t;
+	int rc = set_byte(l, i, V_OPTION_ID_ACK_TIMEOUT, ack_timeout);
+	if (!rc) rc = set_byte(l, i, V_OPTION_ID_TOS, tos);
+	if (rc) return rc;
+	errno = 0;
+	return result(l->resolve_addr(i, to_socket(from, &f), to_socket(to, &t), RESOLVE_MS));
 }
 
 static struct v_conn_param params(struct s_params p, void *data, int bytes) {
@@ -131,6 +142,8 @@ int s_connect(struct s_lib *l, uintptr_t id, struct s_params p, void *data, int 
 
 int s_accept(struct s_lib *l, uintptr_t id, struct s_params p, void *data, int bytes) {
 	struct v_conn_param c = params(p, data, bytes);
+	int rc = set_byte(l, (struct v_cm_id *)id, V_OPTION_ID_ACK_TIMEOUT, p.ack_timeout);
+	if (rc) return rc;
 	errno = 0;
 	return result(l->accept((struct v_cm_id *)id, &c));
 }

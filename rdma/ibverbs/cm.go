@@ -181,7 +181,7 @@ func (m *cm) Listen(at netip.AddrPort, backlog int) (rdma.ID, netip.AddrPort, er
 }
 
 // Resolve begins to look for the way. Its two steps, address and route, are one here: Next takes the second.
-func (m *cm) Resolve(from netip.Addr, to netip.AddrPort) (rdma.ID, error) {
+func (m *cm) Resolve(from netip.Addr, to netip.AddrPort, l rdma.Link) (rdma.ID, error) {
 	what := fmt.Sprintf("look for an RDMA way to %s", to)
 	t, err := toC(to)
 	if err != nil {
@@ -202,8 +202,8 @@ func (m *cm) Resolve(from netip.Addr, to netip.AddrPort) (rdma.ID, error) {
 	if err != nil {
 		return 0, err
 	}
-	if rc := C.s_resolve(m.p.lib, c.at, &f, &t); rc < 0 {
-		return 0, errors.Join(failure(what+" (rdma_resolve_addr)", -rc), m.destroy(c))
+	if rc := C.s_resolve(m.p.lib, c.at, &f, &t, C.uint8_t(l.AckTimeout), C.uint8_t(l.TOS)); rc < 0 {
+		return 0, errors.Join(failure(what+" (rdma_set_option, rdma_resolve_addr)", -rc), m.destroy(c))
 	}
 	return c.id, nil
 }
@@ -299,5 +299,6 @@ func paramsToC(p rdma.ConnParams) C.struct_s_params {
 	return C.struct_s_params{
 		reads_in: C.uint8_t(p.ReadsIn), reads_out: C.uint8_t(p.ReadsOut),
 		retries: C.uint8_t(min(p.Retries, 7)), rnr: C.uint8_t(min(p.RNR, 7)), // three bits: rdma_connect(3)
+		ack_timeout: C.uint8_t(p.AckTimeout),
 	}
 }

@@ -148,7 +148,7 @@ func TestAConnectionIsMade(t *testing.T) {
 	s := newStage(t)
 	cq := s.cq()
 	s.log()
-	id, err := s.cm.Resolve(netip.Addr{}, netip.MustParseAddrPort("192.0.2.1:4420"))
+	id, err := s.cm.Resolve(netip.Addr{}, netip.MustParseAddrPort("192.0.2.1:4420"), rdma.Link{})
 	s.ok(err)
 	s.want("from wherever the routes say", "rdma_create_id id1 ps=0x106", "rdma_resolve_addr id1 from any to 192.0.2.1@4420 in 3000 ms")
 	_, _, err = s.card.CreateQP(id, rdma.QPConfig{Send: cq, Recv: cq, SendDepth: 1, RecvDepth: 1, SGEs: 1})
@@ -195,7 +195,7 @@ func TestResolveFrom(t *testing.T) {
 		{"fe80::1%nowhere0", "[fe80::2%7]:4420", "", "nowhere0"},
 	} {
 		s := newStage(t)
-		id, err := s.cm.Resolve(netip.MustParseAddr(c.from), netip.MustParseAddrPort(c.to))
+		id, err := s.cm.Resolve(netip.MustParseAddr(c.from), netip.MustParseAddrPort(c.to), rdma.Link{})
 		if c.refused != "" {
 			s.refused(err, c.refused)
 		} else {
@@ -206,11 +206,40 @@ func TestResolveFrom(t *testing.T) {
 		s.over()
 	}
 	s := newStage(t)
-	_, err := s.cm.Resolve(netip.Addr{}, netip.AddrPort{})
+	_, err := s.cm.Resolve(netip.Addr{}, netip.AddrPort{}, rdma.Link{})
 	s.refused(err, "not an IP address")
 	s.lib.Do("fail of=rdma_resolve_addr errno=101")
-	_, err = s.cm.Resolve(netip.Addr{}, netip.MustParseAddrPort("192.0.2.1:4420"))
+	_, err = s.cm.Resolve(netip.Addr{}, netip.MustParseAddrPort("192.0.2.1:4420"), rdma.Link{})
 	s.refused(err, "192.0.2.1:4420", "network is unreachable")
+	s.over()
+}
+
+func TestHowPacketsAreSent(t *testing.T) {
+	s := newStage(t)
+	id, err := s.cm.Resolve(netip.Addr{}, netip.MustParseAddrPort("192.0.2.1:4420"), rdma.Link{AckTimeout: 14, TOS: 0xb8})
+	s.ok(err)
+	s.want("before the way is looked for", "rdma_create_id id1 ps=0x106", "rdma_set_option id1 0/3=14 (1)", "rdma_set_option id1 0/0=184 (1)",
+		"rdma_resolve_addr id1 from any to 192.0.2.1@4420 in 3000 ms")
+	s.ok(s.cm.Destroy(id))
+	for range 2 { // a kernel that knows of no such option
+		s.lib.Do("fail of=rdma_set_option errno=38")
+		_, err = s.cm.Resolve(netip.Addr{}, netip.MustParseAddrPort("192.0.2.1:4420"), rdma.Link{TOS: 4})
+		s.refused(err, "192.0.2.1:4420", "rdma_set_option", "not implemented")
+	}
+	listener, cq := s.listen(), s.cq()
+	id, qp := s.queue(listener, cq)
+	s.log()
+	s.lib.Do("fail of=rdma_set_option errno=38")
+	s.refused(s.cm.Accept(id, rdma.ConnParams{AckTimeout: 31}), "rdma_accept", "not implemented")
+	s.log()
+	s.ok(s.cm.Accept(id, rdma.ConnParams{AckTimeout: 31}))
+	if got := s.log(); !strings.HasPrefix(got, "rdma_set_option id") || !strings.Contains(got, " 0/3=31 (1)\nrdma_accept") {
+		t.Errorf("accepting: the libraries were asked for %q", got)
+	}
+	s.ok(s.card.DestroyQP(qp))
+	s.ok(s.cm.Destroy(id))
+	s.ok(s.cm.Destroy(listener))
+	s.ok(s.card.DestroyCQ(cq))
 	s.over()
 }
 
@@ -228,7 +257,7 @@ func TestConnectionsThatFail(t *testing.T) {
 		{"refused by who listens", "kind=8 status=28 private=no bytes=148", rdma.EventRejected, 28},
 	} {
 		s := newStage(t)
-		id, err := s.cm.Resolve(netip.Addr{}, netip.MustParseAddrPort("192.0.2.1:4420"))
+		id, err := s.cm.Resolve(netip.Addr{}, netip.MustParseAddrPort("192.0.2.1:4420"), rdma.Link{})
 		s.ok(err)
 		e := s.event("id=1 %s", c.event)
 		if e.Kind != c.kind || e.Status != c.status || e.ID != id || e.Card != nil {
@@ -242,7 +271,7 @@ func TestConnectionsThatFail(t *testing.T) {
 	}
 
 	s := newStage(t)
-	id, err := s.cm.Resolve(netip.Addr{}, netip.MustParseAddrPort("192.0.2.1:4420"))
+	id, err := s.cm.Resolve(netip.Addr{}, netip.MustParseAddrPort("192.0.2.1:4420"), rdma.Link{})
 	s.ok(err)
 	s.lib.Do("fail of=rdma_resolve_route errno=101")
 	if e := s.event("id=1 kind=0 card=1"); e.Kind != rdma.EventUnreachable || e.Status != int(syscall.ENETUNREACH) {

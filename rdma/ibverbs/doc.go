@@ -13,7 +13,7 @@
 //   - No thread waits for an event: descriptors do not block, and Go's poller watches them.
 //   - An event is copied and acknowledged in one call into C. Destroying what it is about waits for the acknowledgement.
 //   - What librdmacm does to a queue pair while an event is read, and destroying that queue pair, exclude each other (cm.mu); so do reading an event
-//     of a card and destroying what is on it (card.mu).
+//     of a card and destroying what is on it (device.mu). Who reads an event of a card gives it to the other providers of the process that it concerns.
 //
 // Without cgo, Open answers that it takes one.
 package ibverbs

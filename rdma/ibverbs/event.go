@@ -22,27 +22,14 @@ const rejectNoListener = 8
 // Next waits for the next event.
 func (m *cm) Next() (rdma.Event, error) {
 	var out rdma.Event
-	var failed error
-	err := m.wait.until(func() bool {
-		for {
-			told, errno := m.take(&out)
-			if told {
-				return true
-			}
-			switch errno {
-			case 0, C.int(syscall.EINTR): // not one to tell of
-			case C.int(syscall.EAGAIN):
-				return false
-			default:
-				failed = failure("read an event of the connection manager (rdma_get_cm_event)", errno)
-				return true
-			}
-		}
-	})
+	errno, err := m.wait.next(func() (bool, C.int) { return m.take(&out) })
 	if err != nil {
 		return rdma.Event{}, fmt.Errorf("ibverbs: wait for an event of the connection manager: %w", err)
 	}
-	return out, failed
+	if errno != 0 {
+		return out, failure("read an event of the connection manager (rdma_get_cm_event)", errno)
+	}
+	return out, nil
 }
 
 // take reads an event, and reports whether it is one to tell of, or why there is none.

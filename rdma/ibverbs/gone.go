@@ -14,6 +14,10 @@ import "syscall"
 func (c *card) goes() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.goesLocked()
+}
+
+func (c *card) goesLocked() {
 	c.gone = true
 	c.retireLocked()
 }

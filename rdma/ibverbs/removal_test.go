@@ -1,24 +1,21 @@
-//go:build cgo
+//go:build cgo && cards
 
 package ibverbs
 
 import (
 	"net/netip"
-	"os"
 	"os/exec"
 	"testing"
 
 	"github.com/pollux-storage/pollux/rdma"
 )
 
-// TestRemoval takes a real card away from under a connection, where RDMA_SERVER names one (TestContract), which has to be Soft-RoCE's on the interface
+// TestRemoval takes a real card away from under a connection: that of RDMA_SERVER (TestContract), which has to be Soft-RoCE's on the interface
 // roce1. Its driver waits until the last that was made on the card is destroyed and the card is closed. Elsewhere gone_test.go has to do.
 func TestRemoval(t *testing.T) {
-	if os.Getenv("RDMA_SERVER") == "" {
-		return
-	}
-	name, at := endOf(t, os.Getenv("RDMA_SERVER"))
-	other, _ := endOf(t, os.Getenv("RDMA_CLIENT"))
+	first, second := cardsOf(t)
+	name, at := endOf(t, first)
+	other, _ := endOf(t, second)
 	must := func(err error) {
 		t.Helper()
 		if err != nil {
@@ -64,18 +61,36 @@ func TestRemoval(t *testing.T) {
 	here, there := newCM(), newCM()
 	listener, addr, err := here.Listen(netip.AddrPortFrom(at, 0), 5)
 	must(err)
-	theirs, err := there.Resolve(netip.Addr{}, addr)
+	theirs, err := there.Resolve(netip.Addr{}, addr, rdma.Link{AckTimeout: 14, TOS: 0xb8})
 	must(err)
 	want(there, rdma.EventRoute)
 	theirCQ, theirQP := newQP(client, theirs)
 	must(there.Connect(theirs, rdma.ConnParams{Retries: 7, RNR: 7}))
 	ours := want(here, rdma.EventConnect).ID
 	ourCQ, ourQP := newQP(server, ours)
-	must(here.Accept(ours, rdma.ConnParams{RNR: 7}))
+	must(here.Accept(ours, rdma.ConnParams{RNR: 7, AckTimeout: 14}))
 	want(there, rdma.EventEstablished)
 	want(here, rdma.EventEstablished)
 	mr, err := server.Register(memory(t, 1<<20), rdma.RemoteRead)
 	must(err)
+	// The scenario counts the packets of this that have the type of service.
+	message, err := client.Register(memory(t, 64<<10), 0)
+	must(err)
+	piece := func(m rdma.MR) [rdma.SGEsMax]rdma.SGE {
+		return [rdma.SGEsMax]rdma.SGE{{Address: m.Address, Bytes: 64 << 10, Key: m.Local}}
+	}
+	_, err = server.PostRecv(ourQP, []rdma.RecvWR{{SGE: piece(mr), SGEs: 1}})
+	must(err)
+	_, err = client.Post([]rdma.SendWR{{QP: theirQP, Opcode: rdma.OpSend, Flags: rdma.Signaled, SGE: piece(message), SGEs: 1}})
+	must(err)
+	for n, done := 0, [1]rdma.Completion{}; n == 0; {
+		n, err = client.Poll(theirCQ, done[:])
+		must(err)
+		if n > 0 && done[0].Status != rdma.StatusOK {
+			t.Fatalf("the message ended with %+v", done[0])
+		}
+	}
+	must(client.Deregister(message))
 	silent := make(chan error)
 	go func() {
 		for err := error(nil); ; {

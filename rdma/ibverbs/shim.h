@@ -157,6 +157,7 @@ struct s_address {
 
 struct s_params {
 	uint8_t reads_in, reads_out, retries, rnr;
+	uint8_t ack_timeout; // of s_accept, 0: the system's
 };
 
 struct s_event {
@@ -178,7 +179,7 @@ uintptr_t s_id_context(uintptr_t id);
 int s_has_qp(uintptr_t id);
 int s_destroy_id(struct s_lib *l, uintptr_t id);
 int s_listen(struct s_lib *l, uintptr_t id, struct s_address *at, int backlog);
-int s_resolve(struct s_lib *l, uintptr_t id, struct s_address *from, struct s_address *to);
+int s_resolve(struct s_lib *l, uintptr_t id, struct s_address *from, struct s_address *to, uint8_t ack_timeout, uint8_t tos);
 int s_connect(struct s_lib *l, uintptr_t id, struct s_params p, void *data, int bytes);
 int s_accept(struct s_lib *l, uintptr_t id, struct s_params p, void *data, int bytes);
 int s_reject(struct s_lib *l, uintptr_t id, void *data, int bytes);

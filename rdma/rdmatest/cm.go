@@ -57,6 +57,7 @@ type ident struct {
 	peer          *ident
 	qp            *queuePair
 	params        rdma.ConnParams
+	link          rdma.Link
 
 	backlog  int    // of a listener
 	listener *ident // of an offered one
@@ -195,7 +196,7 @@ func (f *Fabric) listenerAt(to netip.AddrPort) *ident {
 	return nil
 }
 
-func (m *manager) Resolve(from netip.Addr, to netip.AddrPort) (rdma.ID, error) {
+func (m *manager) Resolve(from netip.Addr, to netip.AddrPort, l rdma.Link) (rdma.ID, error) {
 	f := m.p.f
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -204,7 +205,7 @@ func (m *manager) Resolve(from netip.Addr, to netip.AddrPort) (rdma.ID, error) {
 		from = to.Addr()
 	}
 	from = from.Unmap()
-	d := m.add(&ident{local: netip.AddrPortFrom(from, f.freePort()), remote: to})
+	d := m.add(&ident{local: netip.AddrPortFrom(from, f.freePort()), remote: to, link: l})
 	c := m.p.cardOf(from)
 	if !to.Addr().IsLoopback() || !from.IsLoopback() || c.removed {
 		d.state = over
@@ -306,6 +307,7 @@ func (m *manager) Accept(id rdma.ID, p rdma.ConnParams) error {
 	o := d.peer
 	d.params = p
 	d.params.Private = nil
+	d.link = rdma.Link{AckTimeout: p.AckTimeout, TOS: o.link.TOS}
 	d.state, o.state = connected, connected
 	join(d, o)
 	join(o, d)
@@ -442,4 +444,16 @@ func (d *ident) destroy() {
 	d.cm.events = slices.DeleteFunc(d.cm.events, of)
 	d.cm.held = slices.DeleteFunc(d.cm.held, of)
 	f.ids.remove(uintptr(d.h))
+}
+
+// Links is how the provider's connections send.
+func (p *Provider) Links() (all []rdma.Link) {
+	p.f.mu.Lock()
+	defer p.f.mu.Unlock()
+	p.f.ids.each(func(d *ident) {
+		if d.cm.p == p && d.state == connected {
+			all = append(all, d.link)
+		}
+	})
+	return all
 }

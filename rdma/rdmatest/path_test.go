@@ -10,7 +10,7 @@ import (
 	"github.com/pollux-storage/pollux/rdma"
 )
 
-// path is a request and its answer, as NVMe-oF has them: a capsule, an RDMA WRITE or READ of the data, and the response behind it.
+// path is a request and its answer, as NVMe-oF has them: a capsule, an RDMA WRITE or READ of the data, or the data in the capsule, and the response.
 type path struct {
 	*rig
 	batch  int
@@ -37,8 +37,13 @@ func newPath(t testing.TB, batch int, op rdma.Opcode, bytes int) *path {
 	p := &path{rig: r, batch: batch, done: make([]rdma.Completion, 256)}
 	capsule := make([]byte, 64)
 	for i := range batch {
-		p.asks = append(p.asks, r.host.inline(1, capsule))
-		if bytes > 0 {
+		ask, room := r.host.inline(1, capsule), 64
+		if op == rdma.OpSend && bytes > 0 {
+			room += bytes
+			ask = r.host.wr(op, 1, 0, room)
+		}
+		p.asks = append(p.asks, ask)
+		if room == 64 && bytes > 0 {
 			w := of(r.target.wr(op, 2, 65536+i%16*bytes, bytes), r.host, 65536+i%16*bytes)
 			if op == rdma.OpWrite {
 				w.Flags = 0
@@ -46,7 +51,7 @@ func newPath(t testing.TB, batch int, op rdma.Opcode, bytes int) *path {
 			p.serves = append(p.serves, w)
 		}
 		p.serves = append(p.serves, r.target.inline(3, capsule[:16]))
-		p.tr = append(p.tr, rdma.RecvWR{ID: 4, SGEs: 1, SGE: [rdma.SGEsMax]rdma.SGE{r.ts.piece(i*64, 64)}})
+		p.tr = append(p.tr, rdma.RecvWR{ID: 4, SGEs: 1, SGE: [rdma.SGEsMax]rdma.SGE{r.ts.piece(i*room, room)}})
 		p.hr = append(p.hr, rdma.RecvWR{ID: 5, SGEs: 1, SGE: [rdma.SGEsMax]rdma.SGE{r.hs.piece(i*16, 16)}})
 	}
 	return p
@@ -75,7 +80,7 @@ func (p *path) turn() (n int) {
 }
 
 func TestTheDataPathAllocatesNothing(t *testing.T) {
-	for _, op := range []rdma.Opcode{rdma.OpWrite, rdma.OpRead} {
+	for _, op := range []rdma.Opcode{rdma.OpSend, rdma.OpWrite, rdma.OpRead} {
 		p := newPath(t, 8, op, 4096)
 		p.turn()
 		if n := testing.AllocsPerRun(100, func() {
@@ -154,7 +159,7 @@ func BenchmarkPath(b *testing.B) {
 		name  string
 		op    rdma.Opcode
 		bytes int
-	}{{"capsules", 0, 0}, {"write-4k", rdma.OpWrite, 4096}, {"read-4k", rdma.OpRead, 4096}} {
+	}{{"capsules", 0, 0}, {"in-capsule-4k", rdma.OpSend, 4096}, {"write-4k", rdma.OpWrite, 4096}, {"read-4k", rdma.OpRead, 4096}} {
 		for _, batch := range []int{1, 8, 16} {
 			if c.op != rdma.OpRead && batch == 16 {
 				batch = 32 // no more than 16 RDMA READs may be in flight

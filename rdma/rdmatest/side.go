@@ -36,6 +36,7 @@ type link struct {
 	qp   rdma.QP
 	srq  rdma.SRQ // 0: receives of its own
 	caps rdma.QPCaps
+	kept [][]byte // what work requests name by its address alone: so it is of the heap, which stays where it is, and is not freed
 }
 
 // newSide opens the card of this name, or the first; its memory is away from the heap, as memory for cards is.
@@ -131,7 +132,7 @@ func (s *side) listen(at netip.Addr) (rdma.ID, netip.AddrPort) {
 // resolve begins a connection, as far as that its queue pair can be made.
 func (s *side) resolve(from netip.Addr, to netip.AddrPort) *link {
 	s.t.Helper()
-	id, err := s.cm.Resolve(from, to)
+	id, err := s.cm.Resolve(from, to, rdma.Link{})
 	s.must(err)
 	if e := s.want(rdma.EventRoute); e.ID != id || e.Card != s.card {
 		s.t.Fatalf("the route of connection %#x is known, on card %v; want %#x on %v", e.ID, e.Card, id, s.card)
@@ -183,6 +184,7 @@ func (l *link) wr(op rdma.Opcode, id uint64, at, n int) rdma.SendWR {
 
 // inline is a signalled send that carries b itself.
 func (l *link) inline(id uint64, b []byte) rdma.SendWR {
+	l.kept = append(l.kept, b)
 	w := rdma.SendWR{ID: id, QP: l.qp, Flags: rdma.Signaled | rdma.Inline, SGEs: 1}
 	w.SGE[0] = rdma.SGE{Address: uint64(uintptr(unsafe.Pointer(unsafe.SliceData(b)))), Bytes: uint32(len(b))}
 	return w

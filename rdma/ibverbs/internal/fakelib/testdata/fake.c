@@ -463,7 +463,7 @@ int rdma_destroy_id(struct rdma_cm_id *i) {
 
 int rdma_set_option(struct rdma_cm_id *id, int level, int name, void *value, size_t bytes) {
 	OR_FAIL(-1);
-	note("rdma_set_option id%d %d/%d=%d (%zu)", number_of_id(id), level, name, *(int *)value, bytes);
+	note("rdma_set_option id%d %d/%d=%d (%zu)", number_of_id(id), level, name, bytes == 1 ? *(uint8_t *)value : *(int *)value, bytes);
 	return 0;
 }
 
