@@ -47,6 +47,10 @@ refused() {
 	matches "refusal of '$*'" "$said" "$regex"
 }
 
+# nap: a tenth of a second, without a process: making one takes the emulated CPU a tenth of that.
+exec {nothing}<> <(:)
+nap() { read -rt 0.1 -u "$nothing" || true; }
+
 # eventually SECONDS COMMAND...: the command succeeds within that time. The time is there to end a
 # scenario that hangs: it asserts nothing of speed.
 eventually() {
@@ -55,15 +59,21 @@ eventually() {
 	end=$((SECONDS + limit))
 	until "$@"; do
 		[ $SECONDS -lt $end ] || fail "not within $limit s: $*"
-		sleep 0.1
+		nap
 	done
 }
 
-# reads FILE VALUE: the file holds this value now.
+# reads FILE VALUE: the file's line is this value now.
 reads() {
-	local value
-	value=$(cat "$1" 2>/dev/null) || return 1
-	[ "$value" = "$2" ]
+	local value=""
+	{ read -r value <"$1" || [ -n "$value" ]; } 2>/dev/null && [ "$value" = "$2" ]
+}
+
+# has_lines FILE COUNT: so many lines, or more, are in it, each whole.
+has_lines() {
+	local line
+	mapfile -s $(($2 - 1)) -n 1 line <"$1"
+	[[ ${line[0]-} == *$'\n' ]]
 }
 
 absent() { [ ! -e "$1" ]; }

@@ -3,7 +3,7 @@
 
 # filesystem NAME MIB MKFS CHECK [DISK]: MKFS and CHECK are commands to which the device is added, DISK is what the target calls it.
 filesystem() {
-	local type=$1 mib=$2 make=$3 check=$4 disk=${5:-disk} i trimmed used
+	local type=$1 mib=$2 make=$3 check=$4 disk=${5:-disk} trimmed used
 
 	filesystem_serve "$disk" "$mib"
 	filesystem_attach
@@ -16,9 +16,8 @@ filesystem() {
 	step "copy large and small files, and note their sums"
 	mkdir mnt/large mnt/small
 	cp -L /usr/bin/bash /usr/bin/jq /usr/sbin/nvme /usr/bin/busybox mnt/large/
-	for i in $(seq 200); do
-		head -c $((i * 37)) /usr/bin/bash >mnt/small/$i
-	done
+	head -c 800000 /usr/bin/bash >small
+	split -a 3 -n l/200 small mnt/small/
 	head -c 16777216 /dev/urandom >mnt/random
 	(cd mnt && find . -type f -exec md5sum {} + | sort -k 2) >sums
 	equal "files" "$(wc -l <sums)" 205

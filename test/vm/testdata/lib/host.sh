@@ -10,7 +10,8 @@ DISCOVERY=nqn.2014-08.org.nvmexpress.discovery
 host_connect() {
 	local answer
 	answer=$(nvme_connect "$@" -o json)
-	CTRL=$(jq -er .device <<<"$answer") || fail "nvme connect answered without a device: $answer"
+	[[ $answer =~ \"device\":\ *\"(nvme[0-9]+)\" ]] || fail "nvme connect answered without a device: $answer"
+	CTRL=${BASH_REMATCH[1]}
 	eventually 60 reads "/sys/class/nvme/$CTRL/state" live
 }
 
@@ -147,16 +148,17 @@ io_begin() {
 # verification reads from that device.)
 io_goes_on() {
 	local reads writes
-	read -r reads writes <<<"$(io_counts)"
+	io_counts
 	eventually 120 io_counted $((reads + 128)) $((writes + 128))
 }
 
-io_counts() { awk '{ print $1, $5 }' "/sys/block/$IO_DEV/stat"; }
+# io_counts: how many have ended, in reads and writes.
+io_counts() { read -r reads _ _ _ writes _ <"/sys/block/$IO_DEV/stat"; }
 
 io_counted() {
 	local reads writes
 	if ended $IO; then fail "the I/O in the background ended: $(io_report)"; fi
-	read -r reads writes <<<"$(io_counts)"
+	io_counts
 	[ "$reads" -ge "$1" ] && [ "$writes" -ge "$2" ]
 }
 
@@ -164,7 +166,7 @@ io_report() { sed -n '/^{/q; p' io.out; }
 
 # io_end: it ends, and no block was wrong and no command had failed.
 io_end() {
-	local status=0
+	local status=0 errors writes
 	if ended $IO; then fail "the I/O in the background ended: $(io_report)"; fi
 	kill $IO
 	wait $IO || status=$?
@@ -172,17 +174,19 @@ io_end() {
 	# 128 is fio's status for having been told to end.
 	[ $status = 0 ] || [ $status = 128 ] || fail "the I/O in the background ended with status $status: $(io_report)"
 	sed -n '/^{/,$p' io.out >io.json
-	equal "errors of the I/O in the background" "$(jq '.jobs[0].error' io.json)" 0
-	within "its writes" "$(jq '.jobs[0].write.total_ios' io.json)" 128 1000000000
+	read -r errors writes < <(jq -r '.jobs[0] | "\(.error) \(.write.total_ios)"' io.json)
+	equal "errors of the I/O in the background" "$errors" 0
+	within "its writes" "$writes" 128 1000000000
 }
 
 # io_stalled: no command of the I/O in the background has ended for two seconds.
 io_stalled() {
-	local before after
-	before=$(io_counts)
+	local reads writes before
+	io_counts
+	before="$reads $writes"
 	sleep 2
-	after=$(io_counts)
-	! ended $IO && [ "$before" = "$after" ]
+	io_counts
+	! ended $IO && [ "$before" = "$reads $writes" ]
 }
 
 # writer_begin DEV: write to a device until it fails, in the background; writer_ends shows that it did.

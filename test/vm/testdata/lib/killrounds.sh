@@ -17,7 +17,7 @@ file_system_rounds() {
 		$make "${DEVICE[$cache]}"
 		mount -t "$type" "${DEVICE[$cache]}" "$cache"
 		mkdir "$cache/synced" "$cache/moving"
-		head -c 4096 "sources/0" >"$cache/block"
+		cp sources/block0 "$cache/block"
 		sync -f "$cache"
 		umount "$cache"
 		: >"$cache.notes"
@@ -30,7 +30,7 @@ file_system_rounds() {
 		forget_old_files "$cache"
 		: >"$cache.said"
 		writers_begin "$cache"
-		noted_more "$cache" 6
+		noted_more "$cache" 3
 		pause_at_random 300
 		$crash "$cache"
 		mount -t "$type" "${DEVICE[$cache]}" "$cache"
@@ -39,7 +39,7 @@ file_system_rounds() {
 		$check "${DEVICE[$cache]}" >check.out 2>&1 || fail "'$check' finds the file system damaged: $(cat check.out)"
 	done
 	for cache in none volatile; do
-		within "files that were synced and found, write cache $cache" "$(wc -l <"$cache.notes")" $((ROUNDS / 2 * 6)) 1000000000
+		within "files that were synced and found, write cache $cache" "$(wc -l <"$cache.notes")" $((ROUNDS / 2 * 3)) 1000000000
 	done
 }
 
@@ -60,7 +60,7 @@ notes_count() {
 	BLOCK_FROM=$(($(wc -l <"$1.block") - 1))
 }
 
-# sources_make: 32 files of different sizes in memory, and their sums in SUM. Block N is the first 4 KiB of source N.
+# sources_make: in memory 32 files of different sizes, and 16 blocks of 4 KiB, 0 to f. Their sums are in SUM and BLOCK.
 declare -A SUM BLOCK
 sources_make() {
 	local i sum name
@@ -68,8 +68,8 @@ sources_make() {
 	head -c 8388608 /dev/urandom >random
 	for i in $(seq 0 31); do
 		dd if=random of=sources/$i bs=64k iflag=skip_bytes,count_bytes skip=$((i * 199999)) count=$((4096 + i * i * 237)) status=none
-		head -c 4096 sources/$i >sources/block$i
 	done
+	head -c 65536 random | split -b 4096 -a 1 --hex-suffixes - sources/block
 	while read -r sum name; do
 		case $name in
 		block*) BLOCK[${name#block}]=$sum ;;
@@ -118,14 +118,14 @@ write_synced() {
 write_block() {
 	local source
 	while [ ! -e "$1.stop" ]; do
-		source=$((RANDOM % 32))
+		printf -v source %x $((RANDOM % 16))
 		echo "begun $source" >>"$1.block"
 		dd if=sources/block$source of="$1/block" bs=4k conv=notrunc,nocreat oflag=direct,dsync status=none || return
 		echo "done $source" >>"$1.block"
 	done
 }
 
-# write_moving: what nobody syncs: files are made, renamed and removed.
+# write_moving: what nobody syncs: files are made, renamed and removed. It waits in between, or the others would wait for the processor most of the time.
 write_moving() {
 	local n=0
 	while [ ! -e "$1.stop" ]; do
@@ -133,6 +133,7 @@ write_moving() {
 		cp sources/$((RANDOM % 32)) "$1/moving/$((n % 16))" || return
 		mv -f "$1/moving/$((n % 16))" "$1/moving/$((16 + RANDOM % 16))" || return
 		[ $((n % 4)) != 0 ] || rm -f "$1/moving/$((16 + RANDOM % 16))" || return
+		nap
 	done
 }
 
@@ -145,7 +146,7 @@ noted_more() {
 
 has_notes() {
 	[ ! -s "$1.said" ] || fail "a writer met an error: $(cat "$1.said")"
-	[ "$(wc -l <"$1.notes")" -ge "$2" ]
+	has_lines "$1.notes" "$2"
 }
 
 # files_are_whole CACHE: every file noted, and not removed since, has every byte; the block is the one that was durable
@@ -176,8 +177,9 @@ declare -A REMOVED
 forget_old_files() {
 	local last n
 	last=$(tail -n 1 "$1.notes" | cut -d ' ' -f 1)
-	for n in $(seq $((${REMOVED[$1]:-0} + 1)) $((${last:-0} - 64))); do
+	[ $((${last:-0} - 64)) -gt "${REMOVED[$1]:-0}" ] || return 0
+	for ((n = ${REMOVED[$1]:-0} + 1; n <= last - 64; n++)); do
 		echo "$1/synced/$n"
-	done | xargs -r rm
-	[ $((${last:-0} - 64)) -le "${REMOVED[$1]:-0}" ] || REMOVED[$1]=$((last - 64))
+	done | xargs rm
+	REMOVED[$1]=$((last - 64))
 }

@@ -42,6 +42,9 @@ target_restart() { :; }
 # target_stop: it ends in good order. This one knows no other order.
 target_stop() { target_crash; }
 
+# target_pinned: the kernel's memory is not pinned.
+target_pinned() { :; }
+
 # target_freeze, target_thaw: it does not answer, while its connections stay.
 target_freeze() {
 	local port

@@ -1,6 +1,7 @@
-# A host comes over RDMA: discovery, what it is told of the controller, several queues, data of all sizes and depths, and on leaving nothing is left.
+# A host comes over RDMA, by IPv4 and by IPv6: discovery, what it is told of the controller, several queues, data of all sizes and depths; it proves
+# itself (DH-HMAC-CHAP); and on leaving nothing is left.
 # target: guest
-# limit: 300
+# limit: 420
 . "$lib/rdma.sh"
 rdma_begin
 
@@ -11,7 +12,7 @@ listener_add $DISCOVERY $PORT1
 listener_add $NQN $PORT1
 
 step "discovery"
-equal "records" "$(discover_records)" "current discovery subsystem rdma ipv4 $ADDRESS $PORT1 $DISCOVERY
+equal "records" "$(discover_records "$ADDRESS" $PORT1)" "current discovery subsystem rdma ipv4 $ADDRESS $PORT1 $DISCOVERY
 nvme subsystem rdma ipv4 $ADDRESS $PORT1 $NQN"
 equal "type of queue pairs" "$(jq -r '[.records[].rdma_qptype] | unique | join(" ")' discover.json)" connected
 equal "connection manager" "$(jq -r '[.records[].rdma_cms] | unique | join(" ")' discover.json)" rdma-cm
@@ -57,8 +58,49 @@ await_namespace $NQN 1
 dd if="$DEV" of=copy bs=512k count=8 iflag=direct status=none
 cmp pattern copy
 
-step "disconnected, nothing is left"
 host_disconnect $NQN
+
+step "by IPv6"
+rdma_ipv6
+listener_add $DISCOVERY $PORT2 $ADDRESS6
+listener_add $NQN $PORT2 $ADDRESS6
+equal "records" "$(discover_records $ADDRESS6 $PORT2)" "current discovery subsystem rdma ipv6 $ADDRESS6 $PORT2 $DISCOVERY
+nvme subsystem rdma ipv6 $ADDRESS6 $PORT2 $NQN"
+ADDRESS=$ADDRESS6 host_connect $NQN $PORT2 -i 2
+matches "address of the controller" "$(controller address)" "traddr=$ADDRESS6"
+await_namespace $NQN 1
+dd if="$DEV" of=copy bs=512k count=8 iflag=direct status=none
+cmp pattern copy
+fio_verify "$DEV" --bsrange=4k-256k --size=4m --offset=8m
+host_disconnect $NQN
+listener_remove $NQN $PORT2 $ADDRESS6
+listener_remove $DISCOVERY $PORT2 $ADDRESS6
+
+step "a host that has to prove itself: without a key, with a wrong one, with its own"
+SECRET=$NQN-secret
+key=$(nvme gen-dhchap-key -n $HOSTNQN)
+subsystem_add $SECRET listed
+bdev_memory mem1 16 512
+ns_add $SECRET 1 mem1 $UUID2
+listener_add $SECRET $PORT1
+host_add $SECRET $HOSTNQN "$key"
+# What the kernel waits for an answer to a message of authentication, as in auth.sh.
+echo 10 >/sys/module/nvme_core/parameters/admin_timeout
+refused "Required key not available" nvme_connect $SECRET $PORT1
+said "qid 0: no key" || fail "the host was not asked for a key"
+refused "Failed to write to /dev/nvme-fabrics" nvme_connect $SECRET $PORT1 -S "$(nvme gen-dhchap-key -n $HOSTNQN)"
+said "qid 0: authentication failed" || fail "it was not the key that was refused"
+eventually 60 target_is_idle $SECRET
+eventually 60 rdma_holds_queues "$before"
+host_connect $SECRET $PORT1 -i 2 -S "$key"
+said "qid 0: authenticated" || fail "the host was not asked to prove its name"
+queues_authenticated $SECRET 3
+await_namespace $SECRET 1
+fio_verify "$DEV" --size=1m
+host_disconnect $SECRET
+
+step "disconnected, nothing is left"
 eventually 60 target_is_idle $NQN
+eventually 60 target_is_idle $SECRET
 eventually 60 rdma_holds_queues "$before"
 equal "what the cards hold" "$(rdma_queues_held)" "$before"

@@ -1,7 +1,7 @@
-# What a host over RDMA holds out: resets, a cable that is pulled and put back, packets that are lost, a keep-alive timeout at either end, and the
-# target's end under load. No command is lost, what was acknowledged is there, and the cards hold what they held before.
+# What a host over RDMA holds out: resets, a cable that is pulled and put back, packets that are lost, the target's keep-alive timeout, and the target's
+# end under load. No command is lost, what was acknowledged is there, and the cards hold what they held before.
 # target: guest
-# limit: 420
+# limit: 480
 . "$lib/rdma.sh"
 rdma_begin
 
@@ -44,8 +44,16 @@ for end in 0 1; do
 	io_goes_on
 done
 
+step "of a hundred packets one is lost, each way: every write is there"
+lossy 1 0 1
+io_goes_on
+within "packets lost" "$(lost)" 1 1000000
+lossless 0 1
+eventually 120 is_live
+io_goes_on
+
 step "nothing of the host arrives: the target's keep-alive timer lets go of it, though its card has nothing to send"
-vanish $ROCE_PORT
+vanish
 eventually 120 target_is_idle $NQN
 reappear
 eventually 120 is_live

@@ -21,10 +21,11 @@ round() {
 }
 
 round 0
-before="$(rdma_held rxe0), $(rdma_held rxe1)"
+before=$(rdma_held) pinned=$(target_pinned)
 for ((i = 1; i <= ROUNDS; i++)); do
 	step "round $i of $ROUNDS"
 	round $i
 	eventually 60 rdma_holds "$before"
 done
-equal "what the cards hold" "$(rdma_held rxe0), $(rdma_held rxe1)" "$before"
+equal "what the cards hold" "$(rdma_held)" "$before"
+equal "what the target has pinned, in kB" "$(target_pinned)" "$pinned"
