@@ -10,7 +10,7 @@ SIMULATED = ./internal/sim ./bdev/bdevsim ./wal ./volume
 KIND   ?= killext4 killxfs postgres powercut reopen
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test check floors bench bench-volume bench-iscsi fuzz sim golden guest-linux guest-rounds guest-pgbench guest-peers guest-peers-rdma clean
+.PHONY: help build run test check floors bench bench-volume bench-iscsi bench-rdma fuzz sim golden guest-linux guest-rounds guest-pgbench guest-peers guest-peers-rdma clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -74,6 +74,9 @@ bench-volume: build ## measure volumes alone, beside the raw disk, in under six 
 bench-iscsi: build ## measure Pollux over iSCSI beside Debian's tgt and NVMe/TCP, pair by pair, into bench/results/
 	@scripts/deps bench
 	@scripts/bench-iscsi
+
+bench-rdma: ## count and measure what a command over RDMA costs without card and network, in four minutes, into bench/results/
+	@scripts/bench-rdma
 
 fuzz: ## fuzz every codec for FUZZTIME each
 	@scripts/fuzz $(FUZZTIME)

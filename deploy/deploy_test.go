@@ -238,6 +238,43 @@ func TestWhatIsAskedForExists(t *testing.T) {
 	}
 }
 
+// notShown are the metrics that neither an alert nor a panel asks for.
+var notShown = strings.Fields(`
+	pollux_build_info pollux_reactor_asleep_seconds_total pollux_reactor_sleeps_total pollux_reactor_ring_enters_total pollux_reactor_completions_total
+	pollux_reactor_messages_total pollux_reactor_longest_turn_seconds pollux_reactor_slow_turn_seconds pollux_bdev_bytes_total pollux_bdev_in_flight
+	pollux_bdev_size_bytes pollux_iscsi_logins_total pollux_volume_size_bytes pollux_volume_allocated_bytes pollux_volume_log_records_total
+	pollux_volume_log_flushes_total pollux_volume_log_payload_bytes_total pollux_volume_scrub_passes_total pollux_volume_scrub_errors_total
+	pollux_volume_scrub_seconds_total pollux_volume_scrub_position_bytes pollux_pool_fill pollux_pool_volumes pollux_pool_log_device_size_bytes
+	pollux_pool_log_device_free_bytes pollux_pool_health
+`)
+
+// TestEveryMetricIsShownOrNamed: who adds a metric adds it to a panel or an alert, or to those that are not shown.
+func TestEveryMetricIsShownOrNamed(t *testing.T) {
+	text, err := os.ReadFile("../ctl/testdata/metrics.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	shown := map[string]bool{}
+	for _, expr := range expressions(t) {
+		for _, name := range regexp.MustCompile(`\bpollux_\w+`).FindAllString(expr, -1) {
+			shown[name] = true
+		}
+	}
+	known := map[string]bool{}
+	for _, m := range regexp.MustCompile(`(?m)^(pollux_\w+) \[`).FindAllSubmatch(text, -1) {
+		name := string(m[1])
+		known[name] = true
+		if is := shown[name] || shown[name+"_count"]; is == slices.Contains(notShown, name) {
+			t.Errorf("%s: it is shown: %t, and stands among those that are not: %t", name, is, !is)
+		}
+	}
+	for _, name := range notShown {
+		if !known[name] {
+			t.Errorf("%s: there is no such metric", name)
+		}
+	}
+}
+
 // TestJudgeRefusesWhatItShould breaks each rule once.
 func TestJudgeRefusesWhatItShould(t *testing.T) {
 	scrape := map[string]metric{

@@ -55,6 +55,30 @@ func TestPagesNameMetricsThatExist(t *testing.T) {
 	}
 }
 
+// TestReadmeNamesEveryPage: and none that is not there.
+func TestReadmeNamesEveryPage(t *testing.T) {
+	text, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := map[string]bool{}
+	for _, m := range regexp.MustCompile(`\]\(([^)]+)\)`).FindAllStringSubmatch(string(text), -1) {
+		named[m[1]] = true
+		if _, err := os.Stat("../" + m[1]); err != nil {
+			t.Error(err)
+		}
+	}
+	pages, err := os.ReadDir("../docs")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range pages {
+		if !named["docs/"+p.Name()] {
+			t.Errorf("README.md does not name docs/%s", p.Name())
+		}
+	}
+}
+
 // TestLedgerOfLimits: entries are numbered, and each has its parts. One that is open names its issue.
 func TestLedgerOfLimits(t *testing.T) {
 	text, err := os.ReadFile("../docs/limits.md")

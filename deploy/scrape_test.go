@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -19,11 +21,14 @@ import (
 
 	"github.com/pollux-storage/pollux/bdev"
 	"github.com/pollux-storage/pollux/ctl"
+	"github.com/pollux-storage/pollux/iscsi"
+	"github.com/pollux-storage/pollux/rdma"
+	"github.com/pollux-storage/pollux/rdma/rdmatest"
 	"github.com/pollux-storage/pollux/reactor"
 )
 
-// This file is what a running engine gives to Prometheus: one with a pool, a volume, a snapshot and a subsystem, after a request of each
-// kind that is asked for in an expression.
+// This file is what a running engine gives to Prometheus: one with a pool, a volume, a snapshot, a subsystem, and a card in memory, after a request of each
+// kind that is asked for in an expression, and an initiator that cannot log in.
 
 // metric is what was seen of one.
 type metric struct {
@@ -49,6 +54,8 @@ func scrapeEngine(t *testing.T) map[string]metric {
 	if err := e.Frame.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	fabric := rdmatest.NewFabric()
+	e.Target.UseRDMA(func() (rdma.Provider, error) { return fabric.Provider("card", rdmatest.Options{SRQDepth: 4096}), nil })
 	disk := filepath.Join(t.TempDir(), "disk")
 	if err := os.WriteFile(disk, nil, 0o600); err != nil {
 		t.Fatal(err)
@@ -63,6 +70,8 @@ func scrapeEngine(t *testing.T) map[string]metric {
 		{"volume_create", `{"pool": "p", "name": "v", "bytes": 16777216}`},
 		{"snapshot_create", `{"volume": "p/v", "name": "s"}`},
 		{"nvmf_create_transport", `{"trtype": "TCP"}`},
+		{"nvmf_create_transport", `{"trtype": "RDMA"}`},
+		{"iscsi_create_portal_group", `{"tag": 1, "portals": [{"host": "127.0.0.1", "port": "0"}]}`},
 		{"nvmf_create_subsystem", `{"nqn": "nqn.2024-01.com.example:v"}`},
 	} {
 		if err := e.Methods.Call(t.Context(), call[0], json.RawMessage(call[1]), new(json.RawMessage)); err != nil {
@@ -74,6 +83,7 @@ func scrapeEngine(t *testing.T) map[string]metric {
 			t.Fatalf("%v: %v", k, status)
 		}
 	}
+	failToLogIn(t, e)
 	s, err := ctl.ListenMetrics("127.0.0.1:0", e.Metrics(), log.For("metrics"))
 	if err != nil {
 		t.Fatal(err)
@@ -90,6 +100,24 @@ func scrapeEngine(t *testing.T) map[string]metric {
 		t.Fatalf("%s: %s, %v", resp.Status, text, err)
 	}
 	return parse(t, text)
+}
+
+// failToLogIn is an initiator that begins with a NOP-Out, and waits for its end.
+func failToLogIn(t *testing.T, e *ctl.Engine) {
+	t.Helper()
+	c, err := net.Dial("tcp", e.ISCSI.PortalGroups()[0].Portals[0].String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(time.Minute))
+	_, err = c.Write(make([]byte, iscsi.BHSBytes))
+	if err == nil {
+		_, err = io.Copy(io.Discard, c)
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatal(err)
+	}
 }
 
 // parse reads what Prometheus would. The series of a histogram are named one by one.
