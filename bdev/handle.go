@@ -110,6 +110,16 @@ func (h *Handle) Close() {
 	}
 }
 
+// SetWho says anew who has the handle: for one that learns its own name from the device, or changes it.
+func (h *Handle) SetWho(who string) {
+	h.d.registry.mu.Lock()
+	defer h.d.registry.mu.Unlock()
+	h.who = who
+	if h.open && h.claimed && h.d.claim.share == "" {
+		h.d.claim.who = who
+	}
+}
+
 // Claim tells who claimed the device, "" if nobody.
 func (d *Device) Claim() string {
 	d.registry.mu.Lock()

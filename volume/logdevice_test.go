@@ -33,6 +33,40 @@ func newLogHouse(t *testing.T, seed uint64) *logHouse {
 	return h
 }
 
+// TestAPoolsDevicesSayWhichItIs: who may not have them reads the pool's name, the one it has now.
+func TestAPoolsDevicesSayWhichItIs(t *testing.T) {
+	h := newLogHouse(t, 1)
+	says := func(want string) {
+		t.Helper()
+		for _, d := range []*bdev.Device{h.disk, h.log} {
+			if _, err := h.w.Registry.Open(d.Name(), bdev.OpenOptions{Who: "another", Claim: true}); !errors.Is(err, bdev.ErrClaimed) || !strings.HasSuffix(err.Error(), ": "+want) {
+				t.Errorf("claiming %s: %v, want %s to have it", d.Name(), err, want)
+			}
+			if got := d.Users(); !slices.Equal(got, []string{want}) {
+				t.Errorf("%s is used by %q, want %s", d.Name(), got, want)
+			}
+		}
+	}
+	name := h.pool.Name()
+	says("pool " + name)
+	if err := h.pool.Rename("other"); err != nil {
+		t.Fatal(err)
+	}
+	says("pool other")
+	if err := h.pool.Export(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range []*bdev.Device{h.disk, h.log} {
+		if who := d.Claim(); who != "" {
+			t.Errorf("%s of a closed pool is claimed by %s", d.Name(), who)
+		}
+	}
+	if err := h.load(h.config()); err != nil {
+		t.Fatal(err)
+	}
+	says("pool other")
+}
+
 // images are of both devices after a power cut that took what was not flushed.
 func (h *logHouse) images() (disk, log *sim.Image) {
 	return bdevsim.DiskOf(h.disk).Medium().Snapshot().Crash(sim.None), bdevsim.DiskOf(h.log).Medium().Snapshot().Crash(sim.None)

@@ -144,6 +144,15 @@ func (p *Pool) claimDevice(name string) (*bdev.Handle, error) {
 	return h, err
 }
 
+// signDevices lets messages about the pool's devices say which pool has them. acts is held.
+func (p *Pool) signDevices() {
+	who := "pool " + p.Name()
+	p.handle.SetWho(who)
+	if p.logs != nil {
+		p.logs.handle.SetWho(who)
+	}
+}
+
 // release gives the device back.
 func (p *Pool) release() {
 	_ = p.r.Call(func() {

@@ -42,6 +42,7 @@ func (p *Pool) rename(to string) error {
 	p.mu.Lock()
 	p.name = name
 	p.mu.Unlock()
+	p.signDevices()
 	return nil
 }
 

@@ -62,8 +62,10 @@ func (p *Pool) arrive(f func() error) error {
 			p.gone = true
 			p.dismantle()
 			p.release()
+			return err
 		}
-		return err
+		p.signDevices()
+		return nil
 	})
 	if errors.Is(err, ErrStuck) && p.leave() {
 		return nil
