@@ -54,8 +54,8 @@ rdma_cards() {
 		rule del pref 0
 	END
 	# What is lost below a card must not be reported to it. In Linux 6.12 a queue pair of rdma_rxe fails when the network says that it did not take
-	# a packet; the connection manager's own stays so for good, and no connection is made with that card any more. A long queue takes all, and
-	# one without a lock (pfifo_fast) also in the moment in which it ends because the cable was pulled; others say then that they dropped it.
+	# a packet; the connection manager's own stays so for good ("rdma resource show qp": GSI, ERR), and no connection is made with that card any
+	# more. A long queue takes all, and what cable_out does keeps packets from a device that has no carrier.
 	tc -batch - <<-END
 		qdisc replace dev roce0 root pfifo_fast
 		qdisc replace dev roce1 root pfifo_fast
@@ -95,9 +95,10 @@ rdma_ipv6() {
 	IPV6=1
 }
 
-# rdma_end: the target has ended. Nothing is left on the cards, of anyone; so they go.
+# rdma_end: the target has ended. Nothing is left on the cards, of anyone, and nothing befell them that befalls no real card (rdma_cards); so they go.
 rdma_end() {
 	eventually 60 rdma_is_empty
+	equal "packets that a device refused to take from a card" "$(rdma -j statistic show | jq '[.[].send_err] | add')" 0
 	cpus_online 1
 	if [ -n "$IPV6" ]; then
 		ip -6 -batch - <<-END
@@ -142,9 +143,18 @@ kernel_is_well() {
 	[ -z "$bad" ] || fail "the kernel is not well: $bad"
 }
 
-# cable_out END, cable_in END: the cable is pulled out of that card, and put back. The card has no carrier then.
-cable_out() { ip link set "wire$1" down; }
-cable_in() { ip link set "wire$1" up; }
+# cable_out END, cable_in END: the cable is pulled out of that card, and put back. The card has no carrier then. Before that everything is lost, and the
+# network addresses of the other card are forgotten: what is sent waits for them, and is not refused by a device without a carrier.
+cable_out() {
+	lossy 100 0 1
+	ip neigh flush dev roce0
+	ip neigh flush dev roce1
+	ip link set "wire$1" down
+}
+cable_in() {
+	ip link set "wire$1" up
+	lossless 0 1
+}
 
 cable_is_up() { [ "$(rdma -j link show | jq -r '[.[].state] | unique | join(" ")')" = ACTIVE ]; }
 
@@ -170,6 +180,7 @@ rdma_queues() { rdma -j resource show qp | jq --arg card "$1" '[.[] | select(.if
 rdma_report() {
 	echo "--- the cards, and what they hold"
 	rdma link show
+	rdma statistic show
 	rdma resource show
 	rdma resource show qp
 	rdma resource show cm_id
