@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/pollux-storage/pollux/reactor"
 )
 
@@ -52,4 +54,13 @@ func (c *refusingQueue) Submit(q *Request) {
 		c.lend(q)
 	}
 	c.opDone(q, -int32(syscall.EOPNOTSUPP))
+}
+
+// NewQoS registers name, which passes on to the device below within limits.
+func NewQoS(g *Registry, name, below string, id uuid.UUID, l Limits) (*Device, error) {
+	d, err := newPassthru(g, name, below, id, "qos")
+	if err != nil {
+		return nil, err
+	}
+	return d, d.SetLimits(l)
 }

@@ -3,8 +3,6 @@ package bdev
 import (
 	"fmt"
 
-	"github.com/google/uuid"
-
 	"github.com/pollux-storage/pollux/reactor"
 )
 
@@ -70,15 +68,6 @@ func (d *Device) Limits() Limits {
 	d.registry.mu.Lock()
 	defer d.registry.mu.Unlock()
 	return d.limits
-}
-
-// NewQoS registers name, which passes on to the device below within limits.
-func NewQoS(g *Registry, name, below string, id uuid.UUID, l Limits) (*Device, error) {
-	d, err := newPassthru(g, name, below, id, "qos")
-	if err != nil {
-		return nil, err
-	}
-	return d, d.SetLimits(l)
 }
 
 // treasurer gives out the tokens of one device. It lives on one reactor.

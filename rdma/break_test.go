@@ -58,7 +58,7 @@ func (e *load) postIt(op rdma.Opcode, b []byte, f rdma.SendFlags, address uint64
 	e.next++
 	w := rdma.SendWR{ID: e.next, Opcode: op, Flags: f, SGEs: 1, Remote: address, RemoteKey: key}
 	if w.SGE[0] = e.q.SGE(b); f&rdma.Inline != 0 {
-		w.SGE[0] = rdma.InlineSGE(b)
+		w.SGE[0] = inlineSGE(b)
 	}
 	if f&rdma.Signaled != 0 {
 		e.open[e.next] = true

@@ -66,7 +66,7 @@ func (s *server) open(q *rdma.Queue) rdma.Handler {
 	s.q, s.r = q, q.Reactor()
 	b := s.buffer(4096)
 	s.write = rdma.SendWR{Opcode: rdma.OpWrite, SGEs: 1, SGE: [2]rdma.SGE{q.SGE(b[:s.bytes])}}
-	s.answer = rdma.SendWR{Opcode: rdma.OpSend, Flags: rdma.Inline | rdma.Signaled, SGEs: 1, SGE: [2]rdma.SGE{rdma.InlineSGE(s.cqe[:])}}
+	s.answer = rdma.SendWR{Opcode: rdma.OpSend, Flags: rdma.Inline | rdma.Signaled, SGEs: 1, SGE: [2]rdma.SGE{inlineSGE(s.cqe[:])}}
 	return s
 }
 

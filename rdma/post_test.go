@@ -101,7 +101,7 @@ func TestInlineDataMayBeUsedAgainAtOnce(t *testing.T) {
 		for i := range 4 {
 			copy(b, "inline message 0")
 			b[15] += byte(i)
-			g.q.Post(&rdma.SendWR{Opcode: rdma.OpSend, Flags: rdma.Inline | rdma.Signaled, SGEs: 1, SGE: [2]rdma.SGE{rdma.InlineSGE(b)}})
+			g.q.Post(&rdma.SendWR{Opcode: rdma.OpSend, Flags: rdma.Inline | rdma.Signaled, SGEs: 1, SGE: [2]rdma.SGE{inlineSGE(b)}})
 			clear(b)
 		}
 	})

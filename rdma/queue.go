@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net/netip"
 	"sync/atomic"
-	"unsafe"
 
 	"github.com/pollux-storage/pollux/internal/invariant"
 	"github.com/pollux-storage/pollux/reactor"
@@ -161,11 +160,6 @@ func (q *Queue) RemoteKey(b []byte) uint32 {
 	k, chunk := m.find(q.r.Index(), b)
 	invariant.Check(k != nil && k.remote[chunk] != 0, "rdma: memory that is of no reactor's pool, or not registered")
 	return k.remote[chunk]
-}
-
-// InlineSGE describes b, which is neither on a stack nor need be registered, for a work request with Inline.
-func InlineSGE(b []byte) SGE {
-	return SGE{Address: uint64(uintptr(unsafe.Pointer(unsafe.SliceData(b)))), Bytes: uint32(len(b))}
 }
 
 // Post takes a work request, which leaves at the end of the turn with all others. w.ID is the handler's own; w.QP is not looked at. Inline data may

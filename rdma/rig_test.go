@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+	"unsafe"
 
 	"go.uber.org/goleak"
 
@@ -330,4 +331,9 @@ func (e *end) wantClosed(t testing.TB) {
 			t.Errorf("closed %d times", e.closed)
 		}
 	})
+}
+
+// inlineSGE describes b, which is neither on a stack nor need be registered, for a work request with Inline.
+func inlineSGE(b []byte) rdma.SGE {
+	return rdma.SGE{Address: uint64(uintptr(unsafe.Pointer(unsafe.SliceData(b)))), Bytes: uint32(len(b))}
 }

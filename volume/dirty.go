@@ -12,12 +12,11 @@ import (
 // changed it, and where its bytes are meanwhile.
 //
 //	table of clusters ──▶ cluster: newest LSN │ whole: nothing, zeros, or placed (LSN, place, CRCs) │ bit for each block
-//	                         in a list by newest LSN                                                       │
+//	                                                                                                       │
 //	table of blocks ────▶ block: LSN, log offset, CRC, or zeros ◀──────────────────────────────────────────┘
 //
 // A block is what its own record says, if its bit is set; else what the last record of the whole cluster says; else what stands
 // at home. A record of a whole cluster removes those of its blocks: they are older, since records come in the order of their LSN.
-// That order is also why the list needs no sorting.
 //
 // An entry leaves by the LSN that went home, and only if it is still that one: a block that was written again meanwhile stays (V-21).
 // All memory is made at open and holds no pointers, so that the collector has nothing to look at; room is reserved at the door, so
@@ -81,24 +80,22 @@ type dirtyMap struct {
 	crcs         []uint32 // of placed clusters, as many for each as it has blocks
 	crcsFree     []int32  // stack of unused ones
 
-	oldest, newest int32   // list of clusters by their newest LSN
-	last           wal.LSN // of the last record that came
-	surplus        int     // credits of clusters that became clean
+	last    wal.LSN // of the last record that came
+	surplus int     // credits of clusters that became clean
 }
 
 // dirtyCluster is a cluster of which something is dirty.
 type dirtyCluster struct {
-	number     uint64
-	newest     wal.LSN // the newest record that changed something of it
-	wholeLSN   wal.LSN // the newest record of all of it
-	place      Place   // of that record, if it is placed
-	bits       [clusterBlocksMax / 64]uint64
-	crcs       int32
-	credits    int32 // pages of the pool that are reserved for it
-	chain      int32 // next in the table, or among the unused
-	prev, next int32 // in the list
-	blocks     uint16
-	whole      dirtySource // dirtyHome if there was no such record
+	number   uint64
+	newest   wal.LSN // the newest record that changed something of it
+	wholeLSN wal.LSN // the newest record of all of it
+	place    Place   // of that record, if it is placed
+	bits     [clusterBlocksMax / 64]uint64
+	crcs     int32
+	credits  int32 // pages of the pool that are reserved for it
+	chain    int32 // next in the table, or among the unused
+	blocks   uint16
+	whole    dirtySource // dirtyHome if there was no such record
 }
 
 // dirtyBlock is a block with a record of its own.
@@ -145,7 +142,6 @@ func (d *dirtyMap) reset() {
 	}
 	d.crcsFree = d.crcsFree[:d.limit.placed]
 	d.clusterFree, d.blockFree = 0, 0
-	d.oldest, d.newest = dirtyNone, dirtyNone
 	d.used, d.reserved, d.last, d.surplus = dirtyRoom{}, dirtyRoom{}, 0, 0
 }
 
@@ -221,16 +217,13 @@ func (d *dirtyMap) replace(cluster uint64, lsn wal.LSN) *dirtyCluster {
 	return c
 }
 
-// touch finds or makes the slot of a cluster and puts it at the end of the list.
+// touch finds or makes the slot of a cluster that a record changes.
 func (d *dirtyMap) touch(cluster uint64, lsn wal.LSN) int32 {
 	invariant.Check(lsn >= d.last && lsn > 0, "volume: a record came into the dirty map before an older one")
 	d.last = lsn
 	i := d.findCluster(cluster)
 	if i == dirtyNone {
 		i = d.newCluster(cluster)
-	} else if i != d.newest {
-		d.unlist(i)
-		d.list(i)
 	}
 	d.clusters[i].newest = lsn
 	return i
@@ -347,14 +340,6 @@ func (d *dirtyMap) wholeOf(cluster uint64) dirtyHit {
 	return dirtyHit{from: c.whole, lsn: c.wholeLSN, place: c.place}
 }
 
-// placedCRCs gives the CRCs of a cluster whose newest whole record is placed, until the map changes.
-func (d *dirtyMap) placedCRCs(cluster uint64) []uint32 {
-	i := d.findCluster(cluster)
-	invariant.Check(i != dirtyNone && d.clusters[i].whole == dirtyPlaced, "volume: CRCs of a cluster that is not placed")
-	at := int(d.clusters[i].crcs) << d.shift
-	return d.crcs[at : at+1<<d.shift]
-}
-
 // addCredits notes n pages of the pool more that are reserved for a dirty cluster.
 func (d *dirtyMap) addCredits(cluster uint64, n int) {
 	i := d.findCluster(cluster)
@@ -372,9 +357,11 @@ func (d *dirtyMap) takeCredits(cluster uint64) (n int) {
 
 // dropPages takes the pages of all dirty clusters, and leaves them their places.
 func (d *dirtyMap) dropPages() {
-	for i := d.oldest; i != dirtyNone; i = d.clusters[i].next {
-		c := &d.clusters[i]
-		c.credits = int32(credits{clusters: unpack(int(c.credits)).clusters}.pack())
+	for _, i := range d.clusterHeads {
+		for ; i != dirtyNone; i = d.clusters[i].chain {
+			c := &d.clusters[i]
+			c.credits = int32(credits{clusters: unpack(int(c.credits)).clusters}.pack())
+		}
 	}
 }
 
@@ -400,42 +387,6 @@ func (d *dirtyMap) takeSurplus() (n int) {
 	return n
 }
 
-// settled gives the slots of the clusters whose newest record is not above lsn, one after the other, the oldest first: begin with
-// dirtyNone; dirtyNone ends it. The slot is valid until an entry leaves.
-func (d *dirtyMap) settled(after int32, lsn wal.LSN) int32 {
-	i := d.oldest
-	if after != dirtyNone {
-		i = d.clusters[after].next
-	}
-	if i == dirtyNone || d.clusters[i].newest > lsn {
-		return dirtyNone
-	}
-	return i
-}
-
-// clusterAt is the cluster in a slot.
-func (d *dirtyMap) clusterAt(slot int32) uint64 { return d.clusters[slot].number }
-
-// lowest is the lowest LSN of any entry, 0 if nothing is dirty. It looks at all entries: for checks, not for the I/O path.
-func (d *dirtyMap) lowest() wal.LSN {
-	low := wal.LSN(0)
-	for i := d.oldest; i != dirtyNone; i = d.clusters[i].next {
-		c := &d.clusters[i]
-		if c.whole != dirtyHome && (low == 0 || c.wholeLSN < low) {
-			low = c.wholeLSN
-		}
-		for w, set := range c.bits {
-			for ; set != 0; set &= set - 1 {
-				b := &d.blocks[d.findBlock(c.number<<d.shift+uint64(w*64+bits.TrailingZeros64(set)))]
-				if low == 0 || b.lsn < low {
-					low = b.lsn
-				}
-			}
-		}
-	}
-	return low
-}
-
 // dropWhole forgets the record of a whole cluster.
 func (d *dirtyMap) dropWhole(c *dirtyCluster) {
 	if c.whole == dirtyPlaced {
@@ -452,7 +403,6 @@ func (d *dirtyMap) cleaned(i int32) {
 		return
 	}
 	d.surplus += int(c.credits)
-	d.unlist(i)
 	at := &d.clusterHeads[d.hash(c.number, d.clusterHeads)]
 	for *at != i {
 		at = &d.clusters[*at].chain

@@ -6,7 +6,7 @@ import (
 	"github.com/pollux-storage/pollux/internal/invariant"
 )
 
-// This file is the tables and the list under the dirty map: slots of an array, chained by their indices.
+// This file is the tables under the dirty map: slots of an array, chained by their indices.
 
 // hash is the chain of a number: multiplication by a random odd number, of which the highest bits are the best.
 func (d *dirtyMap) hash(n uint64, heads []int32) uint64 {
@@ -36,7 +36,7 @@ func (d *dirtyMap) findBlock(n uint64) int32 {
 	return i
 }
 
-// newCluster takes a slot for a cluster and puts it at the end of the list.
+// newCluster takes a slot for a cluster.
 func (d *dirtyMap) newCluster(n uint64) int32 {
 	invariant.Check(d.used.clusters < d.limit.clusters, "volume: a record without room for its cluster in the dirty map")
 	i := d.clusterFree
@@ -45,7 +45,6 @@ func (d *dirtyMap) newCluster(n uint64) int32 {
 	head := &d.clusterHeads[d.hash(n, d.clusterHeads)]
 	*c = dirtyCluster{number: n, chain: *head}
 	*head = i
-	d.list(i)
 	d.used.clusters++
 	return i
 }
@@ -73,30 +72,4 @@ func (d *dirtyMap) dropBlock(n uint64) {
 	*at = d.blocks[i].chain
 	d.blocks[i].chain, d.blockFree = d.blockFree, i
 	d.used.blocks--
-}
-
-// list puts a cluster at the end of the list: it has the newest record of all.
-func (d *dirtyMap) list(i int32) {
-	c := &d.clusters[i]
-	c.prev, c.next = d.newest, dirtyNone
-	if d.newest == dirtyNone {
-		d.oldest = i
-	} else {
-		d.clusters[d.newest].next = i
-	}
-	d.newest = i
-}
-
-func (d *dirtyMap) unlist(i int32) {
-	c := &d.clusters[i]
-	if c.prev == dirtyNone {
-		d.oldest = c.next
-	} else {
-		d.clusters[c.prev].next = c.next
-	}
-	if c.next == dirtyNone {
-		d.newest = c.prev
-	} else {
-		d.clusters[c.next].prev = c.prev
-	}
 }

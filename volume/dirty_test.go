@@ -2,12 +2,15 @@ package volume
 
 import (
 	"fmt"
+	"iter"
+	"math/bits"
 	"math/rand/v2"
 	"slices"
 	"testing"
 
 	"pgregory.net/rapid"
 
+	"github.com/pollux-storage/pollux/internal/invariant"
 	"github.com/pollux-storage/pollux/wal"
 )
 
@@ -79,6 +82,47 @@ func (m *dirtyTwin) lowest() (low wal.LSN) {
 		}
 	}
 	return low
+}
+
+// dirty walks over the slots of dirty clusters.
+func (d *dirtyMap) dirty() iter.Seq[int32] {
+	return func(yield func(int32) bool) {
+		for _, i := range d.clusterHeads {
+			for ; i != dirtyNone; i = d.clusters[i].chain {
+				if !yield(i) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// lowest is the lowest LSN of any entry, 0 if nothing is dirty.
+func (d *dirtyMap) lowest() wal.LSN {
+	low := wal.LSN(0)
+	for i := range d.dirty() {
+		c := &d.clusters[i]
+		if c.whole != dirtyHome && (low == 0 || c.wholeLSN < low) {
+			low = c.wholeLSN
+		}
+		for w, set := range c.bits {
+			for ; set != 0; set &= set - 1 {
+				b := &d.blocks[d.findBlock(c.number<<d.shift+uint64(w*64+bits.TrailingZeros64(set)))]
+				if low == 0 || b.lsn < low {
+					low = b.lsn
+				}
+			}
+		}
+	}
+	return low
+}
+
+// placedCRCs gives the CRCs of a cluster whose newest whole record is placed, until the map changes.
+func (d *dirtyMap) placedCRCs(cluster uint64) []uint32 {
+	i := d.findCluster(cluster)
+	invariant.Check(i != dirtyNone && d.clusters[i].whole == dirtyPlaced, "volume: CRCs of a cluster that is not placed")
+	at := int(d.clusters[i].crcs) << d.shift
+	return d.crcs[at : at+1<<d.shift]
 }
 
 func TestDirtyMapAgreesWithItsTwin(t *testing.T) {
@@ -200,13 +244,12 @@ func TestDirtyMapAgreesWithItsTwin(t *testing.T) {
 				if want := (dirtyRoom{len(newest), len(m.blocks), placed}); d.used != want {
 					t.Fatalf("used %+v, want %+v", d.used, want)
 				}
-				seen, last := 0, wal.LSN(0)
-				for i := d.settled(dirtyNone, lsn); i != dirtyNone; i = d.settled(i, lsn) {
+				seen := 0
+				for i := range d.dirty() {
 					c := &d.clusters[i]
-					if c.newest != newestAtLeast[c.number] || c.newest < newest[c.number] || c.newest < last {
-						t.Fatalf("cluster %d is listed with %d after %d, and its newest is %d", c.number, c.newest, last, newest[c.number])
+					if c.newest != newestAtLeast[c.number] || c.newest < newest[c.number] {
+						t.Fatalf("the newest of cluster %d is %d, want %d", c.number, c.newest, newestAtLeast[c.number])
 					}
-					last = c.newest
 					seen++
 				}
 				if seen != len(newest) {
@@ -215,25 +258,6 @@ func TestDirtyMapAgreesWithItsTwin(t *testing.T) {
 			},
 		})
 	})
-}
-
-func TestDirtySettledEndsAtTheLSN(t *testing.T) {
-	d := newDirtyMap(4, dirtyRoom{clusters: 4, blocks: 16})
-	for lsn, block := range []uint64{0, 16, 32, 1} { // LSNs 1 to 4; the last is of the first cluster again
-		d.write(block, wal.LSN(lsn+1), 4096, 0)
-	}
-	for _, c := range []struct {
-		lsn  wal.LSN
-		want []uint64
-	}{{0, nil}, {1, nil}, {2, []uint64{1}}, {3, []uint64{1, 2}}, {4, []uint64{1, 2, 0}}} {
-		var got []uint64
-		for i := d.settled(dirtyNone, c.lsn); i != dirtyNone; i = d.settled(i, c.lsn) {
-			got = append(got, d.clusterAt(i))
-		}
-		if !slices.Equal(got, c.want) {
-			t.Errorf("up to %d: clusters %v, want %v", c.lsn, got, c.want)
-		}
-	}
 }
 
 func TestDirtyRoomIsKeptAtTheDoor(t *testing.T) {

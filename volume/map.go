@@ -107,9 +107,6 @@ func (w *mapWaiter) init(done mapFound) {
 	w.page.taker = w
 }
 
-// fault says why the last entry was not found, if it was for what stands on the device.
-func (w *mapWaiter) fault() error { return w.page.fault }
-
 // emptyLeaf is the leaf where there is none. All maps share it, so that a write to it must not go unseen: its memory takes none.
 var emptyLeaf = readOnlyZeros()
 
@@ -148,7 +145,6 @@ func (t *mapTree) yield() {
 	over := t.budget - max(t.floor, t.held+t.promised)
 	t.budget -= over
 	t.c.lent -= over
-	t.c.madeRoom()
 }
 
 // guarantee makes n the floor, for which the cache has room.

@@ -98,9 +98,6 @@ func (s Shape) Leaf(cluster uint64) (index uint64, entry int) {
 	return cluster / uint64(s.entries), int(cluster % uint64(s.entries))
 }
 
-// Parent of the page with this index among those of its level: the page of the next level that refers to it, and where in that.
-func Parent(index uint64) (parent uint64, ref int) { return index / RefsMax, int(index % RefsMax) }
-
 // Entry is the view of one cluster's entry in a leaf. It lives as long as the page is lent.
 type Entry struct {
 	b    []byte

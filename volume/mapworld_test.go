@@ -170,7 +170,7 @@ func (f *worldFind) end(cluster uint64, e Entry, s bdev.Status) {
 	f.ended, f.status = true, s
 	if s != bdev.StatusOK {
 		if w.fault == nil {
-			w.t.Fatalf("cluster %d: %v (%v)", cluster, s, f.wait.fault())
+			w.t.Fatalf("cluster %d: %v (%v)", cluster, s, f.wait.page.fault)
 		}
 		return
 	}

@@ -148,12 +148,11 @@ type pageCache struct {
 	odd      uint64  // its multiplier
 	free     int32   // the first free frame
 	evict    frameList
-	dirty    int         // frames that are dirty, frozen or sealed
-	promised int         // those that changes under way may make dirty
-	max      int         // of both
-	floors   int         // that maps may have dirty whatever others do
-	lent     int         // floors, and what is lent beyond them; not above max
-	crowd    roomWaiters // who waits for room
+	dirty    int // frames that are dirty, frozen or sealed
+	promised int // those that changes under way may make dirty
+	max      int // of both
+	floors   int // that maps may have dirty whatever others do
+	lent     int // floors, and what is lent beyond them; not above max
 	sources  []pageSource
 	pageReads
 	stats pageCacheStats
@@ -338,40 +337,5 @@ func (c *pageCache) keep(f int32) {
 	if fr := &c.frames[f]; fr.listed {
 		c.evict.remove(c.frames, f)
 		fr.listed = false
-	}
-}
-
-// roomWaiter waits until fewer pages are dirty. It is part of its owner, and in one list at most.
-type roomWaiter struct {
-	next  *roomWaiter
-	owner roomOwner
-	waits bool
-}
-
-// roomOwner hears that there may be room; others who waited may have taken it again.
-type roomOwner interface{ roomMade(w *roomWaiter) }
-
-type roomWaiters struct{ head, tail *roomWaiter }
-
-// await lets w's owner hear when a commit has ended.
-func (c *pageCache) await(w *roomWaiter) {
-	invariant.Check(!w.waits, "volume: waits for room twice")
-	w.waits, w.next = true, nil
-	if c.crowd.tail == nil {
-		c.crowd.head = w
-	} else {
-		c.crowd.tail.next = w
-	}
-	c.crowd.tail = w
-}
-
-// madeRoom tells those who waited until now, in order.
-func (c *pageCache) madeRoom() {
-	w := c.crowd.head
-	for c.crowd = (roomWaiters{}); w != nil; {
-		next := w.next
-		w.waits, w.next = false, nil
-		w.owner.roomMade(w)
-		w = next
 	}
 }

@@ -45,8 +45,6 @@ const (
 	fsyncDatasync = 1 << 0
 	acceptMulti   = 1 << 0 // in IoPrio
 	pollMulti     = 1 << 0 // in Len
-	cancelFD      = 1 << 1
-	cancelAll     = 1 << 0
 )
 
 // addr gives p as an entry carries it, and makes p escape: what the kernel will read or write after we returned must not lie
@@ -137,11 +135,6 @@ func PrepRecv(e *SQE, fd int, buf unsafe.Pointer, n uint32, flags uint32) {
 	e.OpCode, e.Fd, e.Addr, e.Len, e.OpcodeFlags = opRecv, int32(fd), addr(buf), n, flags
 }
 
-// PrepSend sends n bytes.
-func PrepSend(e *SQE, fd int, buf unsafe.Pointer, n uint32, flags uint32) {
-	e.OpCode, e.Fd, e.Addr, e.Len, e.OpcodeFlags = opSend, int32(fd), addr(buf), n, flags
-}
-
 // PrepSendmsg sends a message header's vector.
 func PrepSendmsg(e *SQE, fd int, msg *unix.Msghdr, flags uint32) {
 	e.OpCode, e.Fd, e.Addr, e.Len, e.OpcodeFlags = opSendmsg, int32(fd), addr(unsafe.Pointer(msg)), 1, flags
@@ -155,9 +148,4 @@ func PrepMsgRing(e *SQE, fd int, userData uint64, res uint32) {
 // PrepCancel cancels the operation with userData.
 func PrepCancel(e *SQE, userData uint64) {
 	e.OpCode, e.Fd, e.Addr = opAsyncCancel, -1, userData
-}
-
-// PrepCancelFD cancels all operations on fd.
-func PrepCancelFD(e *SQE, fd int) {
-	e.OpCode, e.Fd, e.OpcodeFlags = opAsyncCancel, int32(fd), cancelFD|cancelAll
 }
