@@ -362,40 +362,25 @@ func TestRDMAAnswerBeforeTheSendIsDone(t *testing.T) {
 	h.attach(rdmaOptions(n, f.addr))
 	d := h.open("Nvme0n1")
 	defer d.close()
+	f.near.HoldSends(true)
 	ended := newDone(1)
 	qs := h.submit(d, 1, func(int) *bdev.Request {
 		return &bdev.Request{Kind: bdev.Write, Blocks: 1, Data: [][]byte{make([]byte, 4096)}}
 	}, ended)
-	end := <-answer
-	r := h.group.Reactor(0)
-	var w *rdmaWire
-	slow := -1
-	look := func(at func(c *command, l *loan) bool) (is bool) {
-		_ = r.Call(func() {
-			w = h.in.controllers["Nvme0"].shares[0].queues[0].wire.(*rdmaWire)
+	_ = f.group.Reactor(0).Call(<-answer)
+	h.await("it is answered", func() (is bool) {
+		_ = h.group.Reactor(0).Call(func() {
+			w := h.wire()
 			for i := range w.loans {
-				is = is || at(&w.q.commands[i], &w.loans[i])
+				is = is || w.q.commands[i].state == commandAnswered && w.loans[i].buf != nil
 			}
 		})
 		return is
-	}
-	h.await("the capsule has left", func() bool {
-		return look(func(c *command, l *loan) bool { return c.state == commandSent && !l.leaving })
-	})
-	look(func(c *command, l *loan) bool { // as if the card had not said so yet
-		if c.state == commandSent {
-			slow, l.leaving = int(c.index), true
-		}
-		return false
-	})
-	_ = f.group.Reactor(0).Call(end)
-	h.await("it is answered", func() bool {
-		return look(func(c *command, l *loan) bool { return c.state == commandAnswered && l.buf != nil })
 	})
 	if len(ended) > 0 {
 		t.Error("the request has ended while the card has its data")
 	}
-	_ = r.Call(func() { w.Completed(uint64(slow), rdma.StatusOK) })
+	f.near.HoldSends(false)
 	h.wait(qs, ended, bdev.StatusOK)
 }
 
@@ -494,16 +479,7 @@ func TestRDMAWithoutMemory(t *testing.T) {
 	h.attach(o)
 	d := h.open("Nvme0n1")
 	defer d.close()
-	var taken [][]byte
-	r := h.group.Reactor(0)
-	m := r.Memory()
-	_ = r.Call(func() {
-		for size := reactor.BufferMax; size >= reactor.PageBytes; size /= 2 {
-			for b := m.Get(size); b != nil; b = m.Get(size) {
-				taken = append(taken, b)
-			}
-		}
-	})
+	feed := h.starve(0)
 	want := pattern(1<<20, 3)
 	write := func(i int) *bdev.Request {
 		return &bdev.Request{Kind: bdev.Write, LBA: uint64(i%4) * 256, Blocks: 256, Data: pieces(bytes.Clone(want), 4096)}
@@ -517,11 +493,7 @@ func TestRDMAWithoutMemory(t *testing.T) {
 	// And when it comes back while they wait.
 	ended := newDone(20)
 	qs := h.submit(d, 20, write, ended)
-	_ = r.Call(func() {
-		for _, b := range taken {
-			m.Put(b)
-		}
-	})
+	feed()
 	h.wait(qs, ended, bdev.StatusOK)
 }
 

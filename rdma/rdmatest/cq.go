@@ -21,6 +21,8 @@ type completionQueue struct {
 	users int // queue pairs, twice if for sends and receives
 
 	polled, shown, added uint64
+
+	late []ended // of send queues, with HoldSends
 }
 
 // ended is a completion, and whose place in a queue it frees.
@@ -68,19 +70,35 @@ func (c *card) DestroyCQ(h rdma.CQ) error {
 	for ; q.polled < q.added; q.polled++ {
 		q.ring[q.polled%uint64(len(q.ring))].free()
 	}
+	for i := range q.late {
+		q.late[i].free()
+	}
 	c.f.cqs.remove(q.h)
 	return unix.Close(q.event)
 }
 
 // add appends a completion.
 func (q *completionQueue) add(e *ended) {
-	if q.added-q.polled == uint64(len(q.ring)) {
+	if q.added-q.polled+uint64(len(q.late)) == uint64(len(q.ring)) {
 		fault("completion queue overrun: it was made for %d, all of which are taken, and work request %#x of queue pair %#x has ended", len(q.ring), e.ID, e.QPN)
+	}
+	if e.q != nil && q.card.p.holdSends {
+		q.late = append(q.late, *e)
+		return
 	}
 	q.ring[q.added%uint64(len(q.ring))] = *e
 	q.added++
 	if !q.card.p.holdCompletions {
 		q.show()
+	}
+}
+
+// addLate appends those that were kept back.
+func (q *completionQueue) addLate() {
+	late := q.late
+	q.late = nil
+	for i := range late {
+		q.add(&late[i])
 	}
 }
 

@@ -15,6 +15,7 @@ type wounds struct {
 	withheld        Work
 	readsLate       bool
 	holdCompletions bool
+	holdSends       bool
 	cut             bool
 	onEvent         func(*rdma.Event) Verdict
 	next            []wound
@@ -117,6 +118,21 @@ func (p *Provider) HoldCompletions(hold bool) {
 		p.f.cqs.each(func(q *completionQueue) {
 			if q.card.p == p {
 				q.show()
+			}
+		})
+	}
+}
+
+// HoldSends keeps the completions of send queues back, while those of receives come: so a peer's answer can be there before what it answers is known to
+// have left, as with cards whose acknowledgement is late or lost. Without it those that were kept come.
+func (p *Provider) HoldSends(hold bool) {
+	p.f.mu.Lock()
+	defer p.f.mu.Unlock()
+	p.holdSends = hold
+	if !hold {
+		p.f.cqs.each(func(q *completionQueue) {
+			if q.card.p == p {
+				q.addLate()
 			}
 		})
 	}

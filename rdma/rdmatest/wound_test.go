@@ -59,6 +59,23 @@ func TestCompletionsThatAreHeldAreLate(t *testing.T) {
 	r.hs.exactly(well(1))
 }
 
+func TestSendsThatAreHeldAreLaterThanTheirAnswers(t *testing.T) {
+	r := plainRig(t)
+	r.target.recv(1, 0, 64)
+	r.host.recv(2, 4096, 64)
+	r.hp.HoldSends(true)
+	r.host.post(r.host.wr(rdma.OpSend, 3, 0, 64), of(r.host.wr(rdma.OpWrite, 4, 0, 64), r.target, 0))
+	r.ts.exactly(well(1))
+	r.target.post(r.target.wr(rdma.OpSend, 5, 0, 64))
+	r.ts.exactly(well(5)) // the other side's come
+	r.hs.exactly(well(2))
+	r.hs.must(r.hs.card.Fail(r.host.qp))
+	r.host.post(r.host.wr(rdma.OpSend, 6, 0, 64))
+	r.hs.exactly()
+	r.hp.HoldSends(false)
+	r.hs.exactly(well(3), well(4), flushed(6))
+}
+
 func TestLateReadsAreOvertakenButNotByWhatIsFenced(t *testing.T) {
 	r := plainRig(t)
 	r.hp.ReadsLate(true)
