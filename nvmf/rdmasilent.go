@@ -12,12 +12,12 @@ import (
 // because the host has its answer.
 //
 // Until then those commands keep their slots and their memory. So it is for small ones, for no more than there are slots beside the entries, and where memory is
-// not short; and when no answer follows, a write of nothing is sent behind the last one, which tells.
+// not short; and in time a write of nothing is sent behind the last one, which tells.
 
 const (
 	silentMax   = 8                        // answers in silence
 	silentBytes = 16 << 10                 // most data of one
-	silentEnd   = 10 * reactor.Millisecond // after the last one
+	silentEnd   = 10 * reactor.Millisecond // until they are asked for
 	silentFree  = 4 << 20                  // least memory that the pool still has
 )
 
@@ -58,17 +58,18 @@ func (t *rdmaQueue) told(c *command) {
 	}
 }
 
-// rdmaSilent asks for those after whom nothing came.
+// rdmaSilent asks for those that nothing has told of yet. Whether more follow is not looked at: a queue on which answers leave in silence has enough of them
+// that one completion more in this time is nothing.
 type rdmaSilent rdmaQueue
 
 func (m *rdmaSilent) Run() {
 	t := (*rdmaQueue)(m)
 	q := &t.silence
-	if q.last == nil || t.state >= queueClosing {
+	if q.last == nil {
 		return
 	}
-	if now := t.r.Now(); now-q.at < silentEnd || q.asked != nil || t.q.Posted() == t.sends {
-		t.r.SetTimer(&q.timer, now+silentEnd, m)
+	if q.asked != nil || t.q.Posted() == t.sends {
+		t.r.SetTimer(&q.timer, t.r.Now()+silentEnd, m)
 		return
 	}
 	q.asked, q.last, q.count = q.last, nil, 0
