@@ -1,6 +1,7 @@
 package nvmf
 
 import (
+	"github.com/pollux-storage/pollux/internal/invariant"
 	"github.com/pollux-storage/pollux/reactor"
 )
 
@@ -193,6 +194,7 @@ func (h *handoff) slot(q *queue) *command {
 
 // accept answers the Connect with success.
 func (h *handoff) accept(q *queue, id CNTLID) {
+	invariant.Check(q.state == queueConnecting, "nvmf: a queue is made of a connection that has ended")
 	c := h.slot(q)
 	c.dw0 = uint32(id)
 	q.state = queueLive

@@ -46,7 +46,7 @@ type rdmaQueue struct {
 	q     *rdma.Queue
 	wire  []rdmaSlot // by command
 	depth uint32     // commands that the connection can have open
-	sends int        // work requests that it has room for
+	sends int        // work requests that it has room for; 0: it cannot answer, and is about to end
 	made  QID        // the queue that the host has asked the connection for
 	place *rdmaPlace // of an I/O queue, which stays on this reactor and is counted there; nil of an Admin queue
 
@@ -61,8 +61,6 @@ type rdmaQueue struct {
 	since   reactor.Ticks // when something last completed, or was posted after all had
 	timer   reactor.Timer // as long as something may be on the card
 	leaving *handoff      // not nil: the connection's Connect is being passed on
-	opening bool          // it has not been said yet what it becomes
-	ended   bool          // meanwhile the connection has ended, or is to end
 	later   reactor.Deferred
 	parting reactor.Deferred
 }
@@ -70,7 +68,7 @@ type rdmaQueue struct {
 // newRDMAQueue makes a queue of a connection that has come by p and can have so many commands open: one, until it is known what it becomes, for a host waits for the
 // answer to its Connect.
 func newRDMAQueue(pg *pollGroup, p *portal, id QID, depth uint32) *rdmaQueue {
-	t := &rdmaQueue{depth: depth, made: id, opening: true}
+	t := &rdmaQueue{depth: depth, made: id}
 	q := &t.queue
 	q.t, q.pg, q.r, q.id, q.port, q.limits = t, pg, pg.r, id, p, p.limits
 	q.init(depth, 0)
@@ -84,15 +82,16 @@ func newRDMAQueue(pg *pollGroup, p *portal, id QID, depth uint32) *rdmaQueue {
 // rdmaSends is the work requests of a queue: for each command two, and beside these those of two with the most pieces.
 func rdmaSends(entries uint32) int { return 2*int(entries) + 2*(rdmaPiecesMax+1) }
 
-// begin takes the connection. Nothing that it brings is looked at before resume.
+// begin takes the connection. Who makes the queue calls resume when it is done with it.
 func (t *rdmaQueue) begin(q *rdma.Queue) rdma.Handler {
-	t.q, t.sends = q, rdmaSends(t.depth)
+	t.q = q
 	if q.InlineBytes() < CQEBytes {
 		if t.answers = t.r.Memory().Get(len(t.wire) * CQEBytes); t.answers == nil {
 			t.pg.target.log.Warn("a host's connection ends: there is no memory for its responses", "bytes", len(t.wire)*CQEBytes)
-			t.ended = true
+			return t
 		}
 	}
+	t.sends = rdmaSends(t.depth)
 	return t
 }
 
@@ -107,7 +106,7 @@ func (t *rdmaQueue) peer() (local, remote string) {
 // Received takes a capsule.
 func (t *rdmaQueue) Received(rx *rdma.Receive) {
 	switch {
-	case t.state >= queueClosing || t.ended:
+	case t.state >= queueClosing:
 		t.q.Release(rx)
 		return
 	case uint32(t.cameCount)+t.open >= t.entries:
@@ -118,7 +117,7 @@ func (t *rdmaQueue) Received(rx *rdma.Receive) {
 		return
 	}
 	t.found = t.r.Now()
-	if t.opening || t.paused || t.cameCount > 0 || !t.hasSlot() {
+	if t.paused || t.cameCount > 0 || !t.hasSlot() {
 		t.came[(t.cameFirst+t.cameCount)%len(t.came)] = rx
 		t.cameCount++
 		return
@@ -131,16 +130,6 @@ func (t *rdmaQueue) fault(rx *rdma.Receive, why string) {
 	t.q.Release(rx)
 	t.pg.target.log.Warn("a host broke the protocol, its connection ends", "host", t.hostNQN(), "queue", t.id, "error", why)
 	t.pg.faults++
-	t.quit()
-}
-
-// quit ends the connection: in a moment if who makes the queue is not done with it.
-func (t *rdmaQueue) quit() {
-	if t.opening {
-		t.ended = true
-		t.resume()
-		return
-	}
 	t.close()
 }
 
@@ -308,8 +297,7 @@ type rdmaLater rdmaQueue
 
 func (l *rdmaLater) Run() {
 	t := (*rdmaQueue)(l)
-	t.opening = false
-	if t.ended {
+	if t.sends == 0 {
 		t.close()
 	}
 	for t.state < queueClosing && t.cameCount > 0 && !t.paused && t.hasSlot() {
@@ -325,7 +313,7 @@ type rdmaTimer rdmaQueue
 
 func (m *rdmaTimer) Run() {
 	t := (*rdmaQueue)(m)
-	if t.state >= queueClosing || t.q.Posted() == 0 {
+	if t.q.Posted() == 0 {
 		return
 	}
 	if due := t.since + patience.data; t.r.Now() < due {
@@ -343,7 +331,7 @@ func (t *rdmaQueue) Ended(err error) {
 	if !errors.Is(err, rdma.ErrDisconnected) && !errors.Is(err, rdma.ErrClosed) {
 		t.pg.target.log.Warn("a host's connection has failed", "host", t.hostNQN(), "queue", t.id, "error", err.Error())
 	}
-	t.quit()
+	t.close()
 }
 
 // shut ends the connection.

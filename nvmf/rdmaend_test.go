@@ -2,6 +2,7 @@ package nvmf_test
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/pollux-storage/pollux/bdev"
@@ -247,6 +248,39 @@ func TestRDMAMemoryIsLentUntilTold(t *testing.T) {
 			})
 		}
 	}
+}
+
+// The halves of a pair share memory: it is not given back because the data of one have come while its queue ends, for those of the other may still come.
+func TestRDMAMemoryOfPairsIsLentUntilTold(t *testing.T) {
+	e := overRDMA(t, 1)
+	a := e.AdminRDMA(t)
+	p := e.QueueRDMA(t, a, 1, 32)
+	idle := lent(t, e)
+	card := e.RDMA.Target
+	card.Withhold(rdmatest.Reads | rdmatest.Flushes)
+	compare, write := p.RW(nvmf.IOCompare, 0, 1), p.RW(nvmf.IOWrite, 0, 1)
+	compare.SetFuse(nvmf.FuseFirst)
+	write.SetFuse(nvmf.FuseSecond)
+	sendKeyed(p, compare, 4096)
+	sendKeyed(p, write, 4096)
+	nvmftest.Await(t, "the card has the memory of both", func() bool { return card.Withheld() == 1 && lent(t, e) == idle+2*4096 })
+	card.HoldCompletions(true)
+	card.Step(0) // the data of the first, of which nobody hears yet
+	p.Disconnect()
+	nvmftest.Await(t, "the queue closes", func() bool {
+		queues, err := e.Target.Queues(nvmftest.NQN)
+		return err == nil && slices.ContainsFunc(queues, func(q nvmf.QueueInfo) bool { return q.QID == 1 && q.State == "closing" })
+	})
+	has, told := lent(t, e), e.Target.RDMAStats()[0].Completions
+	card.HoldCompletions(false)
+	nvmftest.Await(t, "the first is told of", func() bool { return e.Target.RDMAStats()[0].Completions == told+1 })
+	if now := lent(t, e); now != has {
+		t.Errorf("%d bytes came back while the card reads into them", has-now)
+	}
+	card.Release()
+	p.Close()
+	a.Close()
+	e.WantNothingLeft("after the card gave the memory back")
 }
 
 // A device that still has a command's memory when its connection is gone keeps it, in the capsule's pages and in the pool, until it answers.

@@ -2,11 +2,13 @@ package nvmf_test
 
 import (
 	"fmt"
+	"net/netip"
 	"testing"
 
 	"github.com/pollux-storage/pollux/nvmf"
 	"github.com/pollux-storage/pollux/nvmf/nvmftest"
 	"github.com/pollux-storage/pollux/rdma/rdmatest"
+	"github.com/pollux-storage/pollux/reactor"
 )
 
 // This file is hosts over RDMA that do not wait for the answer to their Connect, or never send one.
@@ -128,6 +130,62 @@ func TestRDMAHostsThatGoWhileTheirConnectIsAway(t *testing.T) {
 	}
 	a.Close()
 	e.WantNothingLeft("after hosts that went while their Connects were away")
+}
+
+// awayFromOwner makes a connection for an Admin queue on another reactor than the one that owns the subsystem, of two.
+func awayFromOwner(t *testing.T, e *nvmftest.Engine) (p *nvmftest.RDMAPeer, owner *reactor.Reactor) {
+	t.Helper()
+	queues, err := e.Target.Queues(nvmftest.NQN)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := queues[0].Reactor
+	for _, addr := range []netip.AddrPort{e.RDMA.Addr, e.ListenRDMA(nvmftest.NQN)} { // which take their connections on different ones
+		before := e.Target.RDMAStats()[1-at].QueuePairs
+		p = e.DialRDMA(t, addr, 0, 32, 0)
+		if e.Target.RDMAStats()[1-at].QueuePairs > before {
+			return p, e.Group.Reactor(at)
+		}
+		p.Close()
+	}
+	t.Fatal("all listeners are on one reactor")
+	return nil, nil
+}
+
+// A host that goes while its Admin queue's connection is between two reactors leaves nothing behind.
+func TestRDMAHostsThatGoWhileTheirConnectionIsAway(t *testing.T) {
+	for _, id := range []nvmf.CNTLID{nvmf.CNTLIDDynamic, 1} { // taken, and refused
+		e := overRDMA(t, 2)
+		a := e.AdminRDMA(t)
+		p, owner := awayFromOwner(t, e)
+		away := e.Group.Reactor(1 - owner.Index())
+		has := func() (n int) {
+			if err := away.Call(func() { n = away.Memory().Stats().InUse }); err != nil {
+				t.Fatal(err)
+			}
+			return n
+		}
+		idle := has()
+		busy, goOn := make(chan bool), make(chan bool)
+		go func() {
+			_ = owner.Call(func() { // it takes no connection meanwhile
+				close(busy)
+				<-goOn
+			})
+		}()
+		<-busy
+		e.RDMA.Target.Withhold(rdmatest.Reads)
+		p.SendCapsule(rdmaConnect(p, 0, id)[:])
+		nvmftest.Await(t, "the Connect's data are asked for", func() bool { return e.RDMA.Target.Withheld() == 1 && has() > idle })
+		e.RDMA.Target.Release()
+		nvmftest.Await(t, "the connection has left", func() bool { return has() == idle })
+		p.Disconnect()
+		e.DialRDMA(t, p.To, 0, 32, 0).Close() // the end that came before it is known
+		close(goOn)
+		p.Close()
+		a.Close()
+		e.WantNothingLeft("after a host that went while its connection was away")
+	}
 }
 
 // A connection that has become a queue is not ended any more for want of a Connect.

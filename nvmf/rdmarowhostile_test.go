@@ -202,6 +202,7 @@ func TestRDMADrainBeginsNothing(t *testing.T) {
 		q.SendCapsule(q.IO(nvmf.IOFlush)[:])
 	}
 	q.WantClosed("a host that sends more than its queue holds, of which none was begun")
+	held.Want("what was begun before, and nothing else", 1)
 	held.End(bdev.StatusOK)
 	p.WantStatus("what was begun", p.Response(first).CQE, nvmf.StatusSuccess)
 	if err := nvmftest.Take(t, "the drain", drained); err != nil {
@@ -229,33 +230,59 @@ func TestRDMAReceivesBeforeResponses(t *testing.T) {
 	p.WantStatus("read", p.Response(s).CQE, nvmf.StatusSuccess)
 }
 
-// A connection for whose responses there is no memory, on a card that cannot take them as they are posted, ends.
-func TestRDMANoMemoryForResponses(t *testing.T) {
-	e := nvmftest.Start(t, nvmftest.Options{RDMA: &rdmatest.Options{InlineMax: -1}})
+// takeAll takes all memory of a reactor's pool, until it is given back.
+func takeAll(t *testing.T, r *reactor.Reactor) (giveBack func()) {
+	t.Helper()
 	var all [][]byte
-	memory := func(f func(m *reactor.Memory)) {
-		if err := e.Group.Each(func(r *reactor.Reactor) { f(r.Memory()) }); err != nil {
+	call := func(f func()) {
+		if err := r.Call(f); err != nil {
 			t.Fatal(err)
 		}
 	}
-	memory(func(m *reactor.Memory) {
+	call(func() {
 		for n := reactor.BufferMax; n >= reactor.PageBytes; n /= 2 {
-			for b := m.Get(n); b != nil; b = m.Get(n) {
+			for b := r.Memory().Get(n); b != nil; b = r.Memory().Get(n) {
 				all = append(all, b)
 			}
 		}
 	})
+	return func() {
+		call(func() {
+			for _, b := range all {
+				r.Memory().Put(b)
+			}
+		})
+	}
+}
+
+// A connection for whose responses there is no memory, on a card that cannot take them as they are posted, ends.
+func TestRDMANoMemoryForResponses(t *testing.T) {
+	e := nvmftest.Start(t, nvmftest.Options{RDMA: &rdmatest.Options{InlineMax: -1}})
+	giveBack := takeAll(t, e.Group.Reactor(0))
 	p := e.DialRDMA(t, e.RDMA.Addr, 0, 32, 0)
 	p.SendCapsule(rdmaConnect(p, 0, nvmf.CNTLIDDynamic)[:])
 	p.WantClosed("a connection for whose responses there is no memory")
 	p.Close()
-	memory(func(m *reactor.Memory) {
-		for _, b := range all {
-			m.Put(b)
-		}
-	})
+	giveBack()
 	e.WantNothingLeft("after a connection that there was no memory for")
 	e.AdminRDMA(t)
+}
+
+// So does one that finds none at the owner of its subsystem, where its Connect would be answered: with a success, or with a refusal.
+func TestRDMANoMemoryForResponsesAtTheOwner(t *testing.T) {
+	for _, id := range []nvmf.CNTLID{nvmf.CNTLIDDynamic, 1} {
+		e := nvmftest.Start(t, nvmftest.Options{Reactors: 2, RDMA: &rdmatest.Options{InlineMax: -1}})
+		a := e.AdminRDMA(t)
+		p, owner := awayFromOwner(t, e)
+		giveBack := takeAll(t, owner)
+		p.SendCapsule(rdmaConnect(p, 0, id)[:])
+		p.WantClosed("a connection for whose responses there is no memory")
+		p.Close()
+		giveBack()
+		a.WantStatus("keep alive", a.Do(a.Cmd(nvmf.AdminKeepAlive), nil), nvmf.StatusSuccess)
+		a.Close()
+		e.WantNothingLeft("after a connection that there was no memory for")
+	}
 }
 
 // TARGETS 1.2, "depth": a card whose queues are short has room for all work requests of the commands it lets a host open, and for the one that ends them.

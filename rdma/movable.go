@@ -118,7 +118,7 @@ type nobody struct{}
 func (nobody) woken()     {}
 func (nobody) unwatched() {}
 
-// Attach gives the queue to a reactor, on which it runs, and a handler there.
+// Attach gives the queue to a reactor, on which it runs, and a handler there. One that was to end meanwhile ends later in this turn.
 func (d *Detached) Attach(r *reactor.Reactor, open Opener) *Queue {
 	q := d.q
 	q.r, q.post = r, q.c.posters[r.Index()]
@@ -127,8 +127,8 @@ func (d *Detached) Attach(r *reactor.Reactor, open Opener) *Queue {
 	q.home.Store(r)
 	q.mine.begin(q)
 	q.open(open)
-	if q.notice.Load() != nil && q.state <= queueLive {
-		q.end(*q.notice.Load())
+	if why := q.notice.Load(); why != nil {
+		q.endSoon(*why)
 	}
 	return q
 }

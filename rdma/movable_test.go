@@ -1,6 +1,7 @@
 package rdma_test
 
 import (
+	"context"
 	"errors"
 	"testing"
 
@@ -106,6 +107,30 @@ func TestAQueueWhosePeerGoesWhileItIsNowhereEndsWhereItArrives(t *testing.T) {
 	on(t, x.target.g.Reactor(1), func() { d.Attach(x.target.g.Reactor(1), n.open) })
 	n.wantClosed(t)
 	if len(n.ended) != 1 || !errors.Is(n.ended[0], rdma.ErrDisconnected) || g.closed != 0 {
+		t.Errorf("%v", n)
+	}
+}
+
+// Who takes a queue over is done with that before its handler hears that it is to end.
+func TestAQueueThatIsToEndIsTakenOverFirst(t *testing.T) {
+	x, _, h, g := movable(t)
+	var d *rdma.Detached
+	on(t, g.r, func() { d = g.q.Detach() })
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := x.target.n.Close(over); !errors.Is(err, context.Canceled) {
+		t.Fatalf("closed with a queue that is nowhere: %v", err)
+	}
+	n := &end{}
+	on(t, x.target.g.Reactor(1), func() {
+		d.Attach(x.target.g.Reactor(1), n.open)
+		if len(n.ended) > 0 {
+			t.Error("it ended as it was taken over")
+		}
+	})
+	n.wantClosed(t)
+	h.wantClosed(t)
+	if len(n.ended) != 1 || !errors.Is(n.ended[0], rdma.ErrClosed) {
 		t.Errorf("%v", n)
 	}
 }

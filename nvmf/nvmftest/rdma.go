@@ -84,6 +84,7 @@ type RDMAPeer struct {
 	events  chan rdma.Event
 	closed  bool
 
+	To        netip.AddrPort
 	Accepted  nvmf.RDMAAccept
 	Terms     rdma.ConnParams // of the acceptance: READs of ours that the target answers, those of its that we do
 	InCapsule int             // data that goes in a capsule
@@ -121,7 +122,7 @@ func (e *Engine) TryRDMA(t testing.TB, to netip.AddrPort, o RDMAOptions) (*RDMAP
 	// The Linux host says that a command has no data with a keyed descriptor of nothing.
 	p := &RDMAPeer{
 		Peer: &Peer{t: t, next: 1, nothing: nvmf.SGL{Type: nvmf.SGLKeyed}},
-		r:    e.RDMA, own: map[*nvmf.SQE]rdmaData{}, taken: peerDataAt, events: make(chan rdma.Event, 16),
+		To:   to, r: e.RDMA, own: map[*nvmf.SQE]rdmaData{}, taken: peerDataAt, events: make(chan rdma.Event, 16),
 	}
 	p.wire = p
 	cards, err := e.RDMA.Host.Cards()
