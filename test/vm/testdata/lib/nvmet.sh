@@ -39,6 +39,9 @@ target_crash() {
 # target_restart: it runs again, empty; the scenario configures it as before.
 target_restart() { :; }
 
+# transport_add: its transports are modules, which are there.
+transport_add() { :; }
+
 # target_stop: it ends in good order. This one knows no other order.
 target_stop() { target_crash; }
 

@@ -124,8 +124,11 @@ target_crash() {
 
 target_restart() {
 	engine start
-	rpc nvmf_create_transport trtype="${TRANSPORT^^}"
+	transport_add
 }
+
+# transport_add: the target can be reached over TRANSPORT.
+transport_add() { rpc nvmf_create_transport trtype="${TRANSPORT^^}"; }
 
 # target_keep_config: what target_start_kept starts with.
 target_keep_config() {

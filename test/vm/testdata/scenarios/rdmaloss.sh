@@ -1,5 +1,6 @@
-# What a host over RDMA holds out: resets, a cable that is pulled and put back, packets that are lost, the target's keep-alive timeout, and the target's
-# end under load. No command is lost, what was acknowledged is there, and the cards hold what they held before.
+# What a host over RDMA holds out: resets, a cable that is pulled and put back, with and without a path over TCP beside it, packets that are lost,
+# the target's keep-alive timeout, and the target's end under load. No command is lost, what was acknowledged is there, and the cards hold what they
+# held before.
 # target: guest
 # limit: 480
 . "$lib/rdma.sh"
@@ -34,15 +35,32 @@ for i in 1 2; do
 done
 equal "queues, with the admin queue" "$(controller queue_count)" 5
 
-for end in 0 1; do
-	step "the cable is pulled out of card $end: the host notices, and holds the I/O; it is put back: every write is there"
-	cable_out $end
-	eventually 60 not_live
-	eventually 60 io_stalled
-	cable_in $end
-	eventually 120 is_live
-	io_goes_on
-done
+step "the cable is pulled out of the host's card: the host notices, and holds the I/O; it is put back: every write is there"
+cable_out 0
+eventually 60 not_live
+eventually 60 io_stalled
+cable_in 0
+eventually 120 is_live
+io_goes_on
+
+step "there is a second path, over TCP: the cable is pulled out of the target's card, and I/O goes on; the path goes, and it goes on over RDMA"
+over_tcp() { TRANSPORT=tcp ADDRESS=127.0.0.1 LISTEN=127.0.0.1 "$@"; }
+rdma=$CTRL
+over_tcp transport_add
+over_tcp listener_add $NQN $PORT2
+over_tcp host_connect $NQN $PORT2
+tcp=$CTRL CTRL=$rdma
+eventually 60 path_state $tcp 1 optimized
+cable_out 1
+eventually 60 not_live
+writes=$(path_writes $tcp 1)
+io_goes_on
+within "writes over TCP meanwhile" $(($(path_writes $tcp 1) - writes)) 128 1000000
+cable_in 1
+eventually 120 is_live
+nvme disconnect -d $tcp
+over_tcp listener_remove $NQN $PORT2
+io_goes_on
 
 step "of a hundred packets one is lost, each way: every write is there"
 lossy 1 0 1
