@@ -2,6 +2,7 @@ package nvmf
 
 import (
 	"context"
+	"fmt"
 	"math"
 	"time"
 
@@ -39,14 +40,19 @@ func (c *rdmaCards) start(t *Target, o *TransportOptions) (err error) {
 	return nil
 }
 
-// stop ends it. All queues have closed.
-func (c *rdmaCards) stop(ctx context.Context) error {
-	if c.net == nil {
+// stopRDMA gives the cards back. All queues have closed. What could not be given back stays, for another try.
+func (t *Target) stopRDMA(ctx context.Context) error {
+	t.mu.Lock()
+	n := t.rdma.net
+	t.mu.Unlock()
+	if n == nil {
 		return nil
 	}
-	err := c.net.Close(ctx)
+	err := n.Close(ctx)
 	if err == nil {
-		c.net = nil
+		t.mu.Lock()
+		t.rdma.net = nil
+		t.mu.Unlock()
 	}
 	return err
 }
@@ -69,6 +75,9 @@ type rdmaDoor struct {
 // openRDMA begins to listen for p. The lock is held.
 func (t *Target) openRDMA(p *portal) (door, error) {
 	d := &rdmaDoor{t: t, p: p}
+	if t.rdma.net == nil {
+		return nil, fmt.Errorf("listening over RDMA: the target has stopped: %w", rdma.ErrClosed)
+	}
 	l, err := t.rdma.net.Listen(p.bound, d)
 	if err != nil {
 		return nil, err

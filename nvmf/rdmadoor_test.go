@@ -3,11 +3,15 @@ package nvmf_test
 import (
 	"encoding/binary"
 	"errors"
+	"net"
+	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/pollux-storage/pollux/nvmf"
 	"github.com/pollux-storage/pollux/nvmf/nvmftest"
+	"github.com/pollux-storage/pollux/rdma"
 	"github.com/pollux-storage/pollux/rdma/rdmatest"
 )
 
@@ -44,6 +48,42 @@ func TestRDMARejections(t *testing.T) {
 		t.Fatal(err)
 	}
 	e.QueueRDMA(t, e.AdminRDMA(t), 1, 32)
+}
+
+// Cards that could not be given back stay the target's: Stop may be tried again. No listener comes about on them any more, nor when there are
+// none: who controls an engine may ask for one while it ends.
+func TestRDMAStopIsTriedAgain(t *testing.T) {
+	e := overRDMA(t, 1)
+	other, err := e.RDMA.Target.NewCM() // as something that the cards are still needed for
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Target.Stop(t.Context()); err == nil || !strings.Contains(err.Error(), "1 connection managers") {
+		t.Errorf("stopped: %v", err)
+	}
+	listen := func() {
+		t.Helper()
+		if err := e.Target.AddListener(nvmftest.NQN, nvmftest.RDMAAddress(netip.MustParseAddrPort("127.0.0.1:4499")), nvmf.ANAOptimized); !errors.Is(err, rdma.ErrClosed) {
+			t.Errorf("a listener was added: %v", err)
+		}
+	}
+	listen()
+	if err := other.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // the second has nothing to do
+		if err := e.Target.Stop(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+	cards, err := e.RDMA.Target.Cards()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := cards[0].CreateCQ(1); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("the cards were not given back: %v", err)
+	}
+	listen()
 }
 
 func TestRDMAShortPrivateData(t *testing.T) {

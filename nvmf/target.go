@@ -350,9 +350,7 @@ func (t *Target) Stop(ctx context.Context) error {
 	}
 	if all == nil {
 		t.authPool.wait()
-		t.mu.Lock()
-		all = t.rdma.stop(ctx)
-		t.mu.Unlock()
+		all = t.stopRDMA(ctx)
 	}
 	// Each by itself: one whose device does not answer keeps no other.
 	var wait sync.WaitGroup

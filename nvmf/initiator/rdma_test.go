@@ -3,6 +3,7 @@ package initiator
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -192,6 +193,42 @@ func TestRDMALimits(t *testing.T) {
 			t.Errorf("%d commands at once, %d with data in the capsule", most, f.carried)
 		}
 	})
+}
+
+// Cards that could not be given back stay the initiator's: what they still do is counted, nobody opens them once more beside that, and Close may be tried
+// again.
+func TestRDMACloseIsTriedAgain(t *testing.T) {
+	f := newRDMAFake(t, rdmatest.Options{SRQDepth: 4096})
+	h := newHost(t, 1)
+	opened := 0
+	h.in.UseRDMA(func() (rdma.Provider, error) { opened++; return f.near, nil })
+	h.attach(rdmaOptions(nil, f.addr))
+	f.near.Withhold(rdmatest.Flushes)
+	late, cancel := context.WithCancel(context.Background())
+	cancel()
+	if err := h.in.Close(late); err == nil || !strings.Contains(err.Error(), "connections have not ended") {
+		t.Errorf("closed: %v", err)
+	}
+	if s := h.in.RDMAStats(); len(s) == 0 || s[0].QueuePairs == 0 {
+		t.Errorf("what is left is not counted: %+v", s)
+	}
+	o := rdmaOptions(nil, f.addr)
+	o.Name = "Nvme1"
+	if _, err := h.in.Attach(context.Background(), o); !errors.Is(err, rdma.ErrClosed) || opened != 1 {
+		t.Errorf("attached meanwhile: %v; the cards were opened %d times", err, opened)
+	}
+	f.near.Release()
+	if err := h.in.Detach(context.Background(), "Nvme0"); err != nil {
+		t.Error(err)
+	}
+	for range 2 { // the second has nothing to do
+		if err := h.in.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+	}
+	if s := h.in.RDMAStats(); len(s) > 0 {
+		t.Errorf("left: %+v", s)
+	}
 }
 
 // many submits n requests on reactor 0, all at once, and waits for the end of all.

@@ -40,14 +40,19 @@ func (i *Initiator) RDMAStats() []rdma.Stats {
 	return n.Stats()
 }
 
-// Close gives the cards back. Every controller has been detached.
+// Close gives the cards back. Every controller has been detached. What could not be given back stays, for another try.
 func (i *Initiator) Close(ctx context.Context) error {
 	i.mu.Lock()
 	n := i.rdma.net
-	i.rdma.net = nil
 	i.mu.Unlock()
 	if n == nil {
 		return nil
 	}
-	return n.Close(ctx)
+	err := n.Close(ctx)
+	if err == nil {
+		i.mu.Lock()
+		i.rdma.net = nil
+		i.mu.Unlock()
+	}
+	return err
 }
