@@ -216,6 +216,39 @@ func TestNoOfferAfterAListenerWasClosed(t *testing.T) {
 	<-closed
 }
 
+// Who gives a dial up on the queue's reactor hears of no queue from then on, though the peer had accepted already: he would not know that it is to be closed.
+func TestADialThatIsGivenUpOpensNothing(t *testing.T) {
+	x := newRig(t, rigOptions{target: srq, host: srq})
+	a := &acceptor{}
+	l := x.target.listen(a)
+	ctx, cancel := context.WithCancel(t.Context())
+	accepted, giveUp := make(chan struct{}), make(chan struct{})
+	x.host.p.Events(func(v *rdma.Event) rdmatest.Verdict {
+		if v.Kind == rdma.EventEstablished {
+			_ = x.host.reactor().Go(func() { <-giveUp; cancel() })
+			close(accepted)
+		}
+		return rdmatest.Pass
+	})
+	failed := make(chan error)
+	go func() {
+		_, err := x.host.n.Dial(ctx, l.Addr(), nil, plain, x.host.reactor(), func(q *rdma.Queue) rdma.Handler {
+			t.Error("it was opened")
+			return (&end{}).open(q)
+		})
+		failed <- err
+	}()
+	<-accepted
+	for x.host.n.Dials() > 0 { // until the dial has heard of it
+		time.Sleep(time.Millisecond)
+	}
+	close(giveUp)
+	if err := <-failed; !errors.Is(err, context.Canceled) {
+		t.Errorf("the dial ended with: %v", err)
+	}
+	a.end(0).wantClosed(t)
+}
+
 func TestHostsThatComeAndGoLeaveNothing(t *testing.T) {
 	eachKind(t, func(t *testing.T, o rdmatest.Options) {
 		x := newRig(t, rigOptions{target: o, host: o, reactors: 2})

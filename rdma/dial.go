@@ -28,7 +28,7 @@ func (d *dial) hear(e *Event) {
 }
 
 // Dial connects to a listener. The queue begins on r by open, once the peer has accepted: it may post at once. What the peer said with it is returned;
-// if it refused, the error is a *Rejected. After an error nothing is opened.
+// if it refused, the error is a *Rejected. After an error nothing is opened, nor after ctx was cancelled on r.
 func (n *Net) Dial(ctx context.Context, to netip.AddrPort, private []byte, cfg QueueConfig, r *reactor.Reactor, open Opener) (accept []byte, err error) {
 	fail := func(err error) ([]byte, error) {
 		return nil, fmt.Errorf("connecting to %v by RDMA (%s): %w", to, n.p.Name(), err)
@@ -89,6 +89,10 @@ func (n *Net) Dial(ctx context.Context, to netip.AddrPort, private []byte, cfg Q
 		}
 		if q.broken {
 			err = ErrDisconnected
+			return
+		}
+		if ctx.Err() != nil {
+			err = context.Cause(ctx)
 			return
 		}
 		q.readsMax = min(q.readsMax, int(e.Params.ReadsOut))
