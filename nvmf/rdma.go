@@ -43,12 +43,13 @@ type rdmaSlot struct {
 // rdmaQueue is a queue on an RDMA connection.
 type rdmaQueue struct {
 	queue
-	q     *rdma.Queue
-	wire  []rdmaSlot // by command
-	depth uint32     // commands that the connection can have open
-	sends int        // work requests that it has room for; 0: it cannot answer, and is about to end
-	made  QID        // the queue that the host has asked the connection for
-	place *rdmaPlace // of an I/O queue, which stays on this reactor and is counted there; nil of an Admin queue
+	q           *rdma.Queue
+	wire        []rdmaSlot // by command
+	depth       uint32     // commands that the connection can have open
+	sends       int        // work requests that it has room for; 0: it cannot answer, and is about to end
+	invalidates bool       // the card can invalidate a host's key: where it cannot the host does
+	made        QID        // the queue that the host has asked the connection for
+	place       *rdmaPlace // of an I/O queue, which stays on this reactor and is counted there; nil of an Admin queue
 
 	came      []*rdma.Receive // capsules that have not begun, a ring
 	cameFirst int
@@ -84,7 +85,7 @@ func rdmaSends(entries uint32) int { return 2*int(entries) + 2*(rdmaPiecesMax+1)
 
 // begin takes the connection. Who makes the queue calls resume when it is done with it.
 func (t *rdmaQueue) begin(q *rdma.Queue) rdma.Handler {
-	t.q = q
+	t.q, t.invalidates = q, q.Card().Invalidates
 	if q.InlineBytes() < CQEBytes {
 		if t.answers = t.r.Memory().Get(len(t.wire) * CQEBytes); t.answers == nil {
 			t.pg.target.log.Warn("a host's connection ends: there is no memory for its responses", "bytes", len(t.wire)*CQEBytes)
@@ -245,7 +246,7 @@ func (t *rdmaQueue) answer(c *command) {
 	if !t.silent(c) {
 		w.Flags = rdma.Signaled
 	}
-	if s.data.Invalidates {
+	if s.data.Invalidates && t.invalidates {
 		w.Opcode, w.Invalidate = rdma.OpSendInvalidate, s.data.Key
 	}
 	e := t.cqe(c)

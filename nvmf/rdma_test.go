@@ -219,6 +219,26 @@ func TestRDMAKeysAreInvalidated(t *testing.T) {
 	p.WantStatus("flush", p.Do(p.IO(nvmf.IOFlush), nil), nvmf.StatusSuccess)
 }
 
+// A card that cannot send so that a key is invalidated answers all the same: a host sees by the answer that its key is as it was, and invalidates it itself
+// (Linux, drivers/nvme/host/rdma.c, nvme_rdma_process_nvme_rsp).
+func TestRDMACardThatCannotInvalidate(t *testing.T) {
+	e := nvmftest.Start(t, nvmftest.Options{RDMA: &rdmatest.Options{NoSendInvalidate: true}})
+	p := e.QueueRDMA(t, e.AdminRDMA(t), 1, 32)
+	b, key := p.Memory(4096)
+	for _, op := range []nvmf.IOOpcode{nvmf.IOWrite, nvmf.IORead, nvmf.IOWrite} {
+		s := p.RW(op, 0, 1)
+		d := p.SGL(b, key)
+		d.Subtype = nvmf.SGLInvalidate
+		s.SetSGL(d)
+		p.SendCapsule(s[:])
+		r := p.Response(s)
+		p.WantStatus("a command that asks for the end of its key", r.CQE, nvmf.StatusSuccess)
+		if r.Invalid != 0 {
+			t.Errorf("key %#x was invalidated", r.Invalid)
+		}
+	}
+}
+
 // TARGETS 1.2, "order": the host has its data before it hears so, and the data of a write is fetched before the write begins.
 func TestRDMAOrder(t *testing.T) {
 	e := overRDMA(t, 1)

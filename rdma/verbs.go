@@ -37,17 +37,18 @@ type (
 
 // CardInfo is what a card can do. ibv_query_device(3), ibv_query_port(3).
 type CardInfo struct {
-	Name       string // as in /sys/class/infiniband
-	GUID       uint64
-	QPDepthMax int // max_qp_wr
-	SGEsMax    int
-	CQDepthMax int
-	SRQDepth   int  // max_srq_wr; 0 without shared receive queues
-	ReadsIn    int  // max_qp_rd_atom: RDMA READs of a peer that it answers at once
-	ReadsOut   int  // max_qp_init_rd_atom: those of its own that may be in flight
-	InlineMax  int  // bytes that a send may carry itself
-	MTU        int  // of the first active port, in bytes; 0 where none is active
-	Ethernet   bool // RoCE; else InfiniBand
+	Name        string // as in /sys/class/infiniband
+	GUID        uint64
+	QPDepthMax  int // max_qp_wr
+	SGEsMax     int
+	CQDepthMax  int
+	SRQDepth    int  // max_srq_wr; 0 without shared receive queues
+	ReadsIn     int  // max_qp_rd_atom: RDMA READs of a peer that it answers at once
+	ReadsOut    int  // max_qp_init_rd_atom: those of its own that may be in flight
+	InlineMax   int  // bytes that a send may carry itself
+	MTU         int  // of the first active port, in bytes; 0 where none is active
+	Ethernet    bool // RoCE; else InfiniBand
+	Invalidates bool // it has OpSendInvalidate
 }
 
 // Access says what a peer may do with memory.

@@ -51,6 +51,7 @@ var abi = []struct {
 // numbers are the enumerators, with the prefix of ours and of theirs.
 var numbers = []struct{ ours, theirs, names string }{
 	{"V_TRANSPORT_", "IBV_TRANSPORT_", "IB IWARP"},
+	{"V_DEVICE_", "IBV_DEVICE_", "MEM_MGT_EXTENSIONS"},
 	{"V_ACCESS_", "IBV_ACCESS_", "LOCAL_WRITE REMOTE_WRITE REMOTE_READ"},
 	{"V_WR_", "IBV_WR_", "RDMA_WRITE SEND RDMA_READ SEND_WITH_INV"},
 	{"V_SEND_", "IBV_SEND_", "FENCE SIGNALED INLINE"},

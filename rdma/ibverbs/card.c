@@ -68,6 +68,7 @@ int s_card_info(struct s_lib *l, uintptr_t context, struct s_card_info *out) {
 	out->srq_depth = a.max_srq > 0 ? a.max_srq_wr : 0;
 	out->reads_in = a.max_qp_rd_atom;
 	out->reads_out = a.max_qp_init_rd_atom;
+	out->invalidates = (a.device_cap_flags & V_DEVICE_MEM_MGT_EXTENSIONS) != 0; // SEND with Invalidate is one of these
 	out->mtu = 0;
 	out->ethernet = 0;
 	for (int i = 1; i <= a.phys_port_cnt; i++) {

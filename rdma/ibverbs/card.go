@@ -109,17 +109,18 @@ func (c *card) query() (rdma.CardInfo, error) {
 		return rdma.CardInfo{}, c.failure("ask what it can do (ibv_query_device, ibv_query_port)", -rc)
 	}
 	return rdma.CardInfo{
-		Name:       c.name,
-		GUID:       uint64(i.guid),
-		QPDepthMax: int(i.qp_depth),
-		SGEsMax:    int(i.sges),
-		CQDepthMax: int(i.cq_depth),
-		SRQDepth:   int(i.srq_depth),
-		ReadsIn:    int(i.reads_in),
-		ReadsOut:   int(i.reads_out),
-		InlineMax:  c.info.InlineMax,
-		MTU:        int(i.mtu),
-		Ethernet:   i.ethernet != 0,
+		Name:        c.name,
+		GUID:        uint64(i.guid),
+		QPDepthMax:  int(i.qp_depth),
+		SGEsMax:     int(i.sges),
+		CQDepthMax:  int(i.cq_depth),
+		SRQDepth:    int(i.srq_depth),
+		ReadsIn:     int(i.reads_in),
+		ReadsOut:    int(i.reads_out),
+		InlineMax:   c.info.InlineMax,
+		MTU:         int(i.mtu),
+		Ethernet:    i.ethernet != 0,
+		Invalidates: i.invalidates != 0,
 	}, nil
 }
 

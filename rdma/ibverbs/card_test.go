@@ -17,11 +17,16 @@ func TestCardInfo(t *testing.T) {
 	s := newStage(t)
 	want := rdma.CardInfo{
 		Name: "fake1", GUID: 0x0102030405060709, QPDepthMax: 8192, SGEsMax: 30, CQDepthMax: 65536, SRQDepth: 4096, ReadsIn: 16, ReadsOut: 8,
-		InlineMax: 256, MTU: 4096, Ethernet: true,
+		InlineMax: 256, MTU: 4096, Ethernet: true, Invalidates: true,
 	}
 	if got := s.card.Info(); got != want {
 		t.Errorf("the card is\n%+v, want\n%+v", got, want)
 	}
+	s.lib.Do("extensions has=0")
+	if s.card.Info().Invalidates {
+		t.Error("a card without the extensions for keys can invalidate them")
+	}
+	s.lib.Do("extensions has=1")
 	s.lib.Do("port n=1 state=4")
 	if got := s.card.Info().MTU; got != 1024 {
 		t.Errorf("the first port is active: MTU %d, want its 1024", got)

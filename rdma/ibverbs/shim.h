@@ -104,7 +104,7 @@ int s_name(struct s_lib *l, uintptr_t context, char *name, int bytes);
 struct s_card_info {
 	uint64_t guid;
 	int qp_depth, sges, cq_depth, srq_depth, reads_in, reads_out;
-	int mtu, ethernet;
+	int mtu, ethernet, invalidates;
 };
 
 int s_card_info(struct s_lib *l, uintptr_t context, struct s_card_info *out);

@@ -25,8 +25,9 @@ type Options struct {
 	InlineMax  int // 256; less than 0: none
 	MTU        int // 4096
 
-	ExactPrivate bool // private data arrive as long as they were sent: RoCE and InfiniBand pad them with zeros
-	NoInvalidate bool // a peer cannot invalidate registered memory: so do cards with what ibv_reg_mr has registered
+	ExactPrivate     bool // private data arrive as long as they were sent: RoCE and InfiniBand pad them with zeros
+	NoSendInvalidate bool // they cannot send so that a key of the peer's is invalidated
+	NoInvalidate     bool // a peer cannot invalidate registered memory: so do cards with what ibv_reg_mr has registered
 }
 
 // Provider is one user of a fabric's.
@@ -54,17 +55,18 @@ func (f *Fabric) Provider(name string, o Options) *Provider {
 			c.address = o.Addresses[i].Unmap()
 		}
 		c.info = rdma.CardInfo{
-			Name:       fmt.Sprintf("%s%d", name, i),
-			GUID:       uint64(len(f.providers)+1)<<8 | uint64(i),
-			QPDepthMax: cmp.Or(o.QPDepthMax, 4096),
-			SGEsMax:    cmp.Or(o.SGEsMax, rdma.SGEsMax),
-			CQDepthMax: cmp.Or(o.CQDepthMax, 65536),
-			SRQDepth:   o.SRQDepth,
-			ReadsIn:    cmp.Or(o.ReadsIn, 16),
-			ReadsOut:   cmp.Or(o.ReadsOut, 16),
-			InlineMax:  max(0, cmp.Or(o.InlineMax, 256)),
-			MTU:        cmp.Or(o.MTU, 4096),
-			Ethernet:   true,
+			Name:        fmt.Sprintf("%s%d", name, i),
+			GUID:        uint64(len(f.providers)+1)<<8 | uint64(i),
+			QPDepthMax:  cmp.Or(o.QPDepthMax, 4096),
+			SGEsMax:     cmp.Or(o.SGEsMax, rdma.SGEsMax),
+			CQDepthMax:  cmp.Or(o.CQDepthMax, 65536),
+			SRQDepth:    o.SRQDepth,
+			ReadsIn:     cmp.Or(o.ReadsIn, 16),
+			ReadsOut:    cmp.Or(o.ReadsOut, 16),
+			InlineMax:   max(0, cmp.Or(o.InlineMax, 256)),
+			MTU:         cmp.Or(o.MTU, 4096),
+			Ethernet:    true,
+			Invalidates: !o.NoSendInvalidate,
 		}
 		c.news.L = &f.mu
 		p.cards = append(p.cards, c)

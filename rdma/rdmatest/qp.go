@@ -245,6 +245,9 @@ func (q *queuePair) refuses(c *card, w *rdma.SendWR) string {
 	if w.Opcode > rdma.OpRead {
 		return "no such opcode"
 	}
+	if w.Opcode == rdma.OpSendInvalidate && !c.info.Invalidates {
+		return "the card has no such opcode"
+	}
 	if w.Flags&rdma.Inline != 0 {
 		if w.Opcode == rdma.OpRead {
 			return "an RDMA READ cannot be inline"

@@ -64,6 +64,7 @@ static int cards = 1, first_card = 1, transport = IBV_TRANSPORT_IB;
 static struct ibv_device devices[CARDS];
 static struct ibv_context contexts[CARDS];
 static int async_in[CARDS];
+static int no_extensions;
 static int port_state[2] = { IBV_PORT_DOWN, IBV_PORT_ACTIVE };
 
 // What is made, each numbered from 1 in the order in which it was.
@@ -212,6 +213,7 @@ int ibv_query_device(struct ibv_context *c, struct ibv_device_attr *a) {
 	OR_ERRNO;
 	memset(a, 0xAA, sizeof *a); // what is not asked for is not to be relied on
 	a->node_guid = htobe64(0x0102030405060708ull + number_of_card(c));
+	a->device_cap_flags = no_extensions ? ~IBV_DEVICE_MEM_MGT_EXTENSIONS : IBV_DEVICE_MEM_MGT_EXTENSIONS;
 	a->max_qp_wr = 8192;
 	a->max_sge = 30;
 	a->max_cqe = 65536;
@@ -714,6 +716,8 @@ int fake_do(const char *cmd, char *out, int out_bytes) {
 		first_card = number(cmd, "first") ? number(cmd, "first") : 1;
 	} else if (!strcmp(word, "transport")) {
 		devices[number(cmd, "card") - 1].transport_type = number(cmd, "is");
+	} else if (!strcmp(word, "extensions")) {
+		no_extensions = !number(cmd, "has");
 	} else if (!strcmp(word, "port")) {
 		port_state[number(cmd, "n") - 1] = number(cmd, "state");
 	} else if (!strcmp(word, "event")) {
