@@ -127,7 +127,10 @@ func (c *Controller) begin(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := c.live(ctx, a); err != nil {
+	if err = c.scan(ctx, a); err == nil {
+		err = c.live(a)
+	}
+	if err != nil {
 		c.detach(a)
 		return err
 	}
@@ -142,12 +145,9 @@ func (c *Controller) connect(ctx context.Context) (*association, error) {
 	return a, a.connect(ctx)
 }
 
-// live brings the devices in line with a new association, and lets requests go to it: not before, since they are for the
+// live lets requests go to a new association, when the devices are in line with it: not before, since they are for the
 // namespaces that there were.
-func (c *Controller) live(ctx context.Context, a *association) error {
-	if err := c.scan(ctx, a); err != nil {
-		return err
-	}
+func (c *Controller) live(a *association) error {
 	c.mu.Lock()
 	c.state, c.a = StateConnected, a
 	c.mu.Unlock()
@@ -391,7 +391,7 @@ func (c *Controller) attempt(lost, fast <-chan time.Time) (*association, *order,
 	go func() {
 		a, err := c.connect(ctx)
 		if err == nil {
-			if err = c.live(ctx, a); err != nil {
+			if err = c.scan(ctx, a); err != nil {
 				c.drop(a)
 			}
 		}
@@ -405,8 +405,13 @@ func (c *Controller) attempt(lost, fast <-chan time.Time) (*association, *order,
 			if cause := context.Cause(ctx); r.err != nil && cause != nil {
 				r.err = cause
 			}
-			if r.err == nil && interrupt != nil {
-				c.drop(r.a)
+			if r.err == nil {
+				if interrupt == nil {
+					r.err = c.live(r.a) // here, where fast cannot come after it
+				}
+				if interrupt != nil || r.err != nil {
+					c.drop(r.a)
+				}
 			}
 			for _, o := range others {
 				o.done <- r.err

@@ -646,3 +646,45 @@ func TestCacheThatAppears(t *testing.T) {
 		t.Error("the new device has no volatile cache")
 	}
 }
+
+// That requests are to fail, because the connection is away for so long, is not told when there is one again.
+func TestFastFailDoesNotComeAfterTheConnection(t *testing.T) {
+	f := newFake(t)
+	f.list = nil
+	h := newHost(t, 2)
+	blocked, gate := make(chan struct{}), make(chan struct{})
+	f.admin = func(_ *fakeConn, s *nvmf.SQE) bool {
+		if nvmf.AdminOpcode(s.Opcode()) == nvmf.AdminIdentify && s.CNS() == nvmf.CNSActiveList { // the last that is asked
+			_ = h.group.Reactor(1).Go(func() { close(blocked); <-gate })
+		}
+		return false
+	}
+	o := f.options()
+	addr, err := o.complete()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := newController(o, addr, h.bdevs, h.in.log, 0)
+	fast := make(chan time.Time, 1)
+	tried := make(chan *association)
+	go func() {
+		a, _, err := c.attempt(nil, fast)
+		if err != nil {
+			t.Error(err)
+		}
+		tried <- a
+	}()
+	<-blocked
+	live := func(i int) (is bool) {
+		_ = h.group.Reactor(i).Call(func() { is = c.shares[i].state == shareLive })
+		return is
+	}
+	h.await("requests go to the new connection on reactor 0", func() bool { return live(0) })
+	fast <- time.Now()
+	close(gate)
+	a := <-tried
+	if !live(0) || !live(1) {
+		t.Error("there is a connection, and requests fail")
+	}
+	c.detach(a)
+}
