@@ -160,7 +160,7 @@ func (k *conn) answer(c *command) *command {
 	if c.cqe.Status.OK() && c.toHost && c.bad {
 		// "Data Integrity": a wrong data digest is not fatal, the command is to be repeated.
 		c.cqe.Status = nvmf.StatusTransientTransport
-	} else if c.cqe.Status.OK() && c.toHost && c.got < c.bytes && !c.lax {
+	} else if c.cqe.Status.OK() && !c.lax && c.moved() < c.bytes {
 		k.in.Reject(errShortData)
 		return nil
 	}
@@ -170,6 +170,17 @@ func (k *conn) answer(c *command) *command {
 		return nil
 	}
 	return c
+}
+
+// moved is how much of the command's data has gone where it belongs: what came, or what the target took with the capsule or asked for.
+func (c *command) moved() uint32 {
+	switch {
+	case c.toHost:
+		return c.got
+	case c.carried:
+		return c.bytes
+	}
+	return c.asked
 }
 
 // data takes the header of a C2HData: of one command the data comes in order, with LAST_PDU on the last of it.

@@ -144,6 +144,14 @@ func TestWrongPDUsEndTheConnectionAndTheRequestIsSentAgain(t *testing.T) {
 			b := nvmf.R2T{CCCID: s.CID(), R2TL: n}.AppendTo(nil, 0)
 			return nvmf.AppendCapsuleResp(b, nvmf.CQE{CID: s.CID(), Status: nvmf.StatusInternal}, 0)
 		}, nvmf.ErrSequence},
+		{"success of a write whose data it has not asked for", true, func(k *fakeConn, s *nvmf.SQE) []byte {
+			return nvmf.AppendCapsuleResp(nil, nvmf.CQE{CID: s.CID()}, 0)
+		}, nvmf.ErrSequence},
+		{"success of a write of whose data it has some", true, func(k *fakeConn, s *nvmf.SQE) []byte {
+			k.data[s.CID()] = &fakeWrite{*s, make([]byte, n), n}
+			k.more = func() { k.answer(nvmf.CQE{CID: s.CID()}) }
+			return nvmf.R2T{CCCID: s.CID(), R2TL: 512}.AppendTo(nil, 0)
+		}, nvmf.ErrSequence},
 		{"C2HTermReq", false, func(k *fakeConn, s *nvmf.SQE) []byte {
 			return nvmf.TermReq{Type: nvmf.PDUC2HTermReq, Err: nvmf.ErrSequence, Header: make([]byte, 72)}.AppendTo(nil)
 		}, nvmf.PDUError{}},
