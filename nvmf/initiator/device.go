@@ -74,7 +74,7 @@ func describe(a *association, id nvmf.NSID, n *nvmf.IdentifyNamespace, ids nvmf.
 	// NVM Command Set Specification 1.0, "I/O Command Set Specific Identify Controller": WZSL 0 is no limit; but controllers
 	// from before it have none to tell, so as in Linux MDTS counts.
 	ns.zeroesMax = nlbMax
-	if limits.WZSL > 0 && limits.WZSL < 40 {
+	if limits.WZSL > 0 && limits.WZSL < 32 { // more is more than a command can name, and than 64 bits have
 		ns.zeroesMax = min(ns.zeroesMax, page<<limits.WZSL>>ns.shift)
 	} else if limits.WZSL == 0 && most > 0 {
 		ns.zeroesMax = most

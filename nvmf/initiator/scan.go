@@ -82,6 +82,9 @@ func (a *association) limits(ctx context.Context) (*nvmf.NVMController, error) {
 	return &l, err
 }
 
+// namespacesMax bounds a list of namespaces, which a target could go on with for ever.
+const namespacesMax = 1 << 16
+
 // active lists the namespaces.
 func (a *association) active(ctx context.Context) (ids []nvmf.NSID, err error) {
 	var above nvmf.NSID
@@ -97,6 +100,9 @@ func (a *association) active(ctx context.Context) (ids []nvmf.NSID, err error) {
 		}
 		if len(ids)-n < nvmf.NSIDListMax {
 			return ids, nil
+		}
+		if len(ids) >= namespacesMax {
+			return nil, fmt.Errorf("controller %d of %s: it lists more than %d namespaces", a.cntlid, a.o.SubNQN, namespacesMax)
 		}
 		above = ids[len(ids)-1]
 	}

@@ -2,6 +2,8 @@ package initiator
 
 import (
 	"bytes"
+	"context"
+	"strings"
 	"testing"
 	"time"
 
@@ -203,6 +205,53 @@ func TestWrongPDUsEndTheConnectionAndTheRequestIsSentAgain(t *testing.T) {
 				t.Errorf("the host says %v too", <-f.terms)
 			}
 		})
+	}
+}
+
+// A list of namespaces that goes on and on is not read to its end: there may be 2^32.
+func TestNamespacesWithoutEnd(t *testing.T) {
+	f := newFake(t)
+	f.admin = func(k *fakeConn, s *nvmf.SQE) bool {
+		if nvmf.AdminOpcode(s.Opcode()) != nvmf.AdminIdentify || s.CNS() != nvmf.CNSActiveList {
+			return false
+		}
+		var ids []nvmf.NSID
+		for i := range nvmf.NSID(nvmf.NSIDListMax) {
+			ids = append(ids, s.NSID()+1+i)
+		}
+		k.give(s, nvmf.AppendNSIDList(nil, ids))
+		return true
+	}
+	h := newHost(t, 1)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if _, err := h.in.Attach(ctx, f.options()); err == nil || !strings.Contains(err.Error(), "it lists more than 65536 namespaces") {
+		t.Errorf("attached: %v", err)
+	}
+}
+
+// Whatever a controller says of its pages and of WZSL, a Write Zeroes has a block or more, and no more than the controller takes: of none there is no
+// command, and what would be sent for it are zeros over 65536 blocks.
+func TestWriteZeroesOfAnyLimit(t *testing.T) {
+	for page := range uint64(16) { // CAP.MPSMIN
+		for wzsl := range uint8(255) {
+			for _, shift := range []uint8{9, 12} {
+				a := &association{cap: nvmf.CAP(page << 48)}
+				n := nvmf.IdentifyNamespace{NSZE: 1 << 20, NCAP: 1 << 20}
+				n.LBAF[0].LBADS = shift
+				d, err := describe(a, 1, &n, nvmf.NamespaceIDs{}, &nvmf.NVMController{WZSL: wzsl})
+				if err != nil {
+					t.Fatal(err)
+				}
+				want := uint64(nlbMax)
+				if bits := 12 + int(page) + int(wzsl) - int(shift); wzsl > 0 && bits < 16 {
+					want = 1 << bits
+				}
+				if d.zeroesMax != want {
+					t.Errorf("MPSMIN %d, WZSL %d, blocks of 2^%d bytes: %d blocks, want %d", page, wzsl, shift, d.zeroesMax, want)
+				}
+			}
+		}
 	}
 }
 
