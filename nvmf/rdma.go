@@ -104,12 +104,9 @@ func (t *rdmaQueue) peer() (local, remote string) {
 	return t.q.Local().String(), t.q.Remote().String()
 }
 
-// Received takes a capsule.
+// Received takes a capsule. None comes to a queue that closes.
 func (t *rdmaQueue) Received(rx *rdma.Receive) {
 	switch {
-	case t.state >= queueClosing:
-		t.q.Release(rx)
-		return
 	case uint32(t.cameCount)+t.open >= t.entries:
 		t.fault(rx, "it has sent more commands than its queue has entries, or one before the answer to its Connect")
 		return

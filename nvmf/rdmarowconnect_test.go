@@ -59,6 +59,27 @@ func TestRDMAHostsWaitForTheAnswerToTheirConnect(t *testing.T) {
 	}
 }
 
+// A host that breaks the protocol when its connection is about to go to the owner of the subsystem loses it there and then.
+func TestRDMAHostsThatDoNotWaitAsTheirConnectionLeaves(t *testing.T) {
+	for _, reactors := range []int{1, 2} {
+		e := overRDMA(t, reactors)
+		p := e.DialRDMA(t, e.RDMA.Addr, 0, 32, 0)
+		e.RDMA.Target.Withhold(rdmatest.Reads)
+		p.SendCapsule(rdmaConnect(p, 0, nvmf.CNTLIDDynamic)[:])
+		nvmftest.Await(t, "the Connect's data are asked for", func() bool { return e.RDMA.Target.Withheld() == 1 })
+		e.RDMA.Target.HoldCompletions(true)
+		e.RDMA.Target.Release()
+		p.SendCapsule(p.Cmd(nvmf.AdminKeepAlive)[:])
+		e.RDMA.Target.HoldCompletions(false) // the data, and at once what should not have come
+		p.WantClosed("a host that does not wait")
+		if n := faults(t, e); n != 1 {
+			t.Errorf("counted as %d protocol errors", n)
+		}
+		p.Close()
+		e.WantNothingLeft("after a host that did not wait")
+	}
+}
+
 // A Connect's data may be fetched on any queue, whichever reactor owns the subsystem.
 func TestRDMAConnectsByKey(t *testing.T) {
 	e := overRDMA(t, 3)
@@ -150,6 +171,32 @@ func awayFromOwner(t *testing.T, e *nvmftest.Engine) (p *nvmftest.RDMAPeer, owne
 	}
 	t.Fatal("all listeners are on one reactor")
 	return nil, nil
+}
+
+// timers gives the number of timers that wait on a reactor.
+func timers(t *testing.T, r *reactor.Reactor) (n int) {
+	t.Helper()
+	if err := r.Call(func() { n = r.TimersSet() }); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// A connection that leaves a reactor leaves no timer there: it would look at what is another's by then.
+func TestRDMAConnectionsTakeTheirTimersAlong(t *testing.T) {
+	e := overRDMA(t, 2)
+	a := e.AdminRDMA(t)
+	p, owner := awayFromOwner(t, e)
+	away := e.Group.Reactor(1 - owner.Index())
+	expects := timers(t, away) // that p sends a Connect
+	e.RDMA.Target.Withhold(rdmatest.Reads)
+	s := rdmaConnect(p, 0, nvmf.CNTLIDDynamic)
+	p.SendCapsule(s[:])
+	nvmftest.Await(t, "data are waited for", func() bool { return timers(t, away) == expects+1 })
+	e.RDMA.Target.Release()
+	p.WantStatus("Connect", p.Response(s).CQE, nvmf.StatusSuccess)
+	nvmftest.Await(t, "none waits where it was", func() bool { return timers(t, away) == expects-1 })
+	a.WantStatus("keep alive", a.Do(a.Cmd(nvmf.AdminKeepAlive), nil), nvmf.StatusSuccess)
 }
 
 // A host that goes while its Admin queue's connection is between two reactors leaves nothing behind.

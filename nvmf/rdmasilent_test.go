@@ -86,6 +86,31 @@ func TestRDMASilentAnswersAreAskedForOnce(t *testing.T) {
 	nvmftest.Await(t, "both are told of", func() bool { return e.Target.Open(a.CNTLID, 1) == 0 })
 }
 
+// A queue that ends has no timer any more, whatever it waited for.
+func TestRDMAQueuesEndWithTheirTimers(t *testing.T) {
+	nvmf.SetPatience(t, nvmf.Patience{Soon: time.Hour})
+	e := overRDMA(t, 1)
+	a := e.AdminRDMA(t)
+	r := e.Group.Reactor(0)
+	passes(t, e, asked)
+	idle := timers(t, r)
+	p := e.QueueRDMA(t, a, 1, 32)
+	nvmftest.Await(t, "the answer to the Connect is told of", func() bool { return e.Target.Open(a.CNTLID, 1) == 0 })
+	e.RDMA.Target.Withhold(rdmatest.Writes)
+	p.WantStatus("flush", p.Do(p.IO(nvmf.IOFlush), nil), nvmf.StatusSuccess)
+	nvmftest.Await(t, "it is asked for", func() bool { return e.RDMA.Target.Withheld() == 1 })
+	posts := e.Target.RDMAStats()[0].Posts
+	p.SendCapsule(p.IO(nvmf.IOFlush)[:])
+	nvmftest.Await(t, "another answer is on the card", func() bool { return e.Target.RDMAStats()[0].Posts == posts+1 })
+	if n := timers(t, r); n < idle+2 {
+		t.Errorf("%d timers wait, %d before there was the queue: want one more for its host and one for its answers", n, idle)
+	}
+	p.Close()
+	e.AwaitQueues("the queue ends", 0)
+	e.RDMA.Target.Release()
+	nvmftest.Await(t, "its timers have ended", func() bool { return timers(t, r) == idle })
+}
+
 // Answers that another has told of are not asked for.
 func TestRDMAToldAnswersAreNotAskedFor(t *testing.T) {
 	nvmf.SetPatience(t, nvmf.Patience{Soon: time.Hour})
