@@ -58,7 +58,7 @@ type command struct {
 	cqe nvmf.CQE
 
 	owner   owner
-	at      reactor.Ticks // when it was started
+	at      reactor.Ticks // when it was started, or sent if it had to wait for that
 	patient bool          // it may take for ever
 }
 

@@ -2,6 +2,7 @@ package initiator
 
 import (
 	"fmt"
+	"math"
 	"net/netip"
 
 	"github.com/pollux-storage/pollux/internal/invariant"
@@ -74,6 +75,7 @@ type queue struct {
 	err   error // why it ends
 
 	timer reactor.Timer
+	heard reactor.Ticks // when a command was last answered
 
 	proved bool // the host has authenticated; for the goroutine that made it
 
@@ -137,6 +139,7 @@ func (q *queue) open() {
 // end gives the answer of a command to its owner, and the slot to the next.
 func (q *queue) end(c *command) {
 	o, cqe := c.owner, c.cqe
+	q.heard = q.r.Now()
 	q.release(c)
 	o.answered(cqe)
 	for q.calls.first != nil && q.hasSlot() {
@@ -147,21 +150,29 @@ func (q *queue) end(c *command) {
 	}
 }
 
-// Run is the queue's timer: it ends a queue whose target does not answer, or does not take a TermReq.
+// Run is the queue's timer: it ends a queue whose target does not answer, or does not take a TermReq. What was not sent yet does not wait for the target
+// alone: that one has its time for it from its last answer on.
 func (q *queue) Run() {
 	now := q.r.Now()
 	if q.state == queueEnding {
 		q.close()
 		return
 	}
-	oldest := reactor.Ticks(-1)
+	const none = reactor.Ticks(math.MaxInt64)
+	oldest := none
 	for i := range q.commands {
-		if c := &q.commands[i]; c.state != commandFree && !c.patient && (oldest < 0 || c.at < oldest) {
-			oldest = c.at
+		c := &q.commands[i]
+		if c.state == commandFree || c.patient {
+			continue
 		}
+		at := c.at
+		if c.state == commandQueued {
+			at = max(at, q.heard)
+		}
+		oldest = min(oldest, at)
 	}
 	switch {
-	case oldest < 0:
+	case oldest == none:
 	case now-oldest >= q.timeout:
 		q.fail(fmt.Errorf("%v: a command was not answered in %v", q, ticksText(q.timeout)))
 	default:

@@ -160,6 +160,7 @@ func (t *rdmaWire) goOn() {
 	for t.q.state == queueOpen && t.first != nil && t.ready(t.first) {
 		c := t.first
 		t.first, c.next = c.next, nil
+		c.at = t.q.r.Now() // from here on it waits for the target
 		t.post(c)
 	}
 }

@@ -268,3 +268,57 @@ func TestRDMARoomOnTheCard(t *testing.T) {
 	f.near.HoldSends(false)
 	h.wait(qs, ended, bdev.StatusOK)
 }
+
+// The time that a command waits for memory is not the target's, as long as that answers: its connection is not given up for it. There might be no other,
+// since a new queue needs memory too.
+func TestRDMATimeWithoutMemoryIsNotTheTargets(t *testing.T) {
+	f := newRDMAFake(t, rdmatest.Options{SRQDepth: 4096})
+	h, n := newRDMAHost(t, f.near, 1)
+	o := rdmaOptions(n, f.addr)
+	o.IOTimeout = patience
+	h.attach(o)
+	d := h.open("Nvme0n1")
+	defer d.close()
+	feed := h.starve(0)
+	kept := h.keep(f)
+	other := h.begin(d, &bdev.Request{Kind: bdev.Flush})
+	var all []submitted
+	for i := range 3 {
+		all = append(all, h.begin(d, scattered(uint64(i*16), pattern(64<<10, uint64(i)))))
+	}
+	kept.await("the flush, and the one with the spare buffer", 2)
+	_ = h.group.Reactor(0).Call(func() { // it has not answered for long, until now
+		q := h.wire().q
+		q.heard -= q.timeout
+	})
+	kept.carryOut(0)
+	other.wait()
+	// later is long after: as if those that wait, and the target's last answer, were as old as a command may become.
+	later := func(why string, answers bool, want queueState) {
+		t.Helper()
+		_ = h.group.Reactor(0).Call(func() {
+			w := h.wire()
+			for i := range w.q.commands {
+				if c := &w.q.commands[i]; c.state == commandQueued {
+					c.at -= w.q.timeout
+				}
+			}
+			if !answers {
+				w.q.heard -= w.q.timeout
+			}
+			if w.q.Run(); w.q.state != want {
+				t.Errorf("%s: the queue is %v", why, w.q.state)
+			}
+		})
+	}
+	later("two wait", true, queueOpen)
+	kept.carryOut(0)
+	all[0].wait()
+	kept.await("the second", 1)
+	later("one was sent, one waits", true, queueOpen)
+	f.set(func() { f.io = nil })
+	later("the target does not answer", false, queueClosing)
+	feed()
+	all[1].wait()
+	all[2].wait()
+}
