@@ -74,24 +74,24 @@ func (s *store) write(first, n uint64, b []byte) {
 		k := min(n, sectorsPerPage-in)
 		switch {
 		case b != nil:
-			copy(s.own(first).b[in*SectorBytes:], b[:k*SectorBytes])
+			copy(s.own(first, k == sectorsPerPage).b[in*SectorBytes:], b[:k*SectorBytes])
 			b = b[k*SectorBytes:]
 		case s.page(first) == nil:
 		case k == sectorsPerPage:
 			s.ownTable(first).pages[first%tableSectors/sectorsPerPage] = nil
 		default:
-			clear(s.own(first).b[in*SectorBytes:][:k*SectorBytes])
+			clear(s.own(first, false).b[in*SectorBytes:][:k*SectorBytes])
 		}
 		first += k
 		n -= k
 	}
 }
 
-// own gives the page of a sector for writing.
-func (s *store) own(sector uint64) *storePage {
+// own gives the page of a sector for writing. One that will be written as a whole has no content that must be kept.
+func (s *store) own(sector uint64, whole bool) *storePage {
 	p := &s.ownTable(sector).pages[sector%tableSectors/sectorsPerPage]
 	switch {
-	case *p == nil:
+	case *p == nil, whole && (*p).owner != s.owner:
 		*p = &storePage{owner: s.owner}
 	case (*p).owner != s.owner:
 		*p = &storePage{s.owner, (*p).b}
