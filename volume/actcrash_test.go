@@ -78,7 +78,7 @@ func TestPowerCutsInsideActs(t *testing.T) {
 				if len(images) == 0 {
 					images = append(images, medium.Snapshot())
 				}
-				for n := range min(4, len(images)) {
+				for n := range min(sim.Rounds(4), len(images)) {
 					image := images[w.r.IntN(len(images))]
 					for crashed := range image.Images(1, seed+uint64(n)) {
 						other := &snapshotWorld{house: &house{t: t, w: bdevsim.NewWorld(t, seed+uint64(n)+1<<32, 2)}, r: w.r, seq: 1 << 50}
@@ -148,7 +148,7 @@ func TestARequestToRestoreActsOnce(t *testing.T) {
 		after := w.state()
 		images = append(images, medium.Snapshot())
 		acted := 0
-		for n := range 12 {
+		for n := range sim.Rounds(12) {
 			image := images[w.r.IntN(len(images))]
 			if n == 0 {
 				image = images[len(images)-1]

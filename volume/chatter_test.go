@@ -24,10 +24,7 @@ func (c *chatter) next() {
 	c.q.Kind, c.q.LBA, c.q.Blocks = bdev.Read, c.at, 4
 	if c.snapshot == nil {
 		c.q.Kind = bdev.Write
-		for i := 0; i < len(c.data); i += 8 {
-			c.w.seq++
-			le.PutUint64(c.data[i:], c.w.seq)
-		}
+		c.w.seq = fillCounting(c.data, c.w.seq)
 	}
 	c.q.SetData(c.data)
 	c.c.Submit(&c.q)

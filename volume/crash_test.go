@@ -109,22 +109,17 @@ func crashFill(dst []byte, vol int, seq uint32, block uint64) {
 // crashFillBlocks makes blocks of another size.
 func crashFillBlocks(dst []byte, size, vol int, seq uint32, block uint64) {
 	for i := 0; i < len(dst); i += size {
-		w := uint64(vol+1)<<56 | uint64(seq)<<24 | block
-		for k := 0; k < size; k += 8 {
-			le.PutUint64(dst[i+k:], w)
-		}
+		fillWord(dst[i:i+size], uint64(vol+1)<<56|uint64(seq)<<24|block)
 		block++
 	}
 }
 
 // crashValue reads a block: false if it is no value of this block of this volume, nor zeros.
 func crashValue(page []byte, vol int, block uint64) (uint32, bool) {
-	w := le.Uint64(page)
-	for k := 8; k < len(page); k += 8 {
-		if le.Uint64(page[k:]) != w {
-			return 0, false
-		}
+	if !isOneWord(page) {
+		return 0, false
 	}
+	w := le.Uint64(page)
 	if w == 0 {
 		return 0, true
 	}

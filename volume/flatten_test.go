@@ -259,7 +259,7 @@ func TestPowerCutsInsideFlattening(t *testing.T) {
 		if len(images) == 0 {
 			t.Fatal("nothing was written")
 		}
-		for n := range uint64(6) {
+		for n := range uint64(sim.Rounds(6)) {
 			for crashed := range images[w.r.IntN(len(images))].Images(1, seed+n) {
 				w.goesOn(c, crashed, seed+n+1<<32)
 			}

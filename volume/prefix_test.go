@@ -31,7 +31,7 @@ func TestTheFlushedSetIsAPrefix(t *testing.T) {
 			var before mark
 			var tail wal.Offset
 			held, checkpoints := wal.Stage(0), v.counters.Checkpoints
-			for ms := range 20_000 {
+			for ms := range sim.Rounds(20_000) {
 				if ms%10 == 0 {
 					for _, k := range all {
 						if !k.e {
@@ -72,7 +72,7 @@ func TestTheFlushedSetIsAPrefix(t *testing.T) {
 				}
 				before, tail = v.newer, v.log.Tail()
 			}
-			if v.counters.Checkpoints < checkpoints+500 {
+			if v.counters.Checkpoints < checkpoints+uint64(sim.Rounds(500)) {
 				t.Fatalf("only %d checkpoints were made", v.counters.Checkpoints-checkpoints)
 			}
 		})

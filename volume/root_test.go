@@ -109,7 +109,7 @@ func TestDamageUnderTheNewestSlot(t *testing.T) {
 		k.work(clients, 80)
 		k.rest(clients)
 		seeds++
-		for turn := range 4 { // each time another volume's checkpoint is the last commit, and there are records behind it
+		for turn := range sim.Rounds(4) { // each time another volume's checkpoint is the last commit, and there are records behind it
 			k.forced(k.v[turn%2])
 			k.work(clients, 20)
 			k.rest(clients)

@@ -128,7 +128,7 @@ func TestScrubGoesOnAfterACrash(t *testing.T) {
 	h := newHouse(t, 1, 2, 96<<20)
 	v := h.volume("v0", 64<<20)
 	k := h.client(v, 1)
-	data := pattern(sim.Stream(1, "data"), 256)
+	data := distinct(256)
 	for at := uint64(0); at < 32<<20/PageBytes; at += 256 {
 		k.must(bdev.Write, at, 256, data)
 	}
@@ -165,7 +165,7 @@ func TestScrubByHand(t *testing.T) {
 	h := newHouse(t, 1, 2, 96<<20)
 	v := h.volume("v0", 64<<20)
 	k := h.client(v, 1)
-	data := pattern(sim.Stream(1, "data"), 256)
+	data := distinct(256)
 	for at := uint64(0); at < 16<<20/PageBytes; at += 256 {
 		k.must(bdev.Write, at, 256, data)
 	}
@@ -215,7 +215,7 @@ func TestScrubIsClosedDuringACheckpoint(t *testing.T) {
 	h := newHouse(t, 1, 1, 96<<20)
 	v := h.volume("v0", 64<<20)
 	k := h.client(v, 0)
-	data := pattern(sim.Stream(1, "data"), 256)
+	data := distinct(256)
 	for at := uint64(0); at < 16<<20/PageBytes; at += 256 {
 		k.must(bdev.Write, at, 256, data)
 	}
@@ -245,7 +245,7 @@ func TestScrubFindsWhatCannotBeRead(t *testing.T) {
 	h := newHouse(t, 1, 1, 96<<20)
 	v := h.volume("v0", 64<<20)
 	k := h.client(v, 0)
-	data := pattern(sim.Stream(1, "data"), 256)
+	data := distinct(256)
 	const blocks = 16 << 20 / PageBytes
 	for at := uint64(0); at < blocks; at += 256 {
 		k.must(bdev.Write, at, 256, data)

@@ -101,7 +101,7 @@ func TestScrubNamesTheSnapshotThatHasTheError(t *testing.T) {
 	h := newHouse(t, 1, 2, 128<<20)
 	v := h.volume("v0", 32<<20)
 	k := h.client(v, 1)
-	data := pattern(sim.Stream(1, "data"), 256)
+	data := distinct(256)
 	take := func(name string) {
 		t.Helper()
 		if _, err := v.CreateSnapshot(SnapshotConfig{Name: name}); err != nil {
@@ -197,7 +197,7 @@ func TestScrubOfSnapshotsGoesOnAfterACrash(t *testing.T) {
 			h := newHouse(t, 1, 2, 256<<20)
 			v := h.volume("v0", 16<<20)
 			k := h.client(v, 1)
-			data := pattern(sim.Stream(1, "data"), 256)
+			data := distinct(256)
 			for i := range 3 { // nothing is shared
 				for at := uint64(0); at < 4096; at += 256 {
 					k.must(bdev.Write, at, 256, data)

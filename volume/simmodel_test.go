@@ -25,21 +25,11 @@ func (w simWord) String() string {
 }
 
 // simFill fills a page.
-func simFill(page []byte, w simWord) {
-	for k := 0; k < PageBytes; k += 8 {
-		le.PutUint64(page[k:], uint64(w))
-	}
-}
+func simFill(page []byte, w simWord) { fillWord(page[:PageBytes], uint64(w)) }
 
 // simRead reads a page: false if it is not the same word over all of it.
 func simRead(page []byte) (simWord, bool) {
-	w := le.Uint64(page)
-	for k := 8; k < PageBytes; k += 8 {
-		if le.Uint64(page[k:]) != w {
-			return simWord(w), false
-		}
-	}
-	return simWord(w), true
+	return simWord(le.Uint64(page)), isOneWord(page[:PageBytes])
 }
 
 // simWrite is a change of a range that somebody asked for.

@@ -660,7 +660,7 @@ func (s *simulation) afterLies() {
 func TestSimulationUnderFaults(t *testing.T) {
 	sim.Each(t, 4, []uint64{757245128871701052, 4373826980589360973, 4108875029460396129, 13912853122812878448, 15886628335437763931}, func(t *testing.T, seed uint64) {
 		s := newSimulation(t, seed)
-		for range 10 {
+		for range max(sim.Rounds(10), 3) { // three come to a comparison, to a closing and to a power cut
 			s.episode(120)
 		}
 		s.say("%v", s.did)

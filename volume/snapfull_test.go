@@ -20,10 +20,7 @@ func (w *snapshotWorld) tries(n int) (refused int) {
 		at := w.r.Uint64N(snapshotBlocks - 16)
 		blocks := 1 + w.r.Uint64N(16-at%16)
 		data := pageMemory(int(blocks))
-		for i := 0; i < len(data); i += 8 {
-			w.seq++
-			le.PutUint64(data[i:], w.seq)
-		}
+		w.seq = fillCounting(data, w.seq)
 		switch s := w.c.do(bdev.Write, at, blocks, data); s {
 		case bdev.StatusOK:
 			copy(w.head[at*PageBytes:], data)

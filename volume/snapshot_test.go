@@ -64,10 +64,7 @@ func (w *snapshotWorld) change(n int) {
 			clear(part)
 		default:
 			data := buf[:len(part)]
-			for i := 0; i < len(data); i += 8 {
-				w.seq++
-				le.PutUint64(data[i:], w.seq)
-			}
+			w.seq = fillCounting(data, w.seq)
 			w.c.must(bdev.Write, at, blocks, data)
 			copy(part, data)
 		}
@@ -426,10 +423,7 @@ func TestWhatChangesOnBothSidesOfASnapshot(t *testing.T) {
 func (w *snapshotWorld) put(at, blocks uint64) {
 	w.t.Helper()
 	data := pageMemory(int(blocks))
-	for i := 0; i < len(data); i += 8 {
-		w.seq++
-		le.PutUint64(data[i:], w.seq)
-	}
+	w.seq = fillCounting(data, w.seq)
 	w.c.must(bdev.Write, at, blocks, data)
 	copy(w.head[at*PageBytes:], data)
 }

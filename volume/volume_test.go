@@ -10,6 +10,7 @@ import (
 
 	"github.com/pollux-storage/pollux/bdev"
 	"github.com/pollux-storage/pollux/bdev/bdevsim"
+	"github.com/pollux-storage/pollux/bdev/bdevtest"
 	"github.com/pollux-storage/pollux/internal/sim"
 	"github.com/pollux-storage/pollux/reactor"
 	"github.com/pollux-storage/pollux/wal"
@@ -186,6 +187,13 @@ func pattern(r *rand.Rand, blocks uint64) []byte {
 	for i := range b {
 		b[i] = byte(r.Uint32())
 	}
+	return b
+}
+
+// distinct gives blocks that are the same each time, and none of which is like another.
+func distinct(blocks int) []byte {
+	b := pageMemory(blocks)
+	bdevtest.Fill(b, 1)
 	return b
 }
 
