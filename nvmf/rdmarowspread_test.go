@@ -96,7 +96,13 @@ func TestRDMARefusedQueuesCountNowhere(t *testing.T) {
 	for _, p := range peers {
 		p.Close()
 	}
-	nvmftest.Await(t, "the connections are gone", func() bool { n := e.Target.Placed(); return n[0] == 0 && n[1] == 0 })
+	nvmftest.Await(t, "the connections are gone, and their room is free", func() bool {
+		n, pairs := e.Target.Placed(), 0
+		for _, s := range e.Target.RDMAStats() {
+			pairs += s.QueuePairs
+		}
+		return n[0] == 0 && n[1] == 0 && pairs == 1
+	})
 	for qid := nvmf.QID(1); qid <= 2; qid++ {
 		e.QueueRDMA(t, a, qid, 32)
 	}
