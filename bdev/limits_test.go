@@ -69,12 +69,15 @@ func total(rate []float64) float64 {
 // That the rate is reached, and shared equally, is tested apart from any clock (budget_test.go): how far reactors get here
 // depends on who else wants the processors. Here is shown that it is in force, and never exceeded.
 func TestLimitsAreKeptByAllReactorsTogether(t *testing.T) {
+	// Beside what a second makes, it may use what has gathered before: a tenth of a second's worth in the chest, where reactors were
+	// away, and less in accounts and with payers (the spans of budget.go).
+	const most = 1.2
 	e := rig(t, 2, 4096, on(null, qos(bdev.Limits{IOs: 20_000})))
 	stop := make(chan struct{})
 	var all sync.WaitGroup
 	jobs := append(busy(e, 0, 8, bdev.Read, 1, stop, &all), busy(e, 1, 32, bdev.Read, 1, stop, &all)...)
 	rate := measure(e, bdev.Read)
-	if sum := total(rate); sum > 21_000 || rate[0] == 0 || rate[1] == 0 {
+	if sum := total(rate); sum > most*20_000 || rate[0] == 0 || rate[1] == 0 {
 		t.Errorf("%v requests a second, the limit is 20,000", rate)
 	}
 
@@ -82,7 +85,7 @@ func TestLimitsAreKeptByAllReactorsTogether(t *testing.T) {
 	if err := e.Device.SetLimits(bdev.Limits{ReadBytes: 40 << 20}); err != nil {
 		t.Fatal(err)
 	}
-	if sum := total(measure(e, bdev.Read)); sum > 1.05*10*1024 || sum == 0 {
+	if sum := total(measure(e, bdev.Read)); sum > most*10*1024 || sum == 0 {
 		t.Errorf("%v reads of 4 KiB a second, the limit is 40 MiB", sum)
 	}
 	if err := e.Device.SetLimits(bdev.Limits{WriteBytes: 1}); err != nil {

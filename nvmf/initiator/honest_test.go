@@ -327,15 +327,14 @@ func TestSilence(t *testing.T) {
 		}},
 		{"no answer to Keep Alive", func(f *fake, o *Options) {
 			o.KeepAlive = 200 * time.Millisecond
-			once := false
+			var mute, latest *fakeConn // its first admin connection, and the latest
 			f.admin = func(k *fakeConn, s *nvmf.SQE) bool {
-				if nvmf.AdminOpcode(s.Opcode()) == nvmf.AdminKeepAlive && !once {
-					once = true
-					return true
+				if latest = k; mute == nil {
+					mute = k
 				}
-				return false
+				return k == mute && nvmf.AdminOpcode(s.Opcode()) == nvmf.AdminKeepAlive
 			}
-			f.io = func(*fakeConn, *nvmf.SQE, []byte) bool { return !once } // the request waits as long
+			f.io = func(*fakeConn, *nvmf.SQE, []byte) bool { return latest == mute } // the request waits as long
 		}},
 	} {
 		t.Run(c.why, func(t *testing.T) {
