@@ -58,7 +58,7 @@ func passes(t *testing.T, e *nvmftest.Engine, d time.Duration) {
 }
 
 // asked is longer than an answer in silence stays without being asked for.
-const asked = 30 * time.Millisecond
+const asked = 150 * time.Millisecond
 
 // While the card has a write that asks for answers in silence, there is no other: what has left since waits.
 func TestRDMASilentAnswersAreAskedForOnce(t *testing.T) {
