@@ -26,7 +26,7 @@ run: build ## serve a 1 GiB file over NVMe/TCP, write and verify it, show how to
 # sees one and a tenth. Vet is `make check`'s, which looks at all of it once.
 test: ## all tests under the race detector, and real Linux hosts in a guest
 	@scripts/deps test
-	$(GO) test -race -vet=off -timeout 40m -skip TestNvmet ./test/vm ./volume ./bdev ./...
+	$(GO) test -race -vet=off -timeout 40m -skip TestNvmet ./test/vm ./volume ./bdev ./bench ./test/iscsi ./...
 	$(GO) test -vet=off -timeout 40m -skip TestContract $(SIMULATED)
 
 # What says that the scenarios themselves are right: run it when one of them changes.
