@@ -134,7 +134,8 @@ lossless() {
 vanish() { lossy 100 1; }
 reappear() { lossless 1; }
 
-# kernel_is_well, of check.sh, but for what rdma_rxe says of itself: Linux 6.12 warns of a state of its own (rxe_completer) when packets were lost.
+# kernel_is_well, of check.sh, but for what rdma_rxe says of itself: Linux 6.12 warns of a state of its own (rxe_completer) and ends a queue pair, most often
+# when packets were lost.
 kernel_is_well() {
 	local bad
 	bad=$(dmesg | awk '/cut here/ { report = ""; inside = 1 } inside { report = report $0 "\n" } !inside
