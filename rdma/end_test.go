@@ -30,12 +30,7 @@ func TestEveryStatusOfEveryKindEndsTheQueueAndNothingElse(t *testing.T) {
 			for s := rdma.StatusLocalLength; s <= rdma.StatusGeneral; s++ {
 				// The target posts: only a queue that was dialled gives its peer keys.
 				h, g := x.connect(a, l)
-				var remote rdma.SGE
-				var key uint32
-				on(t, h.r, func() {
-					b := h.buffer(4096)
-					remote, key = h.q.SGE(b), h.q.RemoteKey(b)
-				})
+				_, remote, key := h.lend(t)
 				failing := g
 				if k.kind == rdma.DidRecv {
 					failing = h // which receives

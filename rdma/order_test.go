@@ -52,9 +52,7 @@ func TestWhatIsPostedLateCompletesAfterWhatTheCardHas(t *testing.T) {
 		x.fabric.Watch()
 		a := &acceptor{make: func(e *end) { e.stay = true }}
 		h, g := x.connect(a, x.target.listen(a))
-		var remote rdma.SGE
-		var key uint32
-		on(t, h.r, func() { b := h.buffer(4096); remote, key = h.q.SGE(b), h.q.RemoteKey(b) })
+		_, remote, key := h.lend(t)
 		x.target.p.Withhold(rdmatest.AllWork)
 		on(t, g.r, func() {
 			b := g.buffer(4096)

@@ -18,15 +18,10 @@ func TestReadsBeyondWhatThePeerAllowsWait(t *testing.T) {
 	x := newRig(t, rigOptions{target: srq, host: srq})
 	a := &acceptor{}
 	h, g := x.connect(a, x.target.listen(a))
-	var remote rdma.SGE
-	var key uint32
-	on(t, h.r, func() {
-		b := h.buffer(4096)
-		for i := range b {
-			b[i] = byte(i)
-		}
-		remote, key = h.q.SGE(b), h.q.RemoteKey(b)
-	})
+	lent, remote, key := h.lend(t)
+	for i := range lent {
+		lent[i] = byte(i)
+	}
 	x.target.p.Withhold(rdmatest.Reads)
 	var b []byte
 	on(t, g.r, func() {
@@ -68,9 +63,7 @@ func TestReadsThatWaitAreFlushedAtTheEnd(t *testing.T) {
 	x := newRig(t, rigOptions{target: srq, host: srq})
 	a := &acceptor{}
 	h, g := x.connect(a, x.target.listen(a))
-	var remote rdma.SGE
-	var key uint32
-	on(t, h.r, func() { b := h.buffer(4096); remote, key = h.q.SGE(b), h.q.RemoteKey(b) })
+	_, remote, key := h.lend(t)
 	x.target.p.Withhold(rdmatest.AllWork)
 	on(t, g.r, func() {
 		b := g.buffer(4096)

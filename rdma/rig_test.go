@@ -234,6 +234,16 @@ func (e *end) buffer(n int) []byte {
 	return b
 }
 
+// lend gives 4 KiB of the pool, and what the peer needs to reach them.
+func (e *end) lend(t testing.TB) (b []byte, at rdma.SGE, key uint32) {
+	t.Helper()
+	on(t, e.r, func() {
+		b = e.buffer(4096)
+		at, key = e.q.SGE(b), e.q.RemoteKey(b)
+	})
+	return b, at, key
+}
+
 // send posts a message, signalled.
 func (e *end) send(id uint64, text string) {
 	b := e.buffer(max(1, len(text)))

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/pollux-storage/pollux/bdev"
 	"github.com/pollux-storage/pollux/nvmf"
@@ -82,6 +83,18 @@ type submitted struct {
 	ended done
 }
 
+// newStarved gives a host that has attached f, a device of it, and what starve gives: its pool has nothing left. A timeout that is not 0 is that of I/O.
+func newStarved(t *testing.T, f *rdmaFake, timeout time.Duration) (h *host, d *disk, feed func()) {
+	t.Helper()
+	h, n := newRDMAHost(t, f.near, 1)
+	o := rdmaOptions(n, f.addr)
+	if timeout > 0 {
+		o.IOTimeout = timeout
+	}
+	h.attach(o)
+	return h, h.open("Nvme0n1"), h.starve(0)
+}
+
 func (h *host) begin(d *disk, q *bdev.Request) submitted {
 	h.t.Helper()
 	s := submitted{h: h, ended: newDone(1)}
@@ -108,11 +121,8 @@ func (h *host) wire() *rdmaWire {
 // also those that need no memory: nobody who does is overtaken for ever.
 func TestRDMAOneHasTheSpareBufferAndNobodyOvertakes(t *testing.T) {
 	f := newRDMAFake(t, rdmatest.Options{SRQDepth: 4096})
-	h, n := newRDMAHost(t, f.near, 1)
-	h.attach(rdmaOptions(n, f.addr))
-	d := h.open("Nvme0n1")
+	h, d, _ := newStarved(t, f, 0)
 	defer d.close()
-	h.starve(0)
 	kept := h.keep(f)
 	first := h.begin(d, &bdev.Request{Kind: bdev.Flush})
 	var all []submitted
@@ -151,11 +161,8 @@ func TestRDMAOneHasTheSpareBufferAndNobodyOvertakes(t *testing.T) {
 // Who waits for memory gets what comes back, whatever becomes of the command that has the spare buffer.
 func TestRDMAMemoryThatComesBackIsUsed(t *testing.T) {
 	f := newRDMAFake(t, rdmatest.Options{SRQDepth: 4096})
-	h, n := newRDMAHost(t, f.near, 1)
-	h.attach(rdmaOptions(n, f.addr))
-	d := h.open("Nvme0n1")
+	h, d, feed := newStarved(t, f, 0)
 	defer d.close()
-	feed := h.starve(0)
 	kept := h.keep(f)
 	one := h.begin(d, scattered(0, pattern(64<<10, 1)))
 	two := h.begin(d, scattered(16, pattern(64<<10, 2)))
@@ -196,11 +203,8 @@ func (h *host) awaitWaiting() {
 func TestRDMADataThatTheSpareBufferDoesNotHold(t *testing.T) {
 	f := newRDMAFake(t, rdmatest.Options{SRQDepth: 4096})
 	f.grows()
-	h, n := newRDMAHost(t, f.near, 1)
-	h.attach(rdmaOptions(n, f.addr))
-	d := h.open("Nvme0n1")
+	h, d, feed := newStarved(t, f, 0)
 	defer d.close()
-	feed := h.starve(0)
 	kept := h.keep(f)
 	want := pattern(1<<20, 1)
 	large := h.begin(d, scattered(0, want))
@@ -223,11 +227,8 @@ func TestRDMADataThatTheSpareBufferDoesNotHold(t *testing.T) {
 func TestRDMAQueueThatEndsWaitsForNoMemory(t *testing.T) {
 	f := newRDMAFake(t, rdmatest.Options{SRQDepth: 4096})
 	f.grows()
-	h, n := newRDMAHost(t, f.near, 1)
-	h.attach(rdmaOptions(n, f.addr))
-	d := h.open("Nvme0n1")
+	h, d, feed := newStarved(t, f, 0)
 	defer d.close()
-	feed := h.starve(0)
 	large := h.begin(d, scattered(0, pattern(1<<20, 1)))
 	h.awaitWaiting()
 	var q *queue
@@ -273,13 +274,8 @@ func TestRDMARoomOnTheCard(t *testing.T) {
 // since a new queue needs memory too.
 func TestRDMATimeWithoutMemoryIsNotTheTargets(t *testing.T) {
 	f := newRDMAFake(t, rdmatest.Options{SRQDepth: 4096})
-	h, n := newRDMAHost(t, f.near, 1)
-	o := rdmaOptions(n, f.addr)
-	o.IOTimeout = patience
-	h.attach(o)
-	d := h.open("Nvme0n1")
+	h, d, feed := newStarved(t, f, patience)
 	defer d.close()
-	feed := h.starve(0)
 	kept := h.keep(f)
 	other := h.begin(d, &bdev.Request{Kind: bdev.Flush})
 	var all []submitted

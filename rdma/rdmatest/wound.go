@@ -109,17 +109,22 @@ func (p *Provider) ReadsLate(late bool) {
 	p.readsLate = late
 }
 
+// eachCQ is each completion queue on the provider's cards. The lock is held.
+func (p *Provider) eachCQ(do func(*completionQueue)) {
+	p.f.cqs.each(func(q *completionQueue) {
+		if q.card.p == p {
+			do(q)
+		}
+	})
+}
+
 // HoldCompletions keeps completions back from Poll: all has been carried out, and nobody knows. Without it those that were kept come.
 func (p *Provider) HoldCompletions(hold bool) {
 	p.f.mu.Lock()
 	defer p.f.mu.Unlock()
 	p.holdCompletions = hold
 	if !hold {
-		p.f.cqs.each(func(q *completionQueue) {
-			if q.card.p == p {
-				q.show()
-			}
-		})
+		p.eachCQ((*completionQueue).show)
 	}
 }
 
@@ -130,11 +135,7 @@ func (p *Provider) HoldSends(hold bool) {
 	defer p.f.mu.Unlock()
 	p.holdSends = hold
 	if !hold {
-		p.f.cqs.each(func(q *completionQueue) {
-			if q.card.p == p {
-				q.addLate()
-			}
-		})
+		p.eachCQ((*completionQueue).addLate)
 	}
 }
 
