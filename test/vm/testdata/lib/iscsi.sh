@@ -30,23 +30,23 @@ iscsi_begin() {
 		node.session.queue_depth = 32
 		node.session.scan = auto
 	END
-	# Told to end, it ends its whole process group.
+	# At its end it ends its whole process group.
 	setsid iscsid -f -d 0 >iscsid.log 2>&1 &
 	ISCSID=$!
-	eventually 60 iscsid_answers
+	eventually 60 iscsid_listens
 }
 
-iscsid_answers() {
+# iscsid_listens: iscsiadm reaches it, at the socket that both know. Asked for the sessions, iscsiadm has them from sysfs.
+iscsid_listens() {
 	if ended $ISCSID; then fail "iscsid ended: $(cat iscsid.log)"; fi
-	# "No active sessions" is status 21.
-	local status=0
-	iscsiadm -m session >/dev/null 2>&1 || status=$?
-	[ $status = 21 ] || [ $status = 0 ]
+	grep -q ' @ISCSIADM_ABSTRACT_NAMESPACE$' /proc/net/unix
 }
 
+# iscsi_end: open-iscsi's daemon is told to end by a message. Of a signal it takes note, but sleeps on for ever where that came between its
+# last look and its poll(2).
 iscsi_end() {
 	iscsi_logout_all
-	kill $ISCSID
+	iscsiadm -k 0
 	eventually 60 ended $ISCSID
 	iscsi_target_end
 }
