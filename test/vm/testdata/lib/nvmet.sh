@@ -208,5 +208,6 @@ host_keys() {
 
 host_remove() { rm "$nvmet/subsystems/$1/allowed_hosts/$2"; }
 
-# queues_authenticated NQN COUNT: the kernel's target does not tell.
+# authentications_ended, queues_authenticated NQN COUNT: the kernel's target does not tell.
+authentications_ended() { :; }
 queues_authenticated() { :; }

@@ -239,6 +239,12 @@ keys_members() {
 
 host_remove() { rpc nvmf_subsystem_remove_host nqn="$1" host="$2"; }
 
+# authentications_ended NQN: on no queue the host is just about to prove its name.
+authentications_ended() {
+	rpc nvmf_subsystem_get_qpairs nqn="$1"
+	jq -e 'all(.auth.state == "completed")' <<<"$RESULT" >/dev/null
+}
+
 # queues_authenticated NQN COUNT: so many queues there are, and on each the host has proved its name.
 queues_authenticated() {
 	rpc nvmf_subsystem_get_qpairs nqn="$1"

@@ -57,6 +57,8 @@ said "re-authenticating controller" || fail "the kernel did not begin anew"
 again() { [ "$(authentications)" = 2 ]; }
 eventually 90 again
 io_goes_on
+# The other queues follow.
+eventually 60 authentications_ended $NQN
 io_end
 equal "state" "$(controller state)" live
 if said "reconnect|resetting|error recovery"; then fail "the controller was not in use all the time"; fi

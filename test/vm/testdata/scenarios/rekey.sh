@@ -18,7 +18,8 @@ await_namespace $NQN 1
 io_begin "$DEV"
 
 # rekey SECRET VALUE: the host's own secret (dhchap_secret) or the one it expects of the controller. Each change makes
-# the kernel authenticate all queues again, so they change one after the other, at the target first.
+# the kernel authenticate all queues again, so they change one after the other, at the target first. The kernel tells of the admin queue only; the
+# others follow, each for seconds.
 rekey() {
 	dmesg -C
 	host_keys $NQN $HOSTNQN "$target_key" "$target_controller_key"
@@ -27,7 +28,8 @@ rekey() {
 	eventually 60 said "qid 0: (controller )?authenticated"
 	io_goes_on
 	equal "the controller" "$(controller state)" live
-	said "error recovery" && fail "the connection was lost"
+	eventually 60 authentications_ended $NQN
+	if said "error recovery"; then fail "the connection was lost"; fi
 	queues_authenticated $NQN 2
 }
 
