@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -218,26 +219,41 @@ func (e *engine) cores() []string {
 
 // environment is what scenarios have to know.
 func (e *engine) environment() ([]string, error) {
-	port1, err := freePort()
-	if err != nil {
-		return nil, err
-	}
-	port2, err := freePort()
+	ports, err := freePorts(2)
 	if err != nil {
 		return nil, err
 	}
 	return []string{
-		"POLLUX=" + e.inGuest, "VERBS_TEST=" + e.verbs, "HOST_FOLDER=" + e.folder, "HOST_PORT1=" + port1, "HOST_PORT2=" + port2,
+		"POLLUX=" + e.inGuest, "VERBS_TEST=" + e.verbs, "HOST_FOLDER=" + e.folder, "HOST_PORT1=" + ports[0], "HOST_PORT2=" + ports[1],
 		fmt.Sprint("REACTORS=", len(e.cores())),
 	}, nil
 }
 
-// freePort is a port of 127.0.0.1 that nobody listens on now.
-func freePort() (string, error) {
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
+// freePorts are ports of 127.0.0.1 that nobody listens on now. The engine leaves them whenever it ends, and comes back to them; so they are
+// below those that the kernel gives to others meanwhile, who ask for any. (Where it gives nearly all, that cannot be.)
+func freePorts(count int) (free []string, err error) {
+	text, err := os.ReadFile("/proc/sys/net/ipv4/ip_local_port_range")
 	if err != nil {
-		return "", err
+		return nil, err
 	}
-	defer l.Close()
-	return strconv.Itoa(l.Addr().(*net.TCPAddr).Port), nil
+	var given int // the lowest of those
+	if _, err := fmt.Sscan(string(text), &given); err != nil {
+		return nil, fmt.Errorf("the ports that the kernel gives are %q: %w", text, err)
+	}
+	const lowest = 10000 // services have theirs below
+	if given < lowest+1000 {
+		given = 32768
+	}
+	for range 1000 {
+		port := strconv.Itoa(lowest + rand.IntN(given-lowest))
+		l, err := net.Listen("tcp4", "127.0.0.1:"+port)
+		if err != nil {
+			continue
+		}
+		defer l.Close() // so that none is taken twice
+		if free = append(free, port); len(free) == count {
+			return free, nil
+		}
+	}
+	return nil, fmt.Errorf("of the ports from %d to %d too few are free", lowest, given-1)
 }
