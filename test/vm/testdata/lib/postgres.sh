@@ -76,17 +76,20 @@ pg_has_seen() {
 	has_lines "$1.seen" "$2"
 }
 
-# pg_crash MNT: its processes are killed, all at once, and its clients end.
+# pg_crash MNT: its processes are killed, all at once, and its clients end. One that waits for the disk ends when it has waited, and keeps the file system
+# busy until then.
 pg_crash() {
-	local postmaster
+	local postmaster all pid
 	read -r postmaster <"$1/pg/postmaster.pid"
 	# Each of its processes has its data as its working directory.
 	kill -s STOP "$postmaster"
-	kill -s KILL $(pgrep_children "$postmaster") "$postmaster"
+	all=$(pgrep_children "$postmaster")
+	kill -s KILL $all "$postmaster"
 	eventually 60 ended $COUNTER
 	eventually 60 ended $PGBENCH
 	wait $COUNTER || true
 	wait $PGBENCH || true
+	for pid in $all $postmaster; do eventually 60 ended "$pid"; done
 	rm -f "$pg_run"/.s.PGSQL*
 }
 
@@ -112,5 +115,6 @@ pg_is_whole() {
 	echo "         transactions that pgbench saw: $noted, and that are there: $history"
 	pg_amcheck --heapallindexed -d postgres >amcheck.out 2>&1 || fail "pg_amcheck: $(cat amcheck.out)"
 	equal "what pg_amcheck says" "$(cat amcheck.out)" ""
-	if grep -E "PANIC|invalid page|checksum|could not (read|write|fsync)" "$1.log"; then fail "PostgreSQL met errors: see above"; fi
+	# ("incorrect resource manager data checksum" is how recovery says that the log ends there.)
+	if grep -E "PANIC|invalid page|page verification failed|could not (read|write|fsync)" "$1.log"; then fail "PostgreSQL met errors: see above"; fi
 }
