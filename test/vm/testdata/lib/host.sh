@@ -79,8 +79,15 @@ await_namespace() {
 	eventually 60 namespace "$1" "$2" >/dev/null
 	NS=$(namespace "$1" "$2")
 	DEV=/dev/$NS
-	eventually 60 test -b "$DEV"
+	eventually 60 opens "$DEV"
 }
+
+# opens DEVICE: it can be used. Its name and its node are there somewhat earlier (device_add_disk).
+opens() { [ -b "$1" ] && { : <"$1"; } 2>/dev/null; }
+
+# await_path CTRL NSID: wait until that controller, too, has looked for its namespaces: its own device passes no I/O command before, and there may be
+# another path to the namespace that await_namespace has seen.
+await_path() { eventually 60 path_of "$1" "$2" >/dev/null; }
 
 # path_of CTRL NSID: the hidden block device of one path to a namespace.
 path_of() {
@@ -196,6 +203,7 @@ writer_begin() {
 	# conv=notrunc, and a device that must be there: where it has gone, dd is not to make a file of that name.
 	(
 		trap - ERR EXIT
+		no_broken_pipe
 		while dd if=/dev/zero of="$1" bs=64k count=64 oflag=direct conv=notrunc,nocreat status=none 2>writer.log; do :; done
 	) &
 	WRITER=$!

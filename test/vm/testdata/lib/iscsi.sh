@@ -39,7 +39,7 @@ iscsi_begin() {
 # iscsid_listens: iscsiadm reaches it, at the socket that both know. Asked for the sessions, iscsiadm has them from sysfs.
 iscsid_listens() {
 	if ended $ISCSID; then fail "iscsid ended: $(cat iscsid.log)"; fi
-	grep -q ' @ISCSIADM_ABSTRACT_NAMESPACE$' /proc/net/unix
+	grep -q ' 00010000 .* @ISCSIADM_ABSTRACT_NAMESPACE$' /proc/net/unix # __SO_ACCEPTCON: it listens
 }
 
 # iscsi_end: open-iscsi's daemon is told to end by a message. Of a signal it takes note, but sleeps on for ever where that came between its
@@ -121,7 +121,7 @@ await_disk() {
 	eventually 60 has_disk "$1" "$2"
 	DISK=$(disks_of "$1" "$2")
 	DEV=/dev/$DISK
-	eventually 60 test -b "$DEV"
+	eventually 60 opens "$DEV"
 }
 
 # attach IQN PORT LUN [NAME=VALUE...]: make a record, log in, and wait for the disk; the session is left in SESSION.

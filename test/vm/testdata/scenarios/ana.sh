@@ -33,14 +33,16 @@ equal "its state" "${log[ANA DESC LIST .1.state]}" non-optimized
 equal "its namespace" "${log[ANA DESC LIST .1.NSIDS.0.nsid]}" 2
 await_namespace $NQN 1
 
-# uses PATH OTHER: I/O to namespace 1 goes over that path, and nothing over the other.
+# uses PATH OTHER: I/O to namespace 1 goes over that path, and nothing over the other. (What was under way there when the host changed over still ends.)
 uses() {
 	local before other
+	eventually 60 path_is_quiet "$2"
 	other=$(path_writes "$2" 1)
 	before=$(path_writes "$1" 1)
 	eventually 60 path_moved "$1" "$before"
 	equal "writes over $2 meanwhile" $(($(path_writes "$2" 1) - other)) 0
 }
+path_is_quiet() { [[ $(cat "$(path_of "$1" 1)/inflight") =~ ^\ *0\ +0$ ]]; }
 path_moved() { [ "$(path_writes "$1" 1)" -gt $(($2 + 100)) ]; }
 
 step "I/O follows the states: away from the first path, and back"

@@ -12,14 +12,15 @@ host_connect $NQN $PORT1
 first=$CTRL
 host_connect $NQN $PORT2
 await_namespace $NQN 1
+await_path "$CTRL" 1
 nvme disconnect -d $first
-eventually 30 absent /sys/class/nvme/$first
+eventually 60 absent /sys/class/nvme/$first
 equal "state of the other" "$(controller state)" live
 fio_verify "$DEV" --size=1m
 host_connect $NQN $PORT1
 host_disconnect $NQN
 equal "controllers disconnected" "$DISCONNECTED" 2
-eventually 30 target_is_idle $NQN
+eventually 60 target_is_idle $NQN
 
 step "under I/O: the I/O ends with an error, nothing hangs, and the target is clean"
 host_connect $NQN $PORT1
@@ -27,7 +28,7 @@ await_namespace $NQN 1
 writer_begin "$DEV"
 host_disconnect $NQN
 writer_ends
-eventually 30 target_is_idle $NQN
+eventually 60 target_is_idle $NQN
 
 step "the target is gone for longer than the host waits: the device goes, and I/O fails"
 host_connect $NQN $PORT1 --ctrl-loss-tmo=3

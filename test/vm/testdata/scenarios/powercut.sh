@@ -21,7 +21,7 @@ power_cut() {
 	umount "$1"
 	echo 0 >"$nullb/disk0/power"
 	echo 1 >"$nullb/disk0/power"
-	eventually 60 test -b /dev/disk0
+	eventually 60 opens /dev/disk0
 	target_start_kept
 	volumes_connect
 }

@@ -17,6 +17,7 @@ host_connect $NQN $PORT2 -q $OTHERHOST -I $OTHERID
 second=/dev/$CTRL
 head -c 512 /dev/urandom >data
 await_namespace $NQN 1
+for device in $first $second; do await_path "${device#/dev/}" 1; done
 
 # Through the controllers' own devices, so that the command goes the way of that host, and no other.
 writes() { nvme io-passthru "$1" --opcode=1 --namespace-id=1 --cdw10=8 --data-len=512 -w -i data; }
@@ -69,7 +70,7 @@ nvme disconnect -d "${second#/dev/}"
 conflict writes $first
 host_connect $NQN $PORT2 -q $OTHERHOST -I $OTHERID
 second=/dev/$CTRL
-eventually 60 path_of "$CTRL" 1 >/dev/null
+await_path "$CTRL" 1
 writes $second
 
 step "cleared: everyone may, and nobody is registered"

@@ -23,6 +23,7 @@ host_connect $NQN $PORT2 --ctrl-loss-tmo=600 -q $OTHERHOST -I $OTHERID
 second=/dev/$CTRL CONTROLLER[second]=$CTRL
 head -c 4096 /dev/urandom >data
 await_namespace $NQN 1
+for device in $first $second; do await_path "${device#/dev/}" 1; done
 
 # Through the controllers' own devices, so that the command goes the way of that host, and no other.
 writes() { nvme io-passthru "$1" --opcode=1 --namespace-id=1 --cdw10=8 --data-len=4096 -w -i data; }
@@ -38,9 +39,11 @@ report() {
 third_is_kept_out() {
 	nvme disconnect -d "${first#/dev/}"
 	host_connect $NQN $PORT1 -q $THIRDHOST -I $THIRDID
+	await_path "$CTRL" 1
 	conflict writes "/dev/$CTRL"
 	nvme disconnect -d "$CTRL"
 	host_connect $NQN $PORT1 --ctrl-loss-tmo=600
+	await_path "$CTRL" 1
 	first=/dev/$CTRL CONTROLLER[first]=$CTRL
 }
 
