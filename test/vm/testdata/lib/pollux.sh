@@ -44,6 +44,7 @@ esac
 
 # engine start [OPTION...]: the engine runs, and has said so.
 engine_start() {
+	: >$folder/ready # what the one before said must not be taken for this one's
 	"$POLLUX" serve --rpc-socket $folder/socket --cores "$CORES" --idle interrupt "$@" >$folder/ready 2>>"$JOB/engine.log" &
 	ENGINE=$!
 	eventually 60 engine_ready

@@ -178,6 +178,12 @@ rdma_holds_queues() { [ "$(rdma_queues_held)" = "$1" ]; }
 # rdma_queues CARD: how many connected queue pairs there are.
 rdma_queues() { rdma -j resource show qp | jq --arg card "$1" '[.[] | select(.ifname == $card and .type == "RC")] | length'; }
 
+# rdma_is_unconnected: there is no connection of anyone, and none that comes or goes.
+rdma_is_unconnected() {
+	{ rdma -j resource show qp && rdma -j resource show cm_id; } |
+		jq -es '(.[0] | all(.type != "RC")) and (.[1] | all(.state == "LISTEN"))' >/dev/null
+}
+
 rdma_report() {
 	echo "--- the cards, and what they hold"
 	rdma link show

@@ -31,5 +31,5 @@ if [ "$TARGET" = pollux ]; then # the kernel's target lets a host stay
 	host_add $NQN $HOSTNQN
 	host_connect $NQN $PORT1 --ctrl-loss-tmo=600
 	host_remove $NQN $HOSTNQN
-	eventually 30 target_is_idle $NQN
+	eventually 60 target_is_idle $NQN
 fi

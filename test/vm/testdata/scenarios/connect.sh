@@ -20,9 +20,9 @@ fio_verify "$DEV"
 step "disconnect takes that controller, and the target forgets it"
 host_disconnect $NQN
 equal "controllers disconnected" "$DISCONNECTED" 1
-eventually 30 no_controllers
-eventually 30 no_namespace $NQN 1
-eventually 30 target_is_idle $NQN
+eventually 60 no_controllers
+eventually 60 no_namespace $NQN 1
+eventually 60 target_is_idle $NQN
 
 step "as many queues as the host can ask for: read, write and poll queues on each of four CPUs"
 cpus_online 4
@@ -40,7 +40,7 @@ fio_verify "$DEV" --numjobs=4 --cpus_allowed=0-3 --cpus_allowed_policy=split --s
 # command meets its own receive work, and says so with a warning.
 host_disconnect $NQN
 equal "controllers disconnected" "$DISCONNECTED" 1
-eventually 30 target_is_idle $NQN
+eventually 60 target_is_idle $NQN
 cpus_online 1
 
 step "a queue of 16, and the same host twice: two controllers with names of their own"
@@ -62,4 +62,4 @@ for i in 1 2 3 4 5 6 7 8 9 10; do
 	host_connect $NQN $PORT1 -i 1
 	host_disconnect $NQN
 done
-eventually 30 target_is_idle $NQN
+eventually 60 target_is_idle $NQN

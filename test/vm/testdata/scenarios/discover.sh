@@ -70,7 +70,7 @@ step "a persistent discovery controller"
 nvme discover -p -t tcp -a "$ADDRESS" -s "$PORT1" -q "$HOSTNQN" -I "$HOSTID" >/dev/null
 controllers=(/sys/class/nvme/nvme*)
 CTRL=${controllers[0]##*/}
-eventually 30 reads "/sys/class/nvme/$CTRL/state" live
+eventually 60 reads "/sys/class/nvme/$CTRL/state" live
 equal "type" "$(controller cntrltype)" discovery
 equal "I/O queues" "$(($(controller queue_count) - 1))" 0
 matches "its own name" "$(nvme id-ctrl "/dev/$CTRL" -o json | jq -r .subnqn)" "^nqn\."
@@ -81,7 +81,7 @@ step "it hears of a change: the kernel passes the event on to udev"
 busybox uevent busybox sh -c 'echo "$DEVPATH ${NVME_AEN:-} ${NVME_EVENT:-}" >>uevents' &
 listener=$!
 listening() { awk -v pid=$listener '$2 == 15 && $3 == pid && $4 != "00000000" { found = 1 } END { exit !found }' /proc/net/netlink; }
-eventually 30 listening
+eventually 60 listening
 subsystem_add $NQN-new any
 listener_add $NQN-new $PORT1
 heard() { grep -q "/$CTRL 0x70f002" uevents 2>/dev/null; }

@@ -31,7 +31,7 @@ through() {
 	equal "polled" "$(polled block0)" "$2"
 	ns_remove $NQN 1
 	rpc bdev_uring_delete name=block0
-	eventually 30 no_namespace $NQN 1
+	eventually 60 no_namespace $NQN 1
 }
 
 subsystem_add $NQN any

@@ -17,6 +17,8 @@ nvme subsystem rdma ipv4 $ADDRESS $PORT1 $NQN"
 equal "type of queue pairs" "$(jq -r '[.records[].rdma_qptype] | unique | join(" ")' discover.json)" connected
 equal "connection manager" "$(jq -r '[.records[].rdma_cms] | unique | join(" ")' discover.json)" rdma-cm
 eventually 60 target_is_idle $NQN
+# The connections of discovery are of no subsystem that is asked.
+eventually 60 rdma_is_unconnected
 before=$(rdma_queues_held)
 
 step "one queue for each of four CPUs"
@@ -85,11 +87,13 @@ ns_add $SECRET 1 mem1 $UUID2
 listener_add $SECRET $PORT1
 host_add $SECRET $HOSTNQN "$key"
 # What the kernel waits for an answer to a message of authentication, as in auth.sh.
+admin_timeout=$(cat /sys/module/nvme_core/parameters/admin_timeout)
 echo 10 >/sys/module/nvme_core/parameters/admin_timeout
 refused "Required key not available" nvme_connect $SECRET $PORT1
 said "qid 0: no key" || fail "the host was not asked for a key"
 refused "Failed to write to /dev/nvme-fabrics" nvme_connect $SECRET $PORT1 -S "$(nvme gen-dhchap-key -n $HOSTNQN)"
 said "qid 0: authentication failed" || fail "it was not the key that was refused"
+echo "$admin_timeout" >/sys/module/nvme_core/parameters/admin_timeout
 eventually 60 target_is_idle $SECRET
 eventually 60 rdma_holds_queues "$before"
 host_connect $SECRET $PORT1 -i 2 -S "$key"

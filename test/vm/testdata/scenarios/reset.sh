@@ -26,5 +26,5 @@ nvme reset "/dev/$CTRL"
 eventually 60 reads "/sys/class/nvme/$CTRL/state" live
 fio_verify "$DEV" --size=2m
 host_disconnect $NQN
-eventually 30 target_is_idle $NQN
+eventually 60 target_is_idle $NQN
 cpus_online 1
