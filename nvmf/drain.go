@@ -12,7 +12,8 @@ import (
 
 // This file empties a target, before an upgrade of the engine or of the machine below it:
 //
-//  1. New connections are refused, and the discovery page shows no subsystem of this target, but its referrals.
+//  1. New connections are refused, and Connects on those that are open. The discovery page shows no subsystem of this target, but
+//     its referrals.
 //  2. Every ANA group of a subsystem that reports them becomes inaccessible: hosts are told, and take their other paths. This
 //     waits until they have nothing in flight here, but no longer than drainMoveMax: a host may have no other path.
 //  3. I/O queues take no more commands: what arrives stays unread. This waits until what came before is answered, but no longer

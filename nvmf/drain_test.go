@@ -95,6 +95,26 @@ func TestDrainAnswersWhatIsInFlight(t *testing.T) {
 	})
 }
 
+// A connection that was open before a drain becomes no queue during it: its host is to come again.
+func TestDrainRefusesConnects(t *testing.T) {
+	nvmftest.Each(t, func(t *testing.T, start func(nvmftest.Options) *nvmftest.Portal) {
+		e, d, a, p, write := held(start, false)
+		admin, queue := e.Open(0, 32, 0), e.Open(2, 32, a.CNTLID)
+		drain := startDrain(e.Engine, 2)
+		admin.WantStatus("Connect of a new controller", admin.Connect(0, 32, nvmf.CNTLIDDynamic), nvmf.StatusConnectBusy)
+		queue.WantStatus("Connect of another I/O queue", queue.Connect(2, 32, a.CNTLID), nvmf.StatusConnectBusy)
+		d.End(bdev.StatusOK)
+		p.Completion(write)
+		for _, p := range []*nvmftest.Peer{p, a, admin, queue} {
+			p.WantClosed("after the drain")
+		}
+		if err := nvmftest.Take(t, "the drain ends", drain.end); err != nil {
+			t.Fatal(err)
+		}
+		e.WantNothingLeft("after the drain")
+	})
+}
+
 // A drain that is taken back leaves all as it was: the command that arrived meanwhile is carried out.
 func TestDrainIsTakenBack(t *testing.T) {
 	nvmftest.Each(t, func(t *testing.T, start func(nvmftest.Options) *nvmftest.Portal) {

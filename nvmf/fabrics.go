@@ -236,6 +236,9 @@ func (h *handoff) settle(pg *pollGroup) {
 // on one that does.
 func (s *subsystemShare) judge(h *handoff) (Status, uint32) {
 	v, d := s.view, &h.data
+	if s.pg.target.draining.Load() {
+		return StatusConnectBusy, 0 // the connection came before the drain
+	}
 	if d.HOSTNQN == "" {
 		return StatusConnectParameters | DNR, uint32(IPOHOSTNQN)
 	}
