@@ -392,7 +392,7 @@ func (a *association) watch(ctx context.Context) error {
 	if _, err := a.command(ctx, "asking for events", &sqe, nil); err != nil {
 		return err
 	}
-	for range min(int(a.id.AERL)+1, eventsMax) {
+	for range min(int(a.id.AERL)+1, eventsMax, len(a.admin.commands)-adminSpare) {
 		a.armEvent()
 	}
 	return nil

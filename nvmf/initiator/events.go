@@ -6,8 +6,11 @@ import "github.com/pollux-storage/pollux/nvmf"
 // event; the controller's goroutine handles it, reads the log page that unmasks the next of its kind, and arms the request
 // again.
 
-// eventsMax is the number of requests that are armed.
-const eventsMax = 4
+// eventsMax is the number of requests that are armed. They leave the Admin queue adminSpare slots: one for a command, one for keep-alive.
+const (
+	eventsMax  = 4
+	adminSpare = 2
+)
 
 // eventRequest is one of them.
 type eventRequest struct{ a *association }

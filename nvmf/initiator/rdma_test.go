@@ -153,9 +153,11 @@ func TestRDMARefusals(t *testing.T) {
 	}
 }
 
-// A target that grants fewer receives than the queue has entries gets no more commands at once, and one that takes no data in capsules gets none there.
+// A target that grants fewer receives than the queue has entries gets no more commands at once, of which requests for events leave room for others; and one
+// that takes no data in capsules gets none there.
 func TestRDMALimits(t *testing.T) {
 	f := newRDMAFake(t, rdmatest.Options{})
+	f.id.OAES = nvmf.OAESNamespaces
 	f.id.SGLS &^= nvmf.SGLSOffset
 	f.accept = nvmf.RDMAAccept{CRQSIZE: 3}.AppendTo(nil)
 	most := 0
