@@ -341,7 +341,7 @@ func (t *rdmaQueue) shut() {
 		t.came[t.cameFirst] = nil
 		t.cameFirst = (t.cameFirst + 1) % len(t.came)
 	}
-	t.first, t.last = nil, nil
+	t.first = nil
 	if t.place != nil {
 		t.place.gone.Store(true)
 	}

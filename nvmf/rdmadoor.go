@@ -127,7 +127,7 @@ func (d *rdmaDoor) Offered(o *rdma.Offer) (*rdma.Answer, []byte) {
 	return a, nil
 }
 
-// opened makes the queue of a connection, on its reactor.
+// opened makes the queue of a connection, on its reactor, if there is room for its responses.
 func (d *rdmaDoor) opened(q *rdma.Queue, terms *rdmaTerms, at *rdmaPlace) rdma.Handler {
 	pg := d.t.groups[q.Reactor().Index()]
 	t := newRDMAQueue(pg, d.p, terms.request.QID, terms.entries)
@@ -135,6 +135,11 @@ func (d *rdmaDoor) opened(q *rdma.Queue, terms *rdmaTerms, at *rdmaPlace) rdma.H
 		d.t.placed[pg.r.Index()].Add(1)
 	}
 	h := t.begin(q)
+	if t.sends == 0 {
+		t.state = queueClosing
+		t.end()
+		return nil
+	}
 	if t.paused = d.t.holding.Load(); !t.paused {
 		t.expectConnect()
 	}

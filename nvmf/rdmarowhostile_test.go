@@ -255,20 +255,22 @@ func takeAll(t *testing.T, r *reactor.Reactor) (giveBack func()) {
 	}
 }
 
-// A connection for whose responses there is no memory, on a card that cannot take them as they are posted, ends.
+// A connection for whose responses there is no memory, on a card that cannot take them as they are posted, is refused.
 func TestRDMANoMemoryForResponses(t *testing.T) {
 	e := nvmftest.Start(t, nvmftest.Options{RDMA: &rdmatest.Options{InlineMax: -1}})
 	giveBack := takeAll(t, e.Group.Reactor(0))
-	p := e.DialRDMA(t, e.RDMA.Addr, 0, 32, 0)
-	p.SendCapsule(rdmaConnect(p, 0, nvmf.CNTLIDDynamic)[:])
-	p.WantClosed("a connection for whose responses there is no memory")
-	p.Close()
+	for qid := range nvmf.QID(2) {
+		request := nvmf.RDMARequest{QID: qid, HRQSIZE: 32, HSQSIZE: 31}
+		if p, why := e.TryRDMA(t, e.RDMA.Addr, nvmftest.RDMAOptions{Request: request, IRD: 16}); p != nil || why != nvmf.RDMANoResources {
+			t.Errorf("the connection of queue %d, for whose responses there is no memory, is answered with %v", qid, why)
+		}
+	}
 	giveBack()
 	e.WantNothingLeft("after a connection that there was no memory for")
 	e.AdminRDMA(t)
 }
 
-// So does one that finds none at the owner of its subsystem, where its Connect would be answered: with a success, or with a refusal.
+// One that finds none at the owner of its subsystem, where its Connect would be answered, ends: with a success, or with a refusal.
 func TestRDMANoMemoryForResponsesAtTheOwner(t *testing.T) {
 	for _, id := range []nvmf.CNTLID{nvmf.CNTLIDDynamic, 1} {
 		e := nvmftest.Start(t, nvmftest.Options{Reactors: 2, RDMA: &rdmatest.Options{InlineMax: -1}})

@@ -97,7 +97,7 @@ func (n *Net) Dial(ctx context.Context, to netip.AddrPort, private []byte, cfg Q
 		}
 		q.readsMax = min(q.readsMax, int(e.Params.ReadsOut))
 		q.local, q.peer = e.Local, e.Remote
-		q.open(open)
+		err = q.open(open)
 	})
 	if err = errors.Join(err, stopped); err != nil {
 		q.drop(err)

@@ -32,10 +32,10 @@ type Answer struct {
 	Reactor *reactor.Reactor
 	Queue   QueueConfig // ReadsOut is no more than what the peer and the card allow, whatever is said here
 	Private []byte
-	Open    Opener
+	Open    Opener // without a handler there is no room
 
 	// If there is no room for the connection, or the card does not make it, it is refused with these private data, and Failed, unless it is
-	// nil, hears of it instead of Open.
+	// nil, hears of it.
 	Refuse []byte
 	Failed func(error)
 }
@@ -195,6 +195,13 @@ func (n *Net) offered(e *Event) {
 	cfg.ReadsOut = min(cfg.ReadsOut, int(e.Params.ReadsOut))
 	cfg.ReadsIn = min(cfg.ReadsIn, int(e.Params.ReadsIn))
 	q, err := n.connection(e, cfg, a.Reactor, false)
+	if err == nil {
+		_ = a.Reactor.Call(func() {
+			if err = q.why; q.state == queueMade { // the card has not gone away meanwhile
+				err = q.open(a.Open)
+			}
+		})
+	}
 	if err != nil {
 		n.log.Warn("a connection is refused", "card", e.Card.Info().Name, "peer", e.Remote, "error", err.Error())
 		if a.Failed != nil { // before the peer hears, who may come again at once
@@ -208,23 +215,10 @@ func (n *Net) offered(e *Event) {
 		}
 		return
 	}
-	_ = a.Reactor.Call(func() {
-		if q.state == queueMade {
-			q.open(a.Open)
-		} else { // the card went away meanwhile
-			err = q.why
-		}
-	})
-	if err == nil {
-		err = n.cm.Accept(e.ID, ConnParams{Private: a.Private, ReadsIn: uint8(q.cfg.ReadsIn), ReadsOut: uint8(q.cfg.ReadsOut), RNR: e.Params.RNR, Retries: retries,
-			AckTimeout: q.cfg.Link.AckTimeout})
-		if err != nil {
-			q.drop(fmt.Errorf("accepting the connection: %w", err))
-		}
-		return
-	}
-	if a.Failed != nil {
-		a.Failed(err)
+	err = n.cm.Accept(e.ID, ConnParams{Private: a.Private, ReadsIn: uint8(q.cfg.ReadsIn), ReadsOut: uint8(q.cfg.ReadsOut), RNR: e.Params.RNR, Retries: retries,
+		AckTimeout: q.cfg.Link.AckTimeout})
+	if err != nil {
+		q.drop(fmt.Errorf("accepting the connection: %w", err))
 	}
 }
 

@@ -126,8 +126,9 @@ func (d *Detached) Attach(r *reactor.Reactor, open Opener) *Queue {
 	q.carry(1)
 	q.home.Store(r)
 	q.mine.begin(q)
-	q.open(open)
-	if why := q.notice.Load(); why != nil {
+	if err := q.open(open); err != nil {
+		q.endSoon(err)
+	} else if why := q.notice.Load(); why != nil {
 		q.endSoon(*why)
 	}
 	return q

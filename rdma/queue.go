@@ -1,6 +1,7 @@
 package rdma
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"sync/atomic"
@@ -50,7 +51,7 @@ type Handler interface {
 	Closed()
 }
 
-// Opener takes a queue that begins, on its reactor, before anything arrives there.
+// Opener takes a queue that begins, on its reactor, before anything arrives there. Without a handler the queue ends.
 type Opener func(q *Queue) Handler
 
 // Queue is a connection. Its methods are for its reactor, unless they say otherwise.
@@ -333,9 +334,14 @@ func (q *Queue) Release(x *Receive) {
 	}
 }
 
-// open gives the queue its handler, and the handler what came before.
-func (q *Queue) open(o Opener) {
-	q.h = o(q)
+// errNoRoom is why a connection is refused that nobody handles.
+var errNoRoom = errors.New("whom it is for has no room for it")
+
+// open gives the queue its handler, if there is one, and the handler what came before.
+func (q *Queue) open(o Opener) error {
+	if q.h = o(q); q.h == nil {
+		return errNoRoom
+	}
 	if q.state == queueMade {
 		q.state = queueLive
 	}
@@ -344,6 +350,7 @@ func (q *Queue) open(o Opener) {
 		q.early, x.next = x.next, nil
 		q.h.Received(x)
 	}
+	return nil
 }
 
 // Close ends the connection. Closed follows, never inside this call. Closing twice is harmless.
