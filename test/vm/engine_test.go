@@ -39,7 +39,7 @@ type engine struct {
 }
 
 // orderLimit ends an order that hangs.
-const orderLimit = 2 * time.Minute
+const orderLimit = 5 * time.Minute
 
 // newEngine makes the end of the line. The engine lives as long as the test.
 func newEngine(t *testing.T, inGuest, binary, verbs string) (*engine, error) {

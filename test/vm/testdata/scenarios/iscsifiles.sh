@@ -1,6 +1,5 @@
 # ext4 and XFS on a disk over iSCSI: made, filled, checked over a new session, trimmed; and the disk grows under a file system that is in use.
 # target: host
-# limit: 300
 . "$lib/filesystem.sh"
 . "$lib/iscsi.sh"
 
