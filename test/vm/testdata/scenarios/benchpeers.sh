@@ -6,7 +6,7 @@
 peers_begin 8 mem
 
 step "pollux bench peers"
-peers_compare --rw randwrite --iodepth 4 --runtime 0.3 --ramp-time 0 --runs 1 --cores 0 --idle interrupt --machine --output json >report.json
+peers_compare --rw randwrite --iodepth 4 --runtime 1 --ramp-time 0 --runs 1 --cores 0 --idle interrupt --machine --output json >report.json
 jq -r '.rows[] | "         \(.name): \(.summary.iops.median | floor) IOPS, \(.runs[0].machine.rest_us_per_io | floor) µs of the machine for each"' report.json
 equal "rows" "$(jq -r '[.rows[].device.target] | join(" ")' report.json)" \
 	"pollux@mem nvmet@mem fio+pollux@mem fio+nvmet@mem"
