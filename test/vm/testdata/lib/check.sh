@@ -101,5 +101,11 @@ load() {
 	[ ${#array[@]} -gt 0 ] || fail "'$*' printed no JSON: $json"
 }
 
-# ended PID: that child of this shell has ended.
-ended() { ! kill -0 "$1" 2>/dev/null; }
+# ended PID: that child of this shell has ended, and all its threads. Bash may not have taken its status yet: it leaves it until the next child ends, where it
+# hears of this one just as it is done with waiting for another.
+ended() {
+	local stat
+	{ read -r stat <"/proc/$1/stat"; } 2>/dev/null || return 0
+	stat=(${stat##*) }) # from the third field on, the state; the 20th is the number of threads (proc(5))
+	[ "${stat[0]}" = Z ] && [ "${stat[17]}" = 1 ]
+}
